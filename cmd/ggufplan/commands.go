@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Exit statuses. Nothing else is returned.
+const (
+	exitDone    = 0 // done
+	exitFinding = 1 // done, and there is a finding that was asked about
+	exitTrouble = 2 // usage, unreadable or unfit input, or a bug
+)
+
+// A command is one verb of the command line.
+type command struct {
+	name     string
+	operands string // as usage shows them
+	short    string // one line for the list of commands
+	long     string // what --help says between usage and flags, a worked example included
+	min, max int    // operands; max -1 for any number
+
+	// setup declares the command's flags and returns what runs when they are
+	// parsed.
+	setup func(flags *pflag.FlagSet) func(c *call, operands []string) error
+}
+
+// commands lists the verbs in the order that help shows them.
+func commands() []*command {
+	return []*command{}
+}
+
+func find(name string) *command {
+	for _, cmd := range commands() {
+		if cmd.name == name {
+			return cmd
+		}
+	}
+	return nil
+}
+
+// flagSet builds the command's flags anew, so that runs do not share state.
+func (cmd *command) flagSet() (*pflag.FlagSet, func(*call, []string) error) {
+	flags := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	run := cmd.setup(flags)
+	return flags, run
+}
+
+func (cmd *command) execute(c *call, args []string) int {
+	flags, run := cmd.flagSet()
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			cmd.writeHelp(c.stdout, flags)
+			return exitDone
+		}
+		return c.fail(hinted(err, "ggufplan "+cmd.name+" --help"))
+	}
+	operands := flags.Args()
+	if len(operands) < cmd.min || cmd.max >= 0 && len(operands) > cmd.max {
+		return c.fail(hinted(usageErrorf("%s takes %s, not %d operands", cmd.name, cmd.operands, len(operands)), "ggufplan "+cmd.name+" --help"))
+	}
+	if err := run(c, operands); err != nil {
+		return c.fail(err)
+	}
+	return exitDone
+}
+
+func (cmd *command) writeHelp(w io.Writer, flags *pflag.FlagSet) {
+	fmt.Fprintf(w, "usage: ggufplan %s %s [flags]\n\n%s\n", cmd.name, cmd.operands, strings.TrimSpace(cmd.long))
+	if usages := flags.FlagUsages(); usages != "" {
+		fmt.Fprintf(w, "\nflags:\n%s", usages)
+	}
+}
+
+func writeUsage(w io.Writer) {
+	fmt.Fprint(w, "usage: ggufplan COMMAND [operands] [flags]\n\ncommands:\n")
+	for _, cmd := range commands() {
+		fmt.Fprintf(w, "  %-11s %s\n", cmd.name, cmd.short)
+	}
+	fmt.Fprint(w, "\n'ggufplan COMMAND --help' shows a command's flags and an example\n")
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// Everything on stderr starts with the program's name and a grade, is lower
+// case and has no full stop; a hint shows a line that would work.
+
+func (c *call) say(grade, format string, args ...any) {
+	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
+	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", grade, msg)
+}
+
+func (c *call) warn(format string, args ...any) { c.say("warning", format, args...) }
+
+// A hintError is an error with a line that would work.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+func hinted(err error, hint string) error { return &hintError{err, hint} }
+
+func usageErrorf(format string, args ...any) error { return fmt.Errorf(format, args...) }
+
+// A findingError is a result that was asked about and is not as hoped: exit 1.
+type findingError struct{ err error }
+
+func (e *findingError) Error() string { return e.err.Error() }
+func (e *findingError) Unwrap() error { return e.err }
+
+// fail says what is wrong and returns the exit status for it.
+func (c *call) fail(err error) int {
+	if errors.Is(err, c.ctx.Err()) && c.ctx.Err() != nil {
+		c.say("error", "interrupted")
+		return exitTrouble
+	}
+	c.say("error", "%s", err)
+	var h *hintError
+	if errors.As(err, &h) {
+		c.say("hint", "%s", h.hint)
+	}
+	var f *findingError
+	if errors.As(err, &f) {
+		return exitFinding
+	}
+	return exitTrouble
+}
+
+// isTerminal reports whether w is a terminal: progress is shown only there.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

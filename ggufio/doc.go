@@ -1,0 +1,2 @@
+// Package ggufio reads GGUF model files, whole or split into shards.
+package ggufio

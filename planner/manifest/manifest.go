@@ -1,0 +1,222 @@
+// Package manifest defines the record of a plan: the JSON file that other
+// tools read.
+package manifest
+
+// A Manifest is a quantization plan for one model. Field order is the order
+// of keys in the file.
+type Manifest struct {
+	FormatVersion string      `json:"format_version"`
+	Generator     Generator   `json:"generator"`
+	Target        Target      `json:"target"`
+	Model         Model       `json:"model"`
+	Statistics    *Statistics `json:"statistics"`
+	Policy        Policy      `json:"policy"`
+	Totals        Totals      `json:"totals"`
+	Layers        []Layer     `json:"layers"`
+	Tensors       []Tensor    `json:"tensors"`
+	Findings      []Finding   `json:"findings"`
+}
+
+// A Generator names the program that wrote the manifest.
+type Generator struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// A Target names the engine whose rules the plan follows.
+type Target struct {
+	Engine  string `json:"engine"`
+	Version string `json:"version"`
+}
+
+// A Model identifies the planned model. Counts are of the source.
+type Model struct {
+	Name            string `json:"name"`
+	Architecture    string `json:"architecture"`
+	Files           []File `json:"files"`
+	TensorCount     uint64 `json:"tensor_count"`
+	Parameters      uint64 `json:"parameters"`
+	TensorBytes     uint64 `json:"tensor_bytes"`
+	FileBytes       uint64 `json:"file_bytes"`
+	BlockCount      uint64 `json:"block_count"`
+	MoELayerCount   uint64 `json:"moe_layer_count"`
+	ExpertCount     uint64 `json:"expert_count"`
+	ExpertUsedCount uint64 `json:"expert_used_count"`
+}
+
+// A File is one file of the source model; HeaderSHA256 is over its bytes from
+// 0 to the start of tensor data.
+type File struct {
+	Name         string `json:"name"`
+	SizeBytes    uint64 `json:"size_bytes"`
+	HeaderSHA256 string `json:"header_sha256"`
+}
+
+// Statistics says what the plan knew about traffic.
+type Statistics struct {
+	Inputs              []Input  `json:"inputs"`
+	CountsKind          string   `json:"counts_kind"`
+	Tokens              *uint64  `json:"tokens"`
+	Activations         *uint64  `json:"activations"`
+	Deff                *float64 `json:"deff"`
+	LayersWithCounts    uint64   `json:"layers_with_counts"`
+	LayersWithoutCounts []int    `json:"layers_without_counts"`
+	UnseenExperts       uint64   `json:"unseen_experts"`
+	ScarceExperts       uint64   `json:"scarce_experts"`
+}
+
+// An Input is one statistics file.
+type Input struct {
+	Name      string `json:"name"`
+	Format    string `json:"format"`
+	SizeBytes uint64 `json:"size_bytes"`
+	SHA256    string `json:"sha256"`
+}
+
+// A Policy holds every choice that led to the plan. Fields that the named
+// policy does not use are null.
+type Policy struct {
+	Name           string        `json:"name"`
+	Preset         *string       `json:"preset"`
+	TiersBy        *string       `json:"tiers_by"`
+	Scope          *string       `json:"scope"`
+	Fuse           *string       `json:"fuse"`
+	HotPercentile  *float64      `json:"hot_percentile"`
+	ColdPercentile *float64      `json:"cold_percentile"`
+	HotType        string        `json:"hot_type"`
+	WarmType       *string       `json:"warm_type"`
+	ColdType       *string       `json:"cold_type"`
+	Base           string        `json:"base"`
+	Pins           []Pin         `json:"pins"`
+	DefinedTypes   []DefinedType `json:"defined_types"`
+	Budget         *Budget       `json:"budget"`
+}
+
+// A Pin gives every tensor whose name matches Pattern (RE2, unanchored) a type.
+type Pin struct {
+	Pattern string `json:"pattern"`
+	Type    string `json:"type"`
+}
+
+// A DefinedType is a type that GGML does not have, declared by its block.
+type DefinedType struct {
+	Name            string `json:"name"`
+	WeightsPerBlock uint64 `json:"weights_per_block"`
+	BytesPerBlock   uint64 `json:"bytes_per_block"`
+}
+
+// A Budget holds the budget policy's problem and how well it was solved.
+type Budget struct {
+	Target       string       `json:"target"`
+	TargetValue  float64      `json:"target_value"`
+	Objective    string       `json:"objective"`
+	Seed         uint64       `json:"seed"`
+	ScopeTensors string       `json:"scope_tensors"`
+	TieGateUp    bool         `json:"tie_gate_up"`
+	Types        []string     `json:"types"`
+	Errors       ErrorSource  `json:"errors"`
+	Sensitivity  *Sensitivity `json:"sensitivity"`
+	Damage       float64      `json:"damage"`
+	Bound        float64      `json:"bound"`
+	Gap          float64      `json:"gap"`
+	SplitDamage  float64      `json:"split_damage"`
+	SplitBound   float64      `json:"split_bound"`
+	SplitGap     float64      `json:"split_gap"`
+}
+
+// An ErrorSource says where the errors of types came from.
+type ErrorSource struct {
+	Kind   string  `json:"kind"` // "measured" or "typical"
+	Name   *string `json:"name"`
+	SHA256 *string `json:"sha256"`
+}
+
+// A Sensitivity names a table of tensor sensitivities.
+type Sensitivity struct {
+	Name         string   `json:"name"`
+	SHA256       string   `json:"sha256"`
+	Interpolated []string `json:"interpolated"`
+}
+
+// Totals are sums over the manifest's entries.
+type Totals struct {
+	SourceBytes          uint64       `json:"source_bytes"`
+	PlannedBytes         uint64       `json:"planned_bytes"`
+	SavedBytes           int64        `json:"saved_bytes"`
+	SavedFraction        float64      `json:"saved_fraction"`
+	PlannedBitsPerWeight float64      `json:"planned_bits_per_weight"`
+	PlannedFileBytes     *uint64      `json:"planned_file_bytes"`
+	SplitPlannedBytes    uint64       `json:"split_planned_bytes"`
+	SplitSavedBytes      int64        `json:"split_saved_bytes"`
+	SplitBitsPerWeight   float64      `json:"split_bits_per_weight"`
+	RoutedExperts        ExpertTotals `json:"routed_experts"`
+	Tiers                []TierTotal  `json:"tiers"`
+	Baselines            []Baseline   `json:"baselines"`
+}
+
+// ExpertTotals are the bytes of the routed experts alone.
+type ExpertTotals struct {
+	SourceBytes       uint64 `json:"source_bytes"`
+	PlannedBytes      uint64 `json:"planned_bytes"`
+	SplitPlannedBytes uint64 `json:"split_planned_bytes"`
+}
+
+// A TierTotal sums the experts of one tier over all layers.
+type TierTotal struct {
+	Tier              string   `json:"tier"`
+	Experts           uint64   `json:"experts"`
+	ActivationShare   *float64 `json:"activation_share"`
+	SplitPlannedBytes uint64   `json:"split_planned_bytes"`
+}
+
+// A Baseline is the whole model at one llama-quantize file type.
+type Baseline struct {
+	Name        string `json:"name"`
+	TensorBytes uint64 `json:"tensor_bytes"`
+	SavedBytes  int64  `json:"saved_bytes"`
+}
+
+// A Layer is one MoE layer's experts.
+type Layer struct {
+	Layer         int      `json:"layer"`
+	Activations   *uint64  `json:"activations"`
+	HotThreshold  *uint64  `json:"hot_threshold"`
+	ColdThreshold *uint64  `json:"cold_threshold"`
+	Experts       []Expert `json:"experts"`
+}
+
+// An Expert is what is known and decided about one expert of one layer.
+type Expert struct {
+	Expert   int      `json:"expert"`
+	Count    *uint64  `json:"count"`
+	Share    *float64 `json:"share"`
+	Relative *float64 `json:"relative"`
+	Tier     *string  `json:"tier"`
+	Type     *string  `json:"type"`
+	Flag     *string  `json:"flag"`
+}
+
+// A Tensor is the decision for one tensor.
+type Tensor struct {
+	Name              string   `json:"name"`
+	Role              string   `json:"role"`
+	Layer             *int     `json:"layer"`
+	Expert            *int     `json:"expert"`
+	Shape             []uint64 `json:"shape"`
+	Parameters        uint64   `json:"parameters"`
+	SourceType        string   `json:"source_type"`
+	SourceBytes       uint64   `json:"source_bytes"`
+	PlannedType       string   `json:"planned_type"`
+	PlannedBytes      uint64   `json:"planned_bytes"`
+	SavedBytes        int64    `json:"saved_bytes"`
+	Reason            string   `json:"reason"`
+	ExpertTypes       []string `json:"expert_types"`
+	SplitPlannedBytes uint64   `json:"split_planned_bytes"`
+}
+
+// A Finding is something a reviewer should know.
+type Finding struct {
+	Code    string `json:"code"`
+	Subject string `json:"subject"`
+	Message string `json:"message"`
+}

@@ -1,0 +1,108 @@
+package stats
+
+// A Kind says what a source's numbers mean, and so what may be done with them.
+type Kind string
+
+// The kinds, from most to least informative.
+const (
+	KindExact    Kind = "exact"    // token counts: they add
+	KindScaled   Kind = "scaled"   // counts times an unknown whole number: ratios only
+	KindRelative Kind = "relative" // weights without counts
+	KindRank     Kind = "rank"     // an order only
+	KindNone     Kind = "none"     // nothing about frequency (mean squares may still be there)
+)
+
+// Evidence is what is known about the experts of a model: one source's
+// content, or several merged.
+type Evidence struct {
+	Inputs   []Input
+	Kind     Kind
+	Layers   []Layer // ascending by Layer.Index
+	Findings []Finding
+	Datasets []string
+
+	// Facts about the model that the source states, 0 where it does not.
+	Architecture string
+	BlockCount   int
+	ExpertCount  int
+	TopK         int
+
+	// LayerAxis says what Layer.Index counts before the evidence is mapped
+	// onto a model: absolute blocks, or rows of unknown meaning.
+	LayerAxis LayerAxis
+
+	// Columns holds the column mean squares, nil where the source has none.
+	Columns Columns
+}
+
+// A LayerAxis says what a source's layer numbers count.
+type LayerAxis string
+
+const (
+	AxisBlocks LayerAxis = "blocks" // absolute GGUF block numbers
+	AxisRows   LayerAxis = "rows"   // row numbers, to be mapped by a model
+)
+
+// An Input identifies a file that evidence came from.
+type Input struct {
+	Name      string // base name
+	Format    string // such as "imatrix-gguf"
+	SizeBytes uint64
+	SHA256    string // lower-case hex
+	Kind      Kind
+	Phase     string // "prefill", "decode", or "" where unknown
+}
+
+// A Layer is what is known about one layer's routed experts. Slices have one
+// entry per expert, or are nil where the source lacks the signal; nil and 0
+// differ.
+type Layer struct {
+	Index  int
+	Kind   string  // "routed", "shared", "hash" or "nextn"
+	TopK   int     // experts per token, 0 where unknown
+	Tokens *uint64 // tokens through the layer, nil where unknown
+
+	Counts  []uint64  // kinds exact and scaled
+	Weights []float64 // kind relative: unit-free traffic; kind rank: E-1 for the hottest down to 0
+
+	GateUpEnergy []float64 // sum of squares of the gate and up input over tokens and columns
+	DownEnergy   []float64 // the same of the down input
+
+	GateWeightSum   []float64
+	GateWeightSqSum []float64
+	GateWeightNorm  string // "raw", "topk_normalized" or "scaled"; "" where unknown
+	OutNormSum      []float64
+	GatedOutNormSum []float64
+	MaxOut          []float64
+
+	Blocks       *Blocks // variance over blocks of tokens, nil without block records
+	UnseenKnown  []int   // experts that a source without counts shows as unseen
+	SuperExperts []int   // experts marked by the super-expert rule
+}
+
+// Blocks summarises how counts vary over consecutive blocks of tokens.
+type Blocks struct {
+	N          int         // blocks
+	Deff       float64     // median design effect over experts with a count
+	HalfCounts [2][]uint64 // counts of the first and second half, for the stability test; nil where not kept
+}
+
+// A Finding is a doubt about the evidence, phrased for a person and coded for
+// a program.
+type Finding struct {
+	Code    string // as manifests list them, such as "unseen-experts"
+	Subject string // "blk.3", an input's name, or a tensor's
+	Message string
+}
+
+// Columns gives the mean square of the input columns of a weight.
+type Columns interface {
+	// MeanSquares fills dst (one entry per column, ne[0]) with the mean square
+	// of each input column of an expert of a tensor, and reports whether the
+	// source has them: false where there is no entry or the expert's count is 0.
+	// expert is 0 for a tensor that is not a fused expert tensor.
+	MeanSquares(tensor string, expert int, dst []float64) (bool, error)
+	// Complete reports whether there is an entry of columns × matrices values
+	// under the tensor's own name, which is what llama-quantize needs.
+	Complete(tensor string, columns, matrices uint64) bool
+}
