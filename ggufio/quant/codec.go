@@ -1,0 +1,239 @@
+package quant
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// A codec is what the package can do with one type.
+type codec struct {
+	// decode writes the weights of whole blocks. The caller has checked that
+	// src holds exactly the blocks of len(dst) weights.
+	decode func(dst []float32, src []byte)
+
+	// newEncoder makes the encoder of one goroutine; nil where the package
+	// cannot write the type.
+	newEncoder func() rowEncoder
+
+	// needsWeights says that encoding without weights is refused.
+	needsWeights bool
+}
+
+// A rowEncoder holds the scratch memory of one goroutine's encoding.
+type rowEncoder interface {
+	// encodeRow writes the blocks of a row of finite weights; weights, where
+	// not nil, are finite, not negative and as many as row. It returns the
+	// index of the first block that the type cannot hold, or -1.
+	encodeRow(dst []byte, row, weights []float32) int
+}
+
+// encodeFunc is an encoder without scratch memory.
+type encodeFunc func(dst []byte, row, weights []float32) int
+
+func (f encodeFunc) encodeRow(dst []byte, row, weights []float32) int { return f(dst, row, weights) }
+
+// stateless makes the constructor of an encoder without scratch memory.
+func stateless(f encodeFunc) func() rowEncoder { return func() rowEncoder { return f } }
+
+// codecs is indexed by type; types past its end, and rows without decode, are
+// sized but not decoded.
+var codecs = [...]codec{
+	// One weight per block.
+	F32:  {decode: decodeF32, newEncoder: stateless(encodeF32)},
+	F16:  {decode: decodeF16, newEncoder: stateless(encodeF16)},
+	BF16: {decode: decodeBF16, newEncoder: stateless(encodeBF16)},
+
+	// Blocks of 32.
+	Q8_0: {decode: decodeQ8_0, newEncoder: stateless(encodeQ8_0)},
+
+	// Super-blocks of 256.
+
+	// Codebooks, ternary and four-bit floating point.
+}
+
+func codecOf(t Type) codec {
+	if uint64(t) < uint64(len(codecs)) {
+		return codecs[t]
+	}
+	return codec{}
+}
+
+// CanDecode reports whether [Decode] knows the type.
+func CanDecode(t Type) bool { return codecOf(t).decode != nil }
+
+// CanEncode reports whether [NewEncoder] knows the type.
+func CanEncode(t Type) bool { return codecOf(t).newEncoder != nil }
+
+// EncodeNeedsWeights reports whether encoding to the type is refused without
+// column weights: with so few bits, what to give up must be known.
+func EncodeNeedsWeights(t Type) bool { return codecOf(t).needsWeights }
+
+// Decode writes the weights that src encodes to dst.
+//
+// len(dst) must be whole blocks of t and src exactly their encoding, be it one
+// row or many. The result has the bits that GGML's own conversion gives. Any
+// bytes decode: a block whose scale is infinite or NaN gives such weights.
+func Decode(t Type, dst []float32, src []byte) error {
+	c := codecOf(t)
+	if c.decode == nil {
+		return fmt.Errorf("%v cannot be decoded", t)
+	}
+	if err := checkLengths(t, len(dst), len(src)); err != nil {
+		return err
+	}
+	c.decode(dst, src)
+	return nil
+}
+
+func checkLengths(t Type, weights, size int) error {
+	want, err := byType[t].Layout.EncodedBytes(1, uint64(weights))
+	if err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	if uint64(size) != want {
+		return fmt.Errorf("%v: %d weights take %d bytes, not %d", t, weights, want, size)
+	}
+	return nil
+}
+
+// An Encoder writes rows in one type. It holds scratch memory, so that
+// encoding allocates nothing: use one per goroutine.
+type Encoder struct {
+	format       Format
+	enc          rowEncoder
+	needsWeights bool
+}
+
+// NewEncoder returns an encoder to the type.
+func NewEncoder(t Type) (*Encoder, error) {
+	c := codecOf(t)
+	if c.newEncoder == nil {
+		return nil, fmt.Errorf("%v cannot be encoded", t)
+	}
+	return &Encoder{byType[t], c.newEncoder(), c.needsWeights}, nil
+}
+
+// Type returns the type that the encoder writes.
+func (e *Encoder) Type() Type { return e.format.Type }
+
+var (
+	// ErrNotFinite reports a weight or an importance that is NaN or infinite.
+	ErrNotFinite = errors.New("not a finite number")
+	// ErrNegativeWeight reports an importance below zero.
+	ErrNegativeWeight = errors.New("importance weight is negative")
+	// ErrScaleOverflow reports a finite weight too large for the type's scale.
+	ErrScaleOverflow = errors.New("the type's scale cannot hold it")
+	// ErrNeedsWeights reports a type that is not encoded without weights.
+	ErrNeedsWeights = errors.New("needs importance weights (an imatrix)")
+)
+
+// An EncodeError says which weight of a row cannot be encoded.
+type EncodeError struct {
+	Type   Type
+	Block  int     // index of the block in the row
+	Column int     // index of the weight in the row
+	Value  float32 // the weight, or the importance where that is at fault
+	Err    error   // ErrNotFinite, ErrNegativeWeight or ErrScaleOverflow
+}
+
+func (e *EncodeError) Error() string {
+	return fmt.Sprintf("%v: block %d, column %d: %v: %v", e.Type, e.Block, e.Column, e.Value, e.Err)
+}
+
+func (e *EncodeError) Unwrap() error { return e.Err }
+
+// EncodeRow writes the encoding of row to dst.
+//
+// weights gives the importance of each column, such as the mean square of the
+// activations that meet it; the encoder then seeks the smallest sum of
+// weights[i] × (row[i] − decoded[i])². Only their ratios within a block
+// matter. nil weighs all columns alike.
+//
+// row must be whole blocks, dst exactly their encoding, and weights nil or as
+// long as row; row and weights must be finite, weights not negative. A row that
+// the type cannot hold is an [*EncodeError], never a block of other values;
+// dst is then undefined.
+func (e *Encoder) EncodeRow(dst []byte, row, weights []float32) error {
+	t := e.format.Type
+	if err := checkLengths(t, len(row), len(dst)); err != nil {
+		return err
+	}
+	if weights != nil && len(weights) != len(row) {
+		return fmt.Errorf("%v: %d importance weights for a row of %d", t, len(weights), len(row))
+	}
+	if weights == nil && e.needsWeights {
+		return fmt.Errorf("%v: %w", t, ErrNeedsWeights)
+	}
+	if !allBelow(row, 0x7fffffff, infBits) {
+		return e.firstBad(row, func(v float32) error {
+			if math.Float32bits(v)&0x7fffffff >= infBits {
+				return ErrNotFinite
+			}
+			return nil
+		})
+	}
+	// A negative weight, even −0, has the largest bits; −0 is let through below.
+	if !allBelow(weights, 0xffffffff, infBits) {
+		err := e.firstBad(weights, func(v float32) error {
+			switch {
+			case math.Float32bits(v)&0x7fffffff >= infBits:
+				return ErrNotFinite
+			case v < 0:
+				return ErrNegativeWeight
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if bad := e.enc.encodeRow(dst, row, weights); bad >= 0 {
+		return e.overflow(row, bad)
+	}
+	return nil
+}
+
+const infBits = 0x7f800000
+
+// allBelow reports whether the masked bits of all values are below limit.
+func allBelow(x []float32, mask, limit uint32) bool {
+	var m0, m1, m2, m3 uint32
+	for ; len(x) >= 4; x = x[4:] {
+		m0 = max(m0, math.Float32bits(x[0])&mask)
+		m1 = max(m1, math.Float32bits(x[1])&mask)
+		m2 = max(m2, math.Float32bits(x[2])&mask)
+		m3 = max(m3, math.Float32bits(x[3])&mask)
+	}
+	for _, v := range x {
+		m0 = max(m0, math.Float32bits(v)&mask)
+	}
+	return max(m0, m1, m2, m3) < limit
+}
+
+// firstBad returns the error of the first value that has one.
+func (e *Encoder) firstBad(x []float32, why func(float32) error) error {
+	for i, v := range x {
+		if err := why(v); err != nil {
+			return &EncodeError{e.format.Type, i / int(e.format.Layout.WeightsPerBlock), i, v, err}
+		}
+	}
+	return nil
+}
+
+// overflow names the largest weight of a block, which its scale follows.
+func (e *Encoder) overflow(row []float32, block int) error {
+	n := int(e.format.Layout.WeightsPerBlock)
+	worst := block * n
+	for i := worst; i < block*n+n; i++ {
+		if magnitude(row[i]) > magnitude(row[worst]) {
+			worst = i
+		}
+	}
+	return &EncodeError{e.format.Type, block, worst, row[worst], ErrScaleOverflow}
+}
+
+// magnitude is |x|.
+func magnitude(x float32) float32 {
+	return math.Float32frombits(math.Float32bits(x) & 0x7fffffff)
+}
