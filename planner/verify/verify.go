@@ -1,0 +1,192 @@
+// Package verify holds a quantized model against the manifest that planned it.
+//
+// [Model] compares every tensor of a GGUF file or shard set; [DryRunLog]
+// compares what llama-quantize --dry-run printed. Both return every
+// difference, sorted, in a [Report]; an error means that the two cannot be
+// compared: another model, or nothing that can be read.
+//
+// The package reads headers only: that each tensor has the planned name,
+// shape, type and size. It does not judge weights.
+package verify
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// The kinds of difference.
+const (
+	KindMissing = "missing" // planned, not found
+	KindExtra   = "extra"   // found, not planned
+	KindShape   = "shape"
+	KindType    = "type"
+	KindBytes   = "bytes"
+	KindTotal   = "total" // the sum of all tensors' bytes
+)
+
+// A Difference is one way in which a model departs from its plan.
+type Difference struct {
+	Kind    string `json:"kind"`
+	Subject string `json:"subject"` // a tensor's name, or "total"
+	Want    string `json:"want"`    // "" where nothing was planned
+	Got     string `json:"got"`     // "" where nothing was found
+}
+
+// String says the difference for a person.
+func (d Difference) String() string {
+	switch d.Kind {
+	case KindMissing:
+		return fmt.Sprintf("%s: missing, planned as %s", d.Subject, d.Want)
+	case KindExtra:
+		return fmt.Sprintf("%s: not in the plan, found as %s", d.Subject, d.Got)
+	}
+	return fmt.Sprintf("%s: %s is %s, planned %s", d.Subject, d.Kind, d.Got, d.Want)
+}
+
+// A Report is the outcome of a comparison.
+type Report struct {
+	Tensors      int          `json:"tensors"` // planned
+	Matching     int          `json:"matching"`
+	PlannedBytes uint64       `json:"planned_bytes"`
+	FoundBytes   *uint64      `json:"found_bytes"` // null for a log, which rounds
+	Differences  []Difference `json:"differences"` // by subject, then kind; "total" last
+}
+
+// found is one tensor as a model or a log shows it.
+type found struct {
+	shape []uint64
+	typ   string
+	size  func(planned uint64) (string, bool) // what to print, and whether it agrees
+}
+
+// Model compares a model with its plan.
+func Model(plan *manifest.Manifest, model *ggufio.Model) (*Report, error) {
+	if model.Architecture.Name != plan.Model.Architecture {
+		return nil, fmt.Errorf("the model's architecture is %q, the plan is for %q", model.Architecture.Name, plan.Model.Architecture)
+	}
+	tensors := make(map[string]found, len(model.Tensors))
+	var total uint64
+	for i := range model.Tensors {
+		t := &model.Tensors[i]
+		size := t.SizeBytes
+		total += size
+		tensors[t.Name] = found{t.Shape, t.Type.String(), func(planned uint64) (string, bool) {
+			return strconv.FormatUint(size, 10), size == planned
+		}}
+	}
+	report, err := compare(plan, tensors)
+	if err != nil {
+		return nil, err
+	}
+	report.FoundBytes = &total
+	if total != plan.Totals.PlannedBytes {
+		report.add(KindTotal, "total", strconv.FormatUint(plan.Totals.PlannedBytes, 10), strconv.FormatUint(total, 10))
+	}
+	return report, nil
+}
+
+func (r *Report) add(kind, subject, want, got string) {
+	r.Differences = append(r.Differences, Difference{kind, subject, want, got})
+}
+
+// compare holds the tensors found against the planned ones. It refuses
+// another model's tensors instead of listing them all.
+func compare(plan *manifest.Manifest, tensors map[string]found) (*Report, error) {
+	if err := sameModel(plan, tensors); err != nil {
+		return nil, err
+	}
+	report := &Report{Tensors: len(plan.Tensors), PlannedBytes: plan.Totals.PlannedBytes, Differences: []Difference{}}
+	planned := make(map[string]bool, len(plan.Tensors))
+	for i := range plan.Tensors {
+		want := &plan.Tensors[i]
+		planned[want.Name] = true
+		got, ok := tensors[want.Name]
+		if !ok {
+			report.add(KindMissing, want.Name, want.PlannedType+" "+shapeText(want.Shape), "")
+			continue
+		}
+		before := len(report.Differences)
+		if !sameShape(want.Shape, got.shape) {
+			report.add(KindShape, want.Name, shapeText(want.Shape), shapeText(got.shape))
+		}
+		if want.PlannedType != got.typ {
+			report.add(KindType, want.Name, want.PlannedType, got.typ)
+		}
+		if text, ok := got.size(want.PlannedBytes); !ok {
+			report.add(KindBytes, want.Name, strconv.FormatUint(want.PlannedBytes, 10), text)
+		}
+		if len(report.Differences) == before {
+			report.Matching++
+		}
+	}
+	for name, got := range tensors {
+		if !planned[name] {
+			report.add(KindExtra, name, "", got.typ+" "+shapeText(got.shape))
+		}
+	}
+	slices.SortFunc(report.Differences, func(a, b Difference) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Kind, b.Kind))
+	})
+	return report, nil
+}
+
+// sameModel tells a model that departs from its plan from a model that the
+// plan was never for: fewer than half of either's tensors are the other's by
+// name, or more than half of the shared ones differ in shape.
+func sameModel(plan *manifest.Manifest, tensors map[string]found) error {
+	shared, reshaped := 0, 0
+	firstMissing, firstReshaped := "", ""
+	for i := range plan.Tensors {
+		want := &plan.Tensors[i]
+		got, ok := tensors[want.Name]
+		switch {
+		case !ok:
+			if firstMissing == "" {
+				firstMissing = want.Name
+			}
+			continue
+		case !sameShape(want.Shape, got.shape):
+			if reshaped++; firstReshaped == "" {
+				firstReshaped = fmt.Sprintf("%s is %s, planned %s", want.Name, shapeText(got.shape), shapeText(want.Shape))
+			}
+		}
+		shared++
+	}
+	if 2*shared < len(plan.Tensors) || 2*shared < len(tensors) {
+		detail := ""
+		if firstMissing != "" {
+			detail = "; the first that is missing is " + firstMissing
+		}
+		return fmt.Errorf("another model's tensors: the plan has %d, this has %d, and %d names agree%s", len(plan.Tensors), len(tensors), shared, detail)
+	}
+	if 2*reshaped > shared {
+		return fmt.Errorf("another model's tensors: %d of %d have another shape; %s", reshaped, shared, firstReshaped)
+	}
+	return nil
+}
+
+// sameShape compares shapes up to trailing axes of 1, which writers drop.
+func sameShape(a, b []uint64) bool {
+	return slices.Equal(dropOnes(a), dropOnes(b))
+}
+
+func dropOnes(shape []uint64) []uint64 {
+	for len(shape) > 1 && shape[len(shape)-1] == 1 {
+		shape = shape[:len(shape)-1]
+	}
+	return shape
+}
+
+func shapeText(shape []uint64) string {
+	parts := make([]string, len(shape))
+	for i, n := range shape {
+		parts[i] = strconv.FormatUint(n, 10)
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
