@@ -1,0 +1,82 @@
+package planner
+
+import (
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// A Plan says what every tensor of a model becomes, and why.
+type Plan struct {
+	Problem  *Problem
+	Tensors  []TensorPlan // parallel to Problem.Model.Tensors
+	Layers   []LayerPlan  // MoE layers, ascending
+	Totals   Totals
+	Findings []Finding // by code, then in the model's order
+
+	// Budget records the budget policy's problem and how well it was solved;
+	// nil under the frequency policy.
+	Budget *manifest.Budget
+}
+
+// A TensorPlan is the decision for one tensor.
+type TensorPlan struct {
+	Tensor    *ggufio.Tensor
+	Type      Type   // of the fused plan, after shape fallback
+	SizeBytes uint64 // in Type
+	Reason    string
+
+	// ExpertTypes is the split plan: what each expert held by the tensor gets,
+	// after shape fallback. It is nil for a tensor that is not a routed expert's.
+	ExpertTypes    []Type
+	SplitSizeBytes uint64 // of the split plan; SizeBytes where ExpertTypes is nil
+}
+
+// A LayerPlan is one MoE layer's experts. Pointers are nil where a number is
+// unknown or the policy does not use it.
+type LayerPlan struct {
+	Layer       int
+	Activations *uint64 // sum of counts
+	Thresholds  *Thresholds
+	Experts     []ExpertPlan
+}
+
+// An ExpertPlan is what is known and decided about one expert of one layer.
+type ExpertPlan struct {
+	Count    *uint64
+	Share    *float64 // of the layer's activations
+	Relative *float64 // count as a fraction of the scope's largest
+	Tier     *Tier
+	Type     *Type  // as the policy gave it, before shape fallback; nil where projections differ
+	Flag     string // how far the count can be trusted; "" where unknown
+}
+
+// Totals are sums over a plan's tensors and layers.
+type Totals struct {
+	Parameters   uint64
+	SourceBytes  uint64
+	PlannedBytes uint64
+	SplitBytes   uint64
+	Experts      ExpertTotals
+	Tiers        []TierTotal // hot, warm, cold; empty under the budget policy
+}
+
+// ExpertTotals are the bytes of the routed experts alone.
+type ExpertTotals struct {
+	Parameters, SourceBytes, PlannedBytes, SplitBytes uint64
+}
+
+// A TierTotal sums the experts of one tier over all layers.
+type TierTotal struct {
+	Tier            Tier
+	Experts         uint64
+	ActivationShare *float64 // of all activations; nil where counts are only an order
+	SplitBytes      uint64
+}
+
+// A Finding is something a reviewer should know, phrased for a person and
+// coded for a program.
+type Finding struct {
+	Code    string
+	Subject string // "blk.3", an input's name, or a tensor's
+	Message string
+}

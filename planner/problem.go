@@ -1,0 +1,94 @@
+package planner
+
+import (
+	"regexp"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// A Problem is everything a plan is computed from.
+type Problem struct {
+	Model *ggufio.Model
+
+	// Evidence is what is known about the experts, fitted to Model
+	// ([stats.Evidence.Fit]). The budget policy can do without: nil.
+	Evidence *stats.Evidence
+
+	Types  *Types // what names in the policy mean; nil for GGML's types alone
+	Policy Policy
+}
+
+// A PolicyName says how types are chosen.
+type PolicyName string
+
+// The policies.
+const (
+	PolicyFrequency PolicyName = "frequency"
+	PolicyBudget    PolicyName = "budget"
+)
+
+// BaseKeep is the base that leaves every tensor that the policy does not
+// decide at its source type.
+const BaseKeep = "keep"
+
+// A Policy holds every choice of the user's that shapes a plan.
+type Policy struct {
+	Name      PolicyName
+	Frequency Frequency
+
+	// Base is what tensors get that the policy does not decide: [BaseKeep], or
+	// a llama-quantize file type such as "Q4_K_M".
+	Base string
+	Pins []Pin
+}
+
+// Frequency holds the parameters of the frequency policy. The budget policy
+// uses HotType alone, for layers without statistics.
+type Frequency struct {
+	Preset  string // a preset's name, or "custom"
+	TiersBy TiersBy
+	Scope   Scope
+	Fuse    Fuse
+	Tiers
+}
+
+// TiersBy says what a percentile is a fraction of.
+type TiersBy string
+
+// Max compares counts with a fraction of the largest; Rank compares ranks.
+const (
+	TiersByMax  TiersBy = "max"
+	TiersByRank TiersBy = "rank"
+)
+
+// A Scope says which experts are compared with each other.
+type Scope string
+
+// Experts are compared within their layer, or over the whole model.
+const (
+	ScopeLayer Scope = "layer"
+	ScopeModel Scope = "model"
+)
+
+// A Fuse says how a fused tensor's one type follows from its experts' tiers.
+type Fuse string
+
+// The ways to fuse.
+const (
+	// FuseActivations: the type of the tier that carries the most activations,
+	// ties to the hotter.
+	FuseActivations Fuse = "activations"
+	// FuseHottest: the type of the hottest tier that has an expert.
+	FuseHottest Fuse = "hottest"
+	// FuseBytes: the largest of the three tier types, after shape fallback,
+	// that costs no more than the split plan; the smallest if none does.
+	FuseBytes Fuse = "bytes"
+)
+
+// A Pin gives every tensor whose name the pattern matches a type, above policy
+// and base; it may enlarge. The first pin that matches wins.
+type Pin struct {
+	Pattern *regexp.Regexp
+	Type    Type
+}
