@@ -50,6 +50,18 @@ var codecs = [...]codec{
 	// Super-blocks of 256.
 
 	// Codebooks, ternary and four-bit floating point.
+	IQ1_S:   {decode: decodeIQ1S},
+	IQ1_M:   {decode: decodeIQ1M},
+	IQ2_XXS: {decode: decodeIQ2XXS},
+	IQ2_XS:  {decode: decodeIQ2XS},
+	IQ2_S:   {decode: decodeIQ2S},
+	IQ3_XXS: {decode: decodeIQ3XXS},
+	IQ3_S:   {decode: decodeIQ3S},
+	TQ1_0:   {decode: decodeTQ1_0},
+	TQ2_0:   {decode: decodeTQ2_0},
+	NVFP4:   {decode: decodeNVFP4},
+	Q1_0:    {decode: decodeQ1_0},
+	Q2_0:    {decode: decodeQ2_0},
 }
 
 func codecOf(t Type) codec {

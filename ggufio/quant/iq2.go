@@ -1,0 +1,61 @@
+package quant
+
+import "encoding/binary"
+
+// The two-bit IQ types give eight weights one codeword of magnitudes, signs
+// and a scale. A super-block of 256 has a binary16 scale d.
+const (
+	// IQ2_XXS: d, then per 32 weights four index bytes and 32 bits: four times
+	// seven signs, above them the four-bit scale. weight = d (½+s)/4 × codeword.
+	iq2xxsBytes = 66
+	// IQ2_XS: d, 32 × (nine index bits, seven signs above them), then a
+	// four-bit scale per 16 weights.
+	iq2xsBytes = 74
+	// IQ2_S: d, 32 index bytes, 32 sign bytes, then the two high index bits of
+	// each group, then a four-bit scale per 16 weights.
+	iq2sBytes = 82
+)
+
+func decodeIQ2XXS(dst []float32, src []byte) {
+	for len(dst) >= 256 && len(src) >= iq2xxsBytes {
+		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		for ib := range 8 {
+			q := src[2+8*ib : 10+8*ib]
+			tail := binary.LittleEndian.Uint32(q[4:])
+			scale := d * (0.5 + float32(tail>>28)) * 0.25
+			for g := range 4 {
+				signs := evenSigns[tail>>(7*g)&127]
+				scaled8(dst[32*ib+8*g:][:8], scale, &iq2xxsGrid[q[g]], signs)
+			}
+		}
+		dst, src = dst[256:], src[iq2xxsBytes:]
+	}
+}
+
+func decodeIQ2XS(dst []float32, src []byte) {
+	for len(dst) >= 256 && len(src) >= iq2xsBytes {
+		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		scales := src[66:iq2xsBytes]
+		for g := range 32 {
+			q := binary.LittleEndian.Uint16(src[2+2*g:])
+			s := scales[g/4] >> (g & 2 * 2) & 15
+			scale := d * (0.5 + float32(s)) * 0.25
+			scaled8(dst[8*g:][:8], scale, &iq2xsGrid[q&511], evenSigns[q>>9])
+		}
+		dst, src = dst[256:], src[iq2xsBytes:]
+	}
+}
+
+func decodeIQ2S(dst []float32, src []byte) {
+	for len(dst) >= 256 && len(src) >= iq2sBytes {
+		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		low, signs, high, scales := src[2:34], src[34:66], src[66:74], src[74:iq2sBytes]
+		for g := range 32 {
+			s := scales[g/4] >> (g & 2 * 2) & 15
+			scale := d * (0.5 + float32(s)) * 0.25
+			i := int(low[g]) | int(high[g/4]>>(2*(g&3))&3)<<8
+			scaled8(dst[8*g:][:8], scale, &iq2sGrid[i], signs[g])
+		}
+		dst, src = dst[256:], src[iq2sBytes:]
+	}
+}

@@ -1,0 +1,47 @@
+package quant
+
+import "encoding/binary"
+
+// The three-bit IQ types give four weights one codeword of magnitudes. A
+// super-block of 256 has a binary16 scale d.
+const (
+	// IQ3_XXS: d, 64 index bytes, then per 32 weights 32 bits: four times seven
+	// signs, above them the four-bit scale. weight = d (½+s)/2 × codeword.
+	iq3xxsBytes = 98
+	// IQ3_S: d, 64 index bytes, the ninth index bits, 32 sign bytes, then a
+	// four-bit scale per 32 weights. weight = d (1+2s) × codeword.
+	iq3sBytes = 110
+)
+
+func decodeIQ3XXS(dst []float32, src []byte) {
+	for len(dst) >= 256 && len(src) >= iq3xxsBytes {
+		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		for ib := range 8 {
+			q := src[2+8*ib : 10+8*ib]
+			tail := binary.LittleEndian.Uint32(src[66+4*ib:])
+			scale := d * (0.5 + float32(tail>>28)) * 0.5
+			for g := range 4 {
+				signs := evenSigns[tail>>(7*g)&127]
+				scaled44(dst[32*ib+8*g:][:8], scale, &iq3xxsGrid[q[2*g]], &iq3xxsGrid[q[2*g+1]], signs)
+			}
+		}
+		dst, src = dst[256:], src[iq3xxsBytes:]
+	}
+}
+
+func decodeIQ3S(dst []float32, src []byte) {
+	for len(dst) >= 256 && len(src) >= iq3sBytes {
+		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		low, high, signs, scales := src[2:66], src[66:74], src[74:106], src[106:iq3sBytes]
+		for ib := range 8 {
+			scale := d * float32(1+2*int(scales[ib/2]>>(ib&1*4)&15))
+			q, h := low[8*ib:8*ib+8], int(high[ib])
+			for g := range 4 {
+				g0 := &iq3sGrid[int(q[2*g])|h>>(2*g)&1<<8]
+				g1 := &iq3sGrid[int(q[2*g+1])|h>>(2*g+1)&1<<8]
+				scaled44(dst[32*ib+8*g:][:8], scale, g0, g1, signs[4*ib+g])
+			}
+		}
+		dst, src = dst[256:], src[iq3sBytes:]
+	}
+}
