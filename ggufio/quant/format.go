@@ -5,93 +5,46 @@ import (
 	"strings"
 )
 
-// A Type is a tensor type by its number in a GGUF file.
-type Type uint32
+// An Engine is a program family that defines tensor types. ik_llama.cpp reads
+// most of llama.cpp's types and adds its own.
+type Engine uint8
 
-// GGML's types as of llama.cpp v0.5.0. The gaps (4, 5, 31 to 33, 36 to 38) are
-// numbers that GGML once used and now refuses.
+// The engines.
 const (
-	F32     Type = 0
-	F16     Type = 1
-	Q4_0    Type = 2
-	Q4_1    Type = 3
-	Q5_0    Type = 6
-	Q5_1    Type = 7
-	Q8_0    Type = 8
-	Q8_1    Type = 9
-	Q2_K    Type = 10
-	Q3_K    Type = 11
-	Q4_K    Type = 12
-	Q5_K    Type = 13
-	Q6_K    Type = 14
-	Q8_K    Type = 15
-	IQ2_XXS Type = 16
-	IQ2_XS  Type = 17
-	IQ3_XXS Type = 18
-	IQ1_S   Type = 19
-	IQ4_NL  Type = 20
-	IQ3_S   Type = 21
-	IQ2_S   Type = 22
-	IQ4_XS  Type = 23
-	I8      Type = 24
-	I16     Type = 25
-	I32     Type = 26
-	I64     Type = 27
-	F64     Type = 28
-	IQ1_M   Type = 29
-	BF16    Type = 30
-	TQ1_0   Type = 34
-	TQ2_0   Type = 35
-	MXFP4   Type = 39
-	NVFP4   Type = 40
-	Q1_0    Type = 41
-	Q2_0    Type = 42
+	LlamaCpp Engine = iota // GGML's types as of llama.cpp v0.5.0
+	IKLlama                // types that only ik_llama.cpp has
 )
 
-// A Format is one row of the type table.
+// String returns the engine's name, such as "llama.cpp".
+func (e Engine) String() string {
+	if e == IKLlama {
+		return "ik_llama.cpp"
+	}
+	return "llama.cpp"
+}
+
+// A Format is one row of the type table: everything that is known about a type
+// without its codec.
 type Format struct {
 	Type      Type
 	Name      string // GGML's name in upper case, such as "Q4_K"
 	Layout    BlockLayout
-	Quantized bool
-}
+	Quantized bool   // as ggml_is_quantized: false for floats and integers
+	Engine    Engine // who defined the type
 
-var formats = []Format{
-	{F32, "F32", BlockLayout{1, 4, 0}, false},
-	{F16, "F16", BlockLayout{1, 2, 0}, false},
-	{BF16, "BF16", BlockLayout{1, 2, 0}, false},
-	{F64, "F64", BlockLayout{1, 8, 0}, false},
-	{I8, "I8", BlockLayout{1, 1, 0}, false},
-	{I16, "I16", BlockLayout{1, 2, 0}, false},
-	{I32, "I32", BlockLayout{1, 4, 0}, false},
-	{I64, "I64", BlockLayout{1, 8, 0}, false},
-	{Q4_0, "Q4_0", BlockLayout{32, 18, 0}, true},
-	{Q4_1, "Q4_1", BlockLayout{32, 20, 0}, true},
-	{Q5_0, "Q5_0", BlockLayout{32, 22, 0}, true},
-	{Q5_1, "Q5_1", BlockLayout{32, 24, 0}, true},
-	{Q8_0, "Q8_0", BlockLayout{32, 34, 0}, true},
-	{Q8_1, "Q8_1", BlockLayout{32, 36, 0}, true},
-	{Q2_K, "Q2_K", BlockLayout{256, 84, 0}, true},
-	{Q3_K, "Q3_K", BlockLayout{256, 110, 0}, true},
-	{Q4_K, "Q4_K", BlockLayout{256, 144, 0}, true},
-	{Q5_K, "Q5_K", BlockLayout{256, 176, 0}, true},
-	{Q6_K, "Q6_K", BlockLayout{256, 210, 0}, true},
-	{Q8_K, "Q8_K", BlockLayout{256, 292, 0}, true},
-	{IQ1_S, "IQ1_S", BlockLayout{256, 50, 0}, true},
-	{IQ1_M, "IQ1_M", BlockLayout{256, 56, 0}, true},
-	{IQ2_XXS, "IQ2_XXS", BlockLayout{256, 66, 0}, true},
-	{IQ2_XS, "IQ2_XS", BlockLayout{256, 74, 0}, true},
-	{IQ2_S, "IQ2_S", BlockLayout{256, 82, 0}, true},
-	{IQ3_XXS, "IQ3_XXS", BlockLayout{256, 98, 0}, true},
-	{IQ3_S, "IQ3_S", BlockLayout{256, 110, 0}, true},
-	{IQ4_NL, "IQ4_NL", BlockLayout{32, 18, 0}, true},
-	{IQ4_XS, "IQ4_XS", BlockLayout{256, 136, 0}, true},
-	{TQ1_0, "TQ1_0", BlockLayout{256, 54, 0}, true},
-	{TQ2_0, "TQ2_0", BlockLayout{256, 66, 0}, true},
-	{MXFP4, "MXFP4", BlockLayout{32, 17, 0}, true},
-	{NVFP4, "NVFP4", BlockLayout{64, 36, 0}, true},
-	{Q1_0, "Q1_0", BlockLayout{128, 18, 0}, true},
-	{Q2_0, "Q2_0", BlockLayout{64, 18, 0}, true},
+	// Writable says that its engine's llama-quantize writes the type when a
+	// rule asks for it; with the others it aborts, or refuses the name.
+	Writable bool
+
+	// NeedsImatrix says that llama-quantize stops when a tensor other than
+	// the token embedding and the output is to get the type and no importance
+	// matrix covers it.
+	NeedsImatrix bool
+
+	// Fallback is what llama-quantize writes instead where a row does not
+	// divide into the type's blocks; the type itself where there is nothing
+	// but F16. FallbackIK is ik_llama.cpp's choice.
+	Fallback, FallbackIK Type
 }
 
 var (
@@ -105,6 +58,9 @@ func init() {
 		byName[f.Name] = f
 	}
 }
+
+// Formats returns the type table: llama.cpp's types, then ik_llama.cpp's own.
+func Formats() []Format { return append([]Format(nil), formats...) }
 
 // Lookup returns the format of a type number, and whether there is one.
 func Lookup(t Type) (Format, bool) {
@@ -124,4 +80,52 @@ func (t Type) String() string {
 		return f.Name
 	}
 	return fmt.Sprintf("type %d", uint32(t))
+}
+
+// Spelling returns the type's name as the engine's own tables spell it, such
+// as "q4_K" or "iq4_xs". ik_llama.cpp compares it case by case.
+func (f Format) Spelling() string {
+	switch f.Type {
+	case Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K:
+		return "q" + f.Name[1:]
+	case Q8_KV:
+		return "q8_KV"
+	case Q8_KV_R8:
+		return "q8_KV_r8"
+	}
+	return strings.ToLower(f.Name)
+}
+
+// ShapeFallback returns the type that a tensor with rows of rowWeights weights
+// gets when t is asked for: t where its blocks divide the row, else its
+// fallback, else F16. ik_llama.cpp's own types follow its own table.
+func ShapeFallback(t Type, rowWeights uint64) Type {
+	f, ok := byType[t]
+	if !ok {
+		return t
+	}
+	next := f.Fallback
+	if f.Engine == IKLlama {
+		next = f.FallbackIK
+	}
+	return fallback(f, next, rowWeights)
+}
+
+// ShapeFallbackIK is [ShapeFallback] by ik_llama.cpp's table for all types.
+func ShapeFallbackIK(t Type, rowWeights uint64) Type {
+	f, ok := byType[t]
+	if !ok {
+		return t
+	}
+	return fallback(f, f.FallbackIK, rowWeights)
+}
+
+func fallback(f Format, next Type, rowWeights uint64) Type {
+	switch {
+	case rowWeights%f.Layout.WeightsPerBlock == 0:
+		return f.Type
+	case rowWeights%byType[next].Layout.WeightsPerBlock == 0:
+		return next
+	}
+	return F16
 }
