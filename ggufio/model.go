@@ -12,6 +12,8 @@ type Model struct {
 	Files        []File   // in shard order
 	Tensors      []Tensor // in file order, shard after shard
 	Metadata     *Metadata
+
+	byName map[string]int // index into Tensors
 }
 
 // A File is one GGUF file of a model.
@@ -26,17 +28,18 @@ type File struct {
 }
 
 // An Architecture holds the facts that metadata states. A number that the
-// metadata does not give is 0.
+// metadata does not give is 0. Where the metadata has an entry per block, a
+// number that is one here is the largest of them.
 type Architecture struct {
 	Name              string // general.architecture, such as "qwen3moe"
-	BlockCount        int    // MTP blocks included
-	ExpertCount       int
-	ExpertUsedCount   []int // experts per token, one entry per block; nil where absent
+	BlockCount        int    // MTP blocks included; where metadata does not say, as many as tensors name
+	ExpertCount       int    // what metadata says; Model.ExpertCount goes by the tensors
+	ExpertUsedCount   []int  // experts per token, one entry per block; nil where absent
 	ExpertSharedCount int
 	LeadingDense      int   // leading blocks without experts
 	NextNBlocks       int   // MTP blocks, the last of BlockCount
-	HeadCount         []int // per block
-	HeadCountKV       []int // per block
+	HeadCount         []int // per block; nil where absent
+	HeadCountKV       []int // per block; as HeadCount where absent
 }
 
 // A Role says what a tensor does in the model.
@@ -79,6 +82,8 @@ type Tensor struct {
 	Role        Role
 	Layer       int // block number, -1 outside blocks
 	Expert      int // for a tensor that holds one routed expert, its number; else -1
+
+	infoOffset uint64 // where its entry in the header begins, for errors
 }
 
 // Experts returns how many routed experts' weights the tensor holds: the last

@@ -1,0 +1,128 @@
+package ggufio
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// architecture reads the facts about the model, by its own rules: numbers may
+// be scalars or arrays with an entry per block, as llama.cpp reads them.
+func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
+	const nameKey = "general.architecture"
+	i, ok := h.index[nameKey]
+	if !ok {
+		return a, h.fault(nameKey, errNoArchitecture)
+	}
+	if a.Name, ok = h.pairs[i].value.(string); !ok {
+		return a, h.fault(nameKey, fmt.Errorf("is %s, not string", h.pairs[i].Describe()))
+	}
+	if a.Name == "" {
+		return a, h.fault(nameKey, errors.New("is empty"))
+	}
+
+	blocks := uint64(0)
+	for i := range tensors {
+		blocks = max(blocks, uint64(tensors[i].Layer+1))
+	}
+	if n, ok, err := h.lookupUint(a.Name + ".block_count"); err != nil {
+		return a, err
+	} else if ok {
+		blocks = n
+	}
+	if blocks > maxBlocks {
+		return a, h.fault(a.Name+".block_count", &LimitError{Got: blocks, Max: maxBlocks, Source: "LLAMA_MAX_LAYERS"})
+	}
+	a.BlockCount = int(blocks)
+
+	for _, field := range []struct {
+		key   string
+		value *int
+		limit uint64
+	}{
+		{"expert_count", &a.ExpertCount, maxExperts},
+		{"expert_shared_count", &a.ExpertSharedCount, maxExperts},
+		{"leading_dense_block_count", &a.LeadingDense, blocks},
+		{"nextn_predict_layers", &a.NextNBlocks, blocks},
+	} {
+		// A model with as many values as blocks is described by the largest.
+		values, err := h.perBlock(a.Name+"."+field.key, 1, field.limit)
+		if err != nil {
+			return a, err
+		}
+		for _, v := range values {
+			*field.value = max(*field.value, v)
+		}
+	}
+	for _, field := range []struct {
+		key   string
+		value *[]int
+		limit uint64
+	}{
+		{"expert_used_count", &a.ExpertUsedCount, maxExperts},
+		{"attention.head_count", &a.HeadCount, math.MaxInt32},
+		{"attention.head_count_kv", &a.HeadCountKV, math.MaxInt32},
+	} {
+		values, err := h.perBlock(a.Name+"."+field.key, a.BlockCount, field.limit)
+		if err != nil {
+			return a, err
+		}
+		if short := a.BlockCount - len(values); values != nil && short != 0 {
+			// MTP blocks may be left out.
+			if short < 0 || short > a.NextNBlocks {
+				return a, h.fault(a.Name+"."+field.key, fmt.Errorf("has %d entries for %d blocks", len(values), a.BlockCount))
+			}
+			values = append(values, make([]int, short)...)
+		}
+		*field.value = values
+	}
+	if a.HeadCountKV == nil {
+		a.HeadCountKV = a.HeadCount
+	}
+	return a, nil
+}
+
+// perBlock reads a number, repeated n times, or an array of numbers as it is.
+// It returns nil where the key is absent.
+func (h *header) perBlock(key string, n int, limit uint64) ([]int, error) {
+	i, ok := h.index[key]
+	if !ok {
+		return nil, nil
+	}
+	p := &h.pairs[i]
+	var values []uint64
+	switch v := p.value.(type) {
+	case []uint64:
+		values = v
+	case []int64:
+		for _, x := range v {
+			if x < 0 {
+				return nil, h.fault(key, fmt.Errorf("%d is negative", x))
+			}
+			values = append(values, uint64(x))
+		}
+	case uint64, int64:
+		x, _, err := h.lookupUint(key)
+		if err != nil {
+			return nil, err
+		}
+		if x > limit {
+			return nil, h.fault(key, &LimitError{Got: x, Max: limit, Source: "limit of this number"})
+		}
+		out := make([]int, n)
+		for i := range out {
+			out[i] = int(x)
+		}
+		return out, nil
+	default:
+		return nil, h.fault(key, fmt.Errorf("is %s, not an integer or an array of them", p.Describe()))
+	}
+	out := make([]int, len(values))
+	for i, x := range values {
+		if x > limit {
+			return nil, h.fault(key, &LimitError{Got: x, Max: limit, Source: "limit of this number"})
+		}
+		out[i] = int(x)
+	}
+	return out, nil
+}
