@@ -47,9 +47,24 @@ var codecs = [...]codec{
 	// Blocks of 32.
 	Q8_0: {decode: decodeQ8_0, newEncoder: stateless(encodeQ8_0)},
 
-	// Super-blocks of 256.
+	Q4_0: {decode: decodeQ4_0},
+	Q4_1: {decode: decodeQ4_1},
+	Q5_0: {decode: decodeQ5_0},
+	Q5_1: {decode: decodeQ5_1},
 
-	// Codebooks, ternary and four-bit floating point.
+	// Super-blocks of 256.
+	Q2_K: {decode: decodeQ2_K},
+	Q3_K: {decode: decodeQ3_K},
+	Q4_K: {decode: decodeQ4_K},
+	Q5_K: {decode: decodeQ5_K},
+	Q6_K: {decode: decodeQ6_K},
+
+	// Four bits with levels of their own.
+	IQ4_NL: {decode: decodeIQ4_NL},
+	IQ4_XS: {decode: decodeIQ4_XS},
+	MXFP4:  {decode: decodeMXFP4},
+
+	// Codebooks, ternary and the small types.
 	IQ1_S:   {decode: decodeIQ1S},
 	IQ1_M:   {decode: decodeIQ1M},
 	IQ2_XXS: {decode: decodeIQ2XXS},
