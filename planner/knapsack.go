@@ -1,0 +1,530 @@
+package planner
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+// The multiple-choice knapsack: one option of every group, at the least total
+// cost whose total size keeps within a budget. Costs and sizes are integers, so
+// that the optimum is exact and a larger budget never costs more.
+//
+// The method is a dynamic program over a core. The groups' lower convex hulls,
+// walked in order of cost saved per byte, give the relaxed optimum; the step at
+// which the budget breaks off splits every group's options into a base and
+// deviations from it. Groups then enter the program one by one, those first
+// whose next step is worth most nearly what the break step is. A state is the
+// size and cost of a choice among the groups entered, all others at their base;
+// one that is larger and no cheaper than another goes, and so does one that
+// cannot beat the best plan known even if its excess could be traded for cost
+// at the rate of the best step that is left. What remains is small: tens to
+// thousands of states for the shapes of real models. The worst case is that of
+// the problem (exponential, or groups × options × distinct sizes); maxStates and
+// maxWork bound memory to about 100 MB and time to seconds, and a search cut
+// short says so by a bound below its cost.
+
+// An option is one candidate of a group.
+type option struct {
+	sizeBytes uint64
+	cost      uint64
+}
+
+// A solution is a choice of one option per group.
+type solution struct {
+	choice    []int // index into each group
+	sizeBytes uint64
+	cost      uint64
+	bound     uint64 // no choice within the budget costs less; equal to cost where proved optimal
+}
+
+// limits say how far a search goes before it settles for what it has.
+type limits struct {
+	maxStates int
+	maxWork   int // states generated
+	// settleWork is the work after which a solution within settleGap (a
+	// fraction of its cost) of the bound is good enough.
+	settleWork int
+	settleGap  float64
+}
+
+var (
+	exactLimits = limits{maxStates: 1 << 20, maxWork: 1 << 31, settleWork: 1 << 31}
+	splitLimits = limits{maxStates: 1 << 20, maxWork: 1 << 30, settleWork: 1 << 25, settleGap: 1e-5}
+)
+
+// maxTotal bounds the sum of sizes and the sum of costs of a problem.
+const maxTotal = 1 << 62
+
+// A knapsack is a problem made ready to be solved for any budget.
+type knapsack struct {
+	groups []packedGroup
+	steps  []step // all groups' hull steps, most cost saved per byte first
+	least  uint64 // total size of the smallest options
+}
+
+// A packedGroup is a group without options that another option of no larger
+// size and no higher cost replaces: by ascending size and descending cost.
+type packedGroup struct {
+	options []packedOption
+	hull    []int32 // positions in options of the lower convex hull's corners
+}
+
+type packedOption struct {
+	size, cost int64
+	index      int32 // in the group as given
+}
+
+// A step goes from one corner of a group's hull to the next larger one.
+type step struct {
+	group  int32
+	saves  uint64 // cost
+	bytes  uint64
+	corner int32 // the larger one
+}
+
+// A rate is cost per byte.
+type rate struct{ cost, bytes uint64 }
+
+func newKnapsack(groups [][]option) (*knapsack, error) {
+	k := &knapsack{groups: make([]packedGroup, len(groups))}
+	var sizes, costs uint64
+	for i, options := range groups {
+		if len(options) == 0 {
+			return nil, fmt.Errorf("group %d has no options", i)
+		}
+		var size, cost uint64
+		for _, o := range options {
+			size, cost = max(size, o.sizeBytes), max(cost, o.cost)
+		}
+		if size > maxTotal || cost > maxTotal {
+			return nil, fmt.Errorf("group %d: size or cost over the limit of 2^62", i)
+		}
+		if sizes, costs = sizes+size, costs+cost; sizes > maxTotal || costs > maxTotal {
+			return nil, fmt.Errorf("total size or cost over the limit of 2^62")
+		}
+		k.groups[i] = packGroup(options)
+		g := &k.groups[i]
+		k.least += uint64(g.options[0].size)
+		for c := 1; c < len(g.hull); c++ {
+			from, to := g.options[g.hull[c-1]], g.options[g.hull[c]]
+			k.steps = append(k.steps, step{int32(i), uint64(from.cost - to.cost), uint64(to.size - from.size), int32(c)})
+		}
+	}
+	slices.SortFunc(k.steps, func(a, b step) int {
+		if c := compareRates(rate{b.saves, b.bytes}, rate{a.saves, a.bytes}); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.corner, b.corner))
+	})
+	return k, nil
+}
+
+func packGroup(options []option) packedGroup {
+	sorted := make([]packedOption, len(options))
+	for i, o := range options {
+		sorted[i] = packedOption{int64(o.sizeBytes), int64(o.cost), int32(i)}
+	}
+	slices.SortStableFunc(sorted, func(a, b packedOption) int {
+		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.cost, b.cost))
+	})
+	kept := sorted[:1]
+	for _, o := range sorted[1:] {
+		if o.cost < kept[len(kept)-1].cost {
+			kept = append(kept, o)
+		}
+	}
+	var hull []int32
+	for i := range kept {
+		for len(hull) >= 2 {
+			a, b, c := kept[hull[len(hull)-2]], kept[hull[len(hull)-1]], kept[i]
+			// b is a corner only if a to b saves more per byte than b to c.
+			if compareRates(rate{uint64(a.cost - b.cost), uint64(b.size - a.size)}, rate{uint64(b.cost - c.cost), uint64(c.size - b.size)}) > 0 {
+				break
+			}
+			hull = hull[:len(hull)-1]
+		}
+		hull = append(hull, int32(i))
+	}
+	return packedGroup{options: kept, hull: hull}
+}
+
+// compareRates compares two rates exactly.
+func compareRates(a, b rate) int { return compareProducts(a.cost, b.bytes, b.cost, a.bytes) }
+
+// compareProducts compares a*b with c*d exactly.
+func compareProducts(a, b, c, d uint64) int {
+	h1, l1 := bits.Mul64(a, b)
+	h2, l2 := bits.Mul64(c, d)
+	return cmp.Or(cmp.Compare(h1, h2), cmp.Compare(l1, l2))
+}
+
+// solve finds the cheapest choice within budgetBytes, and reports false when
+// even the smallest options, of k.least bytes together, exceed it.
+func (k *knapsack) solve(budgetBytes uint64, lim limits) (*solution, bool) {
+	if k.least > budgetBytes {
+		return nil, false
+	}
+	s := &search{k: k, lim: lim, budget: int64(min(budgetBytes, maxTotal)), base: make([]int32, len(k.groups))}
+	s.relax()
+	s.run()
+	sol := s.result()
+	k.swapAlike(sol)
+	return sol, true
+}
+
+// A search is the state of one solve.
+type search struct {
+	k      *knapsack
+	lim    limits
+	budget int64
+
+	base     []int32 // corner of each group's hull at the relaxed optimum, rounded down
+	baseSize int64
+	baseCost int64
+	cut      int // the first step that no longer fits; len(k.steps) if all do
+
+	best     int64   // cost of the best plan known
+	bestBase []int32 // its corners, where greedy filling found it
+	bestNode int32   // its deviations from base, where a state found it
+
+	entered []bool // groups that the program decides
+	up      int    // the next step up of a group that has not entered
+	down    int    // the next step down
+	states  []state
+	nodes   []node
+	work    int
+}
+
+// A state is a choice among the groups that entered.
+type state struct {
+	excess int64 // size over the budget, negative where room is left
+	cost   int64
+	node   int32 // its deviations from base, -1 for none
+	option int16 // while merging: the option just taken, -1 for the base
+}
+
+// A node is one deviation and those before it.
+type node struct {
+	parent int32
+	group  int32
+	option int16
+}
+
+// relax walks the steps while they fit and then fills what room is left.
+func (s *search) relax() {
+	for i := range s.k.groups {
+		first := s.k.groups[i].options[0]
+		s.baseSize += first.size
+		s.baseCost += first.cost
+	}
+	steps := s.k.steps
+	for s.cut < len(steps) && s.baseSize+int64(steps[s.cut].bytes) <= s.budget {
+		s.take(s.base, steps[s.cut], &s.baseSize, &s.baseCost)
+		s.cut++
+	}
+	s.bestBase, s.bestNode = slices.Clone(s.base), -1
+	size := s.baseSize
+	s.best = s.baseCost
+	for _, st := range steps[s.cut:] {
+		if s.bestBase[st.group] == st.corner-1 && size+int64(st.bytes) <= s.budget {
+			s.take(s.bestBase, st, &size, &s.best)
+		}
+	}
+}
+
+func (s *search) take(corners []int32, st step, size, cost *int64) {
+	corners[st.group] = st.corner
+	*size += int64(st.bytes)
+	*cost -= int64(st.saves)
+}
+
+// run enters groups until no state can beat the best plan.
+func (s *search) run() {
+	if s.cut == len(s.k.steps) {
+		return // everything fits
+	}
+	s.entered = make([]bool, len(s.k.groups))
+	s.up, s.down = s.cut, s.cut-1
+	s.states = []state{{excess: s.baseSize - s.budget, cost: s.baseCost, node: -1}}
+	cut := rate{s.k.steps[s.cut].saves, s.k.steps[s.cut].bytes}
+	upNext := true
+	for len(s.states) > 0 {
+		s.settle()
+		group := int32(-1)
+		if s.up < len(s.k.steps) && (upNext || s.down < 0) {
+			group = s.k.steps[s.up].group
+		} else if s.down >= 0 {
+			group = s.k.steps[s.down].group
+		}
+		if group < 0 {
+			s.states = nil // every group has entered, and feasible states were taken
+			return
+		}
+		upNext = !upNext
+		deviations := s.deviations(group, cut)
+		if len(deviations) > 0 && s.exhausted(len(deviations)) {
+			return
+		}
+		s.entered[group] = true
+		s.settle()
+		if len(deviations) > 0 {
+			s.enter(group, deviations)
+		}
+	}
+}
+
+// settle moves the cursors to groups that have not entered.
+func (s *search) settle() {
+	for s.up < len(s.k.steps) && s.entered[s.k.steps[s.up].group] {
+		s.up++
+	}
+	for s.down >= 0 && s.entered[s.k.steps[s.down].group] {
+		s.down--
+	}
+}
+
+// exhausted reports whether the search may not go on.
+func (s *search) exhausted(deviations int) bool {
+	next := (deviations + 1) * len(s.states)
+	if next > 4*s.lim.maxStates || s.work+next > s.lim.maxWork {
+		return true
+	}
+	return s.work > s.lim.settleWork && float64(s.best-s.bound()) <= s.lim.settleGap*float64(s.best)
+}
+
+// deviations lists the options of a group, other than its base, that a plan
+// better than the best known may hold.
+func (s *search) deviations(group int32, cut rate) []int16 {
+	g := &s.k.groups[group]
+	at := g.hull[s.base[group]]
+	from := g.options[at]
+	var out []int16
+	for i, o := range g.options {
+		if int32(i) == at {
+			continue
+		}
+		if !s.beaten(s.baseCost+o.cost-from.cost, s.baseSize+o.size-from.size-s.budget, cut, cut) {
+			out = append(out, int16(i))
+		}
+	}
+	return out
+}
+
+// beaten reports whether a cost, plus excess bytes removed at the rate down or
+// less room sold at the rate up, comes to the best known cost or more.
+func (s *search) beaten(cost, excess int64, up, down rate) bool {
+	if excess >= 0 {
+		return cost >= s.best || compareProducts(uint64(excess), down.cost, uint64(s.best-cost), down.bytes) >= 0
+	}
+	return cost >= s.best && compareProducts(uint64(cost-s.best), up.bytes, uint64(-excess), up.cost) >= 0
+}
+
+// rates returns what the best steps of groups that have not entered give for a
+// byte (0 where none is left) and take for one (without end where none is).
+func (s *search) rates() (up, down rate) {
+	up, down = rate{0, 1}, rate{1, 0}
+	if s.up < len(s.k.steps) {
+		up = rate{s.k.steps[s.up].saves, s.k.steps[s.up].bytes}
+	}
+	if s.down >= 0 {
+		down = rate{s.k.steps[s.down].saves, s.k.steps[s.down].bytes}
+	}
+	return up, down
+}
+
+// enter merges the states with each deviation of a group.
+func (s *search) enter(group int32, deviations []int16) {
+	g := &s.k.groups[group]
+	from := g.options[g.hull[s.base[group]]]
+	merged := slices.Clone(s.states)
+	for i := range merged {
+		merged[i].option = -1
+	}
+	var scratch []state
+	for _, d := range deviations {
+		o := g.options[d]
+		scratch = mergeStates(scratch[:0], merged, s.states, o.size-from.size, o.cost-from.cost, d)
+		merged, scratch = scratch, merged
+		s.work += len(merged)
+	}
+	winner := -1
+	for i, st := range merged {
+		if st.excess <= 0 && st.cost < s.best {
+			s.best, winner = st.cost, i
+		}
+	}
+	up, down := s.rates()
+	kept := s.states[:0]
+	for i, st := range merged {
+		drop := s.beaten(st.cost, st.excess, up, down)
+		if drop && i != winner {
+			continue
+		}
+		if st.option >= 0 {
+			s.nodes = append(s.nodes, node{st.node, group, st.option})
+			st.node = int32(len(s.nodes) - 1)
+		}
+		if i == winner {
+			s.bestBase, s.bestNode = nil, st.node
+		}
+		if !drop {
+			kept = append(kept, st)
+		}
+	}
+	s.states = kept
+	if len(s.nodes) > 8*s.lim.maxStates {
+		s.compact()
+	}
+}
+
+// mergeStates appends to dst the states of a and those of b moved by one
+// option, by ascending excess, without those that another one replaces. Of two
+// alike the one of a stays.
+func mergeStates(dst, a, b []state, size, cost int64, option int16) []state {
+	least := int64(maxTotal) + 1
+	i, j := 0, 0
+	for i < len(a) || j < len(b) {
+		var next state
+		fromA := i < len(a)
+		if fromA && j < len(b) {
+			excess, moved := b[j].excess+size, b[j].cost+cost
+			fromA = a[i].excess < excess || a[i].excess == excess && a[i].cost <= moved
+		}
+		if fromA {
+			next = a[i]
+			i++
+		} else {
+			next = state{b[j].excess + size, b[j].cost + cost, b[j].node, option}
+			j++
+		}
+		if next.cost < least {
+			least = next.cost
+			dst = append(dst, next)
+		}
+	}
+	return dst
+}
+
+// compact drops nodes that no state leads to.
+func (s *search) compact() {
+	place := make([]int32, len(s.nodes))
+	mark := func(n int32) {
+		for ; n >= 0 && place[n] == 0; n = s.nodes[n].parent {
+			place[n] = 1
+		}
+	}
+	for _, st := range s.states {
+		mark(st.node)
+	}
+	mark(s.bestNode)
+	kept := s.nodes[:0]
+	moved := func(n int32) int32 {
+		if n < 0 {
+			return n
+		}
+		return place[n]
+	}
+	for i, n := range s.nodes {
+		if place[i] == 1 {
+			n.parent = moved(n.parent)
+			place[i] = int32(len(kept))
+			kept = append(kept, n)
+		}
+	}
+	s.nodes = kept
+	for i := range s.states {
+		s.states[i].node = moved(s.states[i].node)
+	}
+	s.bestNode = moved(s.bestNode)
+}
+
+// bound returns a cost below which no plan is.
+func (s *search) bound() int64 {
+	bound := s.best
+	if s.entered == nil {
+		return bound
+	}
+	up, down := s.rates()
+	for _, st := range s.states {
+		least := st.cost
+		if st.excess > 0 {
+			if down.bytes == 0 {
+				continue
+			}
+			least += mulDiv(uint64(st.excess), down)
+		} else {
+			// Rounding the room's worth up keeps the bound below the truth.
+			least -= mulDiv(uint64(-st.excess), up) + 1
+		}
+		bound = min(bound, least)
+	}
+	return max(bound, 0)
+}
+
+// mulDiv returns what size bytes cost at a rate, rounded down, at most 2^62.
+func mulDiv(size uint64, r rate) int64 {
+	hi, lo := bits.Mul64(size, r.cost)
+	if hi >= r.bytes {
+		return maxTotal
+	}
+	q, _ := bits.Div64(hi, lo, r.bytes)
+	return int64(min(q, maxTotal))
+}
+
+func (s *search) result() *solution {
+	sol := &solution{choice: make([]int, len(s.k.groups)), bound: uint64(s.bound())}
+	position := make([]int32, len(s.k.groups))
+	corners := s.base
+	if s.bestBase != nil {
+		corners = s.bestBase
+	}
+	for i := range s.k.groups {
+		position[i] = s.k.groups[i].hull[corners[i]]
+	}
+	if s.bestBase == nil {
+		for n := s.bestNode; n >= 0; n = s.nodes[n].parent {
+			position[s.nodes[n].group] = int32(s.nodes[n].option)
+		}
+	}
+	for i := range s.k.groups {
+		o := s.k.groups[i].options[position[i]]
+		sol.choice[i] = int(o.index)
+		sol.sizeBytes += uint64(o.size)
+		sol.cost += uint64(o.cost)
+	}
+	return sol
+}
+
+// swapAlike breaks ties: among groups with the same options the earlier ones
+// get the larger choices.
+func (k *knapsack) swapAlike(sol *solution) {
+	alike := map[string][]int{}
+	var key []byte
+	for i := range k.groups {
+		if len(k.groups[i].options) < 2 {
+			continue
+		}
+		key = key[:0]
+		for _, o := range k.groups[i].options {
+			key = binary.LittleEndian.AppendUint64(key, uint64(o.size))
+			key = binary.LittleEndian.AppendUint64(key, uint64(o.cost))
+		}
+		alike[string(key)] = append(alike[string(key)], i)
+	}
+	for _, members := range alike {
+		if len(members) < 2 {
+			continue
+		}
+		positions := make([]int, len(members))
+		for m, i := range members {
+			positions[m] = slices.IndexFunc(k.groups[i].options, func(o packedOption) bool { return int(o.index) == sol.choice[i] })
+		}
+		slices.SortFunc(positions, func(a, b int) int { return cmp.Compare(b, a) })
+		for m, i := range members {
+			sol.choice[i] = int(k.groups[i].options[positions[m]].index)
+		}
+	}
+}
