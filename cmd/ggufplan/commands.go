@@ -31,7 +31,9 @@ type command struct {
 
 // commands lists the verbs in the order that help shows them.
 func commands() []*command {
-	return []*command{}
+	return []*command{
+		completionCommand(),
+	}
 }
 
 func find(name string) *command {

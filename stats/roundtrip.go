@@ -1,0 +1,131 @@
+package stats
+
+import (
+	"fmt"
+
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+// A RowError is what encoding a row and decoding it again does to its weights
+// w_i, with d_i the differences and m_i the column weights.
+type RowError struct {
+	WeightedError float64 // sum of m_i d_i^2
+	WeightedNorm  float64 // sum of m_i w_i^2
+	PlainError    float64 // sum of d_i^2
+	PlainNorm     float64 // sum of w_i^2
+
+	// WorstBlock is the block with the largest share of the weighted error:
+	// its index in the row, its weighted error and its weighted norm.
+	WorstBlock                 int
+	WorstError, WorstBlockNorm float64
+}
+
+// A RoundTrip encodes rows in one type and decodes them again. It holds
+// scratch memory, so that a row allocates nothing: use one per goroutine.
+type RoundTrip struct {
+	typ     quant.Type
+	block   int
+	enc     *quant.Encoder
+	encoded []byte
+	decoded []float32
+	weights []float64 // m_i of the errors; nil for ones
+	given   []float32 // m_i as the encoder is given them; nil for none
+}
+
+// NewRoundTrip returns a round trip through a type that can be encoded and
+// decoded, without column weights.
+func NewRoundTrip(t quant.Type) (*RoundTrip, error) {
+	enc, err := quant.NewEncoder(t)
+	if err != nil {
+		return nil, err
+	}
+	if !quant.CanDecode(t) {
+		return nil, fmt.Errorf("%v cannot be decoded", t)
+	}
+	f, _ := quant.Lookup(t)
+	return &RoundTrip{typ: t, block: int(f.Layout.WeightsPerBlock), enc: enc}, nil
+}
+
+// SetWeights gives the column weights of the rows that follow: finite and not
+// negative, one per column. The encoder is given them rounded to float32, as
+// llama-quantize is; errors and norms use them as they are. nil takes them
+// away: the encoder gets none and errors are plain.
+func (r *RoundTrip) SetWeights(weights []float64) {
+	if weights == nil {
+		r.weights, r.given = nil, nil
+		return
+	}
+	r.weights = weights
+	if cap(r.given) < len(weights) {
+		r.given = make([]float32, len(weights))
+	}
+	r.given = r.given[:len(weights)]
+	for i, w := range weights {
+		r.given[i] = float32(w)
+	}
+}
+
+// Decoded returns the weights that the last row came back as, until the next
+// row overwrites them.
+func (r *RoundTrip) Decoded() []float32 { return r.decoded }
+
+// Row encodes and decodes one row and returns its error. Sums run block by
+// block from the left, so their bits depend on nothing but the row, the
+// weights and the type. The error says which weight the type cannot hold.
+func (r *RoundTrip) Row(row []float32) (RowError, error) {
+	f, _ := quant.Lookup(r.typ)
+	size, err := f.Layout.EncodedBytes(1, uint64(len(row)))
+	if err != nil {
+		return RowError{}, fmt.Errorf("%v: %w", r.typ, err)
+	}
+	if r.weights != nil && len(r.weights) != len(row) {
+		return RowError{}, fmt.Errorf("%v: %d weights for a row of %d", r.typ, len(r.weights), len(row))
+	}
+	if cap(r.encoded) < int(size) {
+		r.encoded = make([]byte, size)
+	}
+	if cap(r.decoded) < len(row) {
+		r.decoded = make([]float32, len(row))
+	}
+	r.encoded, r.decoded = r.encoded[:size], r.decoded[:len(row)]
+	if err := r.enc.EncodeRow(r.encoded, row, r.given); err != nil {
+		return RowError{}, err
+	}
+	if err := quant.Decode(r.typ, r.decoded, r.encoded); err != nil {
+		return RowError{}, err
+	}
+	return r.compare(row), nil
+}
+
+func (r *RoundTrip) compare(row []float32) RowError {
+	var weightedError, weightedNorm, plainError, plainNorm Sum
+	var out RowError
+	for start := 0; start < len(row); start += r.block {
+		end := min(start+r.block, len(row))
+		var we, wn, pe, pn float64
+		for i := start; i < end; i++ {
+			w := float64(row[i])
+			d := w - float64(r.decoded[i])
+			dd, ww := float64(d*d), float64(w*w)
+			pe += dd
+			pn += ww
+			if r.weights != nil {
+				we += float64(r.weights[i] * dd)
+				wn += float64(r.weights[i] * ww)
+			}
+		}
+		if r.weights == nil {
+			we, wn = pe, pn
+		}
+		weightedError.Add(we)
+		weightedNorm.Add(wn)
+		plainError.Add(pe)
+		plainNorm.Add(pn)
+		if start == 0 || we > out.WorstError {
+			out.WorstBlock, out.WorstError, out.WorstBlockNorm = start/r.block, we, wn
+		}
+	}
+	out.WeightedError, out.WeightedNorm = weightedError.Value(), weightedNorm.Value()
+	out.PlainError, out.PlainNorm = plainError.Value(), plainNorm.Value()
+	return out
+}

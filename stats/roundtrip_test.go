@@ -1,0 +1,101 @@
+package stats
+
+import (
+	"math"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+func TestSumIsCompensated(t *testing.T) {
+	var s Sum
+	for _, v := range []float64{1, 1e100, 1, -1e100} {
+		s.Add(v)
+	}
+	if got := s.Value(); got != 2 {
+		t.Errorf("1 + 1e100 + 1 - 1e100 = %v, want 2", got)
+	}
+}
+
+func TestRoundTripAgainstTheDefinition(t *testing.T) {
+	row := make([]float32, 96)
+	weights := make([]float64, len(row))
+	for i := range row {
+		row[i] = float32(math.Sin(float64(3*i)) * float64(i))
+		weights[i] = float64(i % 7)
+	}
+	rt, err := NewRoundTrip(quant.Q8_0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt.SetWeights(weights)
+	got, err := rt.Row(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want RowError
+	for i, w := range row {
+		d := float64(w) - float64(rt.Decoded()[i])
+		want.WeightedError += weights[i] * d * d
+		want.WeightedNorm += weights[i] * float64(w) * float64(w)
+		want.PlainError += d * d
+		want.PlainNorm += float64(w) * float64(w)
+	}
+	for _, c := range []struct {
+		name      string
+		got, want float64
+	}{
+		{"weighted error", got.WeightedError, want.WeightedError},
+		{"weighted norm", got.WeightedNorm, want.WeightedNorm},
+		{"plain error", got.PlainError, want.PlainError},
+		{"plain norm", got.PlainNorm, want.PlainNorm},
+	} {
+		if math.Abs(c.got-c.want) > 1e-12*c.want || c.want == 0 {
+			t.Errorf("%s is %v, by definition %v", c.name, c.got, c.want)
+		}
+	}
+	// The row grows to the right, so its last block has the largest error.
+	if got.WorstBlock != 2 || got.WorstError <= 0 || got.WorstError > got.WeightedError {
+		t.Errorf("worst block %d with %v of %v", got.WorstBlock, got.WorstError, got.WeightedError)
+	}
+
+	rt.SetWeights(nil)
+	plain, err := rt.Row(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain.WeightedError != plain.PlainError || plain.WeightedNorm != plain.PlainNorm {
+		t.Errorf("without weights the weighted sums are not the plain ones: %+v", plain)
+	}
+}
+
+func TestRoundTripAllocatesNothingPerRow(t *testing.T) {
+	row := make([]float32, 512)
+	for i := range row {
+		row[i] = float32(i%17) - 8
+	}
+	weights := make([]float64, len(row))
+	for i := range weights {
+		weights[i] = 1
+	}
+	for _, f := range quant.Formats() {
+		if !quant.CanEncode(f.Type) {
+			continue
+		}
+		rt, err := NewRoundTrip(f.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt.SetWeights(weights)
+		if _, err := rt.Row(row); err != nil {
+			t.Fatalf("%s: %v", f.Name, err)
+		}
+		if n := testing.AllocsPerRun(5, func() {
+			if _, err := rt.Row(row); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations per row", f.Name, n)
+		}
+	}
+}
