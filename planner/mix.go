@@ -17,6 +17,20 @@ import (
 // llama-quantize would stop: a model of experts with a feed-forward tensor
 // outside its blocks.
 func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
+	types, err := mixBeforeFallback(m, ft)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range types {
+		if Quantizable(&m.Tensors[i]) {
+			types[i] = quant.ShapeFallback(t, m.Tensors[i].Shape[0])
+		}
+	}
+	return types, nil
+}
+
+// mixBeforeFallback is [Mix] without the shape fallback.
+func mixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 	types := make([]quant.Type, len(m.Tensors))
 	x := newMixer(m, ft)
 	for _, i := range loaderOrder(m) {
@@ -33,7 +47,7 @@ func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 		if err != nil {
 			return nil, err
 		}
-		types[i] = quant.ShapeFallback(mixed, t.Shape[0])
+		types[i] = mixed
 	}
 	return types, nil
 }

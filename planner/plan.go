@@ -2,20 +2,16 @@ package planner
 
 import (
 	"github.com/ggufplan/ggufplan/ggufio"
-	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
 // A Plan says what every tensor of a model becomes, and why.
 type Plan struct {
 	Problem  *Problem
+	Base     string       // Policy.Base as llama-quantize names it
 	Tensors  []TensorPlan // parallel to Problem.Model.Tensors
 	Layers   []LayerPlan  // MoE layers, ascending
 	Totals   Totals
 	Findings []Finding // by code, then in the model's order
-
-	// Budget records the budget policy's problem and how well it was solved;
-	// nil under the frequency policy.
-	Budget *manifest.Budget
 }
 
 // A TensorPlan is the decision for one tensor.
@@ -34,10 +30,13 @@ type TensorPlan struct {
 // A LayerPlan is one MoE layer's experts. Pointers are nil where a number is
 // unknown or the policy does not use it.
 type LayerPlan struct {
-	Layer       int
-	Activations *uint64 // sum of counts
-	Thresholds  *Thresholds
-	Experts     []ExpertPlan
+	Layer         int
+	HasStatistics bool     // false: no entry, or traffic that sums to 0
+	Tokens        *uint64  // through the layer
+	Activations   *uint64  // sum of counts
+	Deff          *float64 // design effect of the counts
+	Thresholds    *Thresholds
+	Experts       []ExpertPlan
 }
 
 // An ExpertPlan is what is known and decided about one expert of one layer.

@@ -31,17 +31,17 @@ type Target struct {
 
 // A Model identifies the planned model. Counts are of the source.
 type Model struct {
-	Name            string `json:"name"`
-	Architecture    string `json:"architecture"`
-	Files           []File `json:"files"`
-	TensorCount     uint64 `json:"tensor_count"`
-	Parameters      uint64 `json:"parameters"`
-	TensorBytes     uint64 `json:"tensor_bytes"`
-	FileBytes       uint64 `json:"file_bytes"`
-	BlockCount      uint64 `json:"block_count"`
-	MoELayerCount   uint64 `json:"moe_layer_count"`
-	ExpertCount     uint64 `json:"expert_count"`
-	ExpertUsedCount uint64 `json:"expert_used_count"`
+	Name            string  `json:"name"`
+	Architecture    string  `json:"architecture"`
+	Files           []File  `json:"files"`
+	TensorCount     uint64  `json:"tensor_count"`
+	Parameters      uint64  `json:"parameters"`
+	TensorBytes     uint64  `json:"tensor_bytes"`
+	FileBytes       uint64  `json:"file_bytes"`
+	BlockCount      uint64  `json:"block_count"`
+	MoELayerCount   uint64  `json:"moe_layer_count"`
+	ExpertCount     uint64  `json:"expert_count"`
+	ExpertUsedCount *uint64 `json:"expert_used_count"` // the largest over layers; null where the model does not say
 }
 
 // A File is one file of the source model; HeaderSHA256 is over its bytes from

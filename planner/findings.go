@@ -1,0 +1,207 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+// Codes of the findings that planning itself makes. Evidence brings further
+// ones, such as "rounded-counts".
+const (
+	CodeLayerWithoutStatistics = "layer-without-statistics"
+	CodeUnseenExperts          = "unseen-experts"
+	CodeScarceExperts          = "scarce-experts"
+	CodeShapeFallback          = "shape-fallback"
+	CodeRequantize             = "requantize"
+	CodeEnlarges               = "enlarges"
+	CodeAlignment              = "alignment"
+	CodeNeedsImatrix           = "needs-imatrix"
+	CodeMTPBlock               = "mtp-block"
+	CodeSuperExpert            = "super-expert"
+)
+
+// Codes of findings that come with the evidence.
+const (
+	CodeRoundedCounts  = "rounded-counts"
+	CodeRelativeCounts = "relative-counts"
+	CodeKMismatch      = "k-mismatch"
+)
+
+// FindingCodes lists the codes a manifest of this version may hold, in
+// alphabetical order.
+func FindingCodes() []string {
+	codes := append(ownCodes(), CodeRoundedCounts, CodeRelativeCounts, CodeKMismatch)
+	slices.Sort(codes)
+	return codes
+}
+
+func ownCodes() []string {
+	return []string{CodeLayerWithoutStatistics, CodeUnseenExperts, CodeScarceExperts, CodeShapeFallback, CodeRequantize,
+		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeMTPBlock, CodeSuperExpert}
+}
+
+// findings collects what a reviewer should know about a plan, sorted by code
+// and within a code in the model's order.
+func (f *frame) findings(plan *Plan, d *decision) []Finding {
+	list := slices.Clone(d.findings)
+	if ev := f.problem.Evidence; ev != nil {
+		for _, e := range ev.Findings {
+			if !slices.Contains(ownCodes(), e.Code) { // those are said below, of the plan
+				list = append(list, Finding{e.Code, e.Subject, e.Message})
+			}
+		}
+	}
+	for k := range f.layers {
+		list = append(list, f.layerFindings(k, plan)...)
+	}
+	for i := range f.slots {
+		list = append(list, f.tensorFindings(i, plan, &d.verdicts[i])...)
+	}
+	list = append(list, f.requantize(plan)...)
+	list = append(list, f.alignment(plan)...)
+	slices.SortStableFunc(list, func(a, b Finding) int { return strings.Compare(a.Code, b.Code) })
+	return slices.Compact(list)
+}
+
+func (f *frame) layerFindings(k int, plan *Plan) []Finding {
+	l := &f.layers[k]
+	subject := fmt.Sprintf("blk.%d", l.index)
+	var list []Finding
+	if l.evidence == nil {
+		if f.problem.Evidence == nil {
+			return nil // a plan without any statistics: the policy says so
+		}
+		if f.problem.Model.IsMTP(l.index) {
+			list = append(list, Finding{CodeMTPBlock, subject, "a block for multi-token prediction, which statistics tools do not usually run"})
+		}
+		return append(list, Finding{CodeLayerWithoutStatistics, subject,
+			fmt.Sprintf("no statistics for its %d experts: planned at the hot type %s", l.experts, f.problem.Policy.Frequency.HotType.Name)})
+	}
+	flagged := map[string]int{}
+	for _, x := range plan.Layers[k].Experts {
+		flagged[x.Flag]++
+	}
+	if n := flagged[FlagUnseen]; n > 0 {
+		list = append(list, Finding{CodeUnseenExperts, subject,
+			fmt.Sprintf("%d of %d experts were never used", n, l.experts)})
+	}
+	if n := flagged[FlagScarce]; n > 0 {
+		list = append(list, Finding{CodeScarceExperts, subject,
+			fmt.Sprintf("%d of %d experts have fewer than 10 effective activations", n, l.experts)})
+	}
+	for _, e := range l.evidence.SuperExperts {
+		if e >= 0 && e < l.experts {
+			list = append(list, Finding{CodeSuperExpert, subject,
+				fmt.Sprintf("expert %d produces extreme activations: protected, whatever its traffic", e)})
+		}
+	}
+	return list
+}
+
+// tensorFindings looks at one tensor of the plan.
+func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
+	s, t := &f.slots[i], &plan.Tensors[i]
+	var list []Finding
+	chosen := []Type{s.settled}
+	if s.state == slotOpen && v.Reason != "" {
+		chosen = append([]Type{v.Fused}, v.Split...)
+	}
+	var fallbacks []string
+	for _, c := range chosen {
+		o, err := s.resolve(c, s.state == slotPinned)
+		if err != nil || !o.Fallback || o.Kept {
+			continue
+		}
+		if text := fmt.Sprintf("%s becomes %s", c.Name, o.Type.Name); !slices.Contains(fallbacks, text) {
+			fallbacks = append(fallbacks, text)
+		}
+	}
+	if fallbacks != nil {
+		list = append(list, Finding{CodeShapeFallback, s.tensor.Name,
+			fmt.Sprintf("rows of %d weights do not divide into blocks: %s", s.tensor.Shape[0], strings.Join(fallbacks, ", "))})
+	}
+	if t.SizeBytes > s.tensor.SizeBytes {
+		list = append(list, Finding{CodeEnlarges, s.tensor.Name,
+			fmt.Sprintf("pinned to %s: %d bytes, %d more than in the source's %s", t.Type.Name, t.SizeBytes, t.SizeBytes-s.tensor.SizeBytes, s.source.Name)})
+	}
+	if f.lacksImatrix(s, t.Type) {
+		list = append(list, Finding{CodeNeedsImatrix, s.tensor.Name,
+			fmt.Sprintf("llama-quantize writes %s with an importance matrix only, and the statistics have none under the tensor's own name", t.Type.Name)})
+	}
+	return list
+}
+
+// lacksImatrix reports whether llama-quantize would stop at the tensor for
+// want of an importance matrix.
+func (f *frame) lacksImatrix(s *slot, t Type) bool {
+	if t == s.source || t.Declared || isTokenEmbedding(s.tensor.Name) || s.tensor.Name == outputTensor {
+		return false
+	}
+	if format, ok := quant.Lookup(t.GGML); !ok || !format.NeedsImatrix {
+		return false
+	}
+	ev := f.problem.Evidence
+	if ev == nil || ev.Columns == nil {
+		return true
+	}
+	matrices := uint64(1)
+	if len(s.tensor.Shape) > 2 {
+		matrices = s.tensor.Shape[2]
+	}
+	return !ev.Columns.Complete(s.tensor.Name, s.tensor.Shape[0], matrices)
+}
+
+// requantize reports tensors that are quantized already and change type.
+func (f *frame) requantize(plan *Plan) []Finding {
+	n, first := 0, ""
+	for i := range plan.Tensors {
+		t := &plan.Tensors[i]
+		if format, ok := quant.Lookup(t.Tensor.Type); ok && format.Quantized && t.Type != f.slots[i].source {
+			if n == 0 {
+				first = t.Tensor.Name
+			}
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return []Finding{{CodeRequantize, f.modelFile(),
+		fmt.Sprintf("%d tensors are quantized in the source and lose more by changing type, %s first; llama-quantize needs --allow-requantize", n, first)}}
+}
+
+// alignment reports a source whose tensors llama-quantize would misplace: it
+// copies general.alignment and then pads to 32 all the same.
+func (f *frame) alignment(plan *Plan) []Finding {
+	if len(f.problem.Model.Files) == 0 {
+		return nil
+	}
+	align := f.problem.Model.Files[0].AlignmentBytes
+	if align == 0 || align == outputAlignment {
+		return nil
+	}
+	for i := range plan.Tensors {
+		t := &plan.Tensors[i]
+		if padded(t.SizeBytes, align) != padded(t.SizeBytes, outputAlignment) {
+			return []Finding{{CodeAlignment, f.modelFile(),
+				fmt.Sprintf("general.alignment is %d, but llama-quantize pads to %d: its output will be unreadable, at %s first", align, outputAlignment, t.Tensor.Name)}}
+		}
+	}
+	return nil
+}
+
+// outputAlignment is what llama-quantize pads tensors to.
+const outputAlignment = 32
+
+// padded rounds a size up to a multiple of align.
+func padded(size, align uint64) uint64 { return (size + align - 1) / align * align }
+
+func (f *frame) modelFile() string {
+	if len(f.problem.Model.Files) == 0 {
+		return f.problem.Model.Name
+	}
+	return f.problem.Model.Files[0].Name
+}

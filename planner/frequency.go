@@ -1,0 +1,325 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// Reasons why statistics or a model cannot serve the frequency policy.
+var (
+	ErrNoExperts = errors.New("the model has no routed experts, which the frequency policy needs")
+	ErrNoCounts  = errors.New("the statistics say nothing about how often experts are used, which the frequency policy needs")
+	ErrRankOnly  = errors.New("the statistics only rank experts, which has no largest count to compare with")
+)
+
+// Validate checks the parameters of the frequency policy.
+func (fr *Frequency) Validate() error {
+	switch fr.TiersBy {
+	case TiersByMax, TiersByRank:
+	default:
+		return fmt.Errorf("tiers by %q: want %q or %q", fr.TiersBy, TiersByMax, TiersByRank)
+	}
+	switch fr.Scope {
+	case ScopeLayer, ScopeModel:
+	default:
+		return fmt.Errorf("scope %q: want %q or %q", fr.Scope, ScopeLayer, ScopeModel)
+	}
+	switch fr.Fuse {
+	case FuseActivations, FuseHottest, FuseBytes:
+	default:
+		return fmt.Errorf("fuse %q: want %q, %q or %q", fr.Fuse, FuseActivations, FuseHottest, FuseBytes)
+	}
+	for _, tier := range []Tier{Hot, Warm, Cold} {
+		if err := plannable(fr.Type(tier)); err != nil {
+			return fmt.Errorf("%s type: %w", tier, err)
+		}
+	}
+	return fr.Tiers.Validate()
+}
+
+// chooseFrequency sorts experts into tiers by their traffic and gives every
+// tensor the type that follows.
+func (f *frame) chooseFrequency() (*decision, error) {
+	fr := &f.problem.Policy.Frequency
+	ev := f.problem.Evidence
+	switch {
+	case len(f.layers) == 0:
+		return nil, ErrNoExperts
+	case ev == nil || ev.Kind == stats.KindNone:
+		return nil, ErrNoCounts
+	case ev.Kind == stats.KindRank && fr.TiersBy != TiersByRank:
+		return nil, ErrRankOnly
+	}
+	if err := fr.Validate(); err != nil {
+		return nil, err
+	}
+	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
+	for k := range f.layers {
+		d.layers[k] = f.facts(&f.layers[k])
+	}
+	for _, group := range f.scopes() {
+		f.classify(group, d)
+	}
+	for k := range f.layers {
+		f.protect(k, d)
+		if err := f.fuse(k, d); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// scopes groups the layers that have statistics, by their place in f.layers,
+// into what is compared with each other.
+func (f *frame) scopes() [][]int {
+	var all [][]int
+	for k := range f.layers {
+		if f.layers[k].evidence == nil {
+			continue
+		}
+		if f.problem.Policy.Frequency.Scope == ScopeModel && len(all) == 1 {
+			all[0] = append(all[0], k)
+			continue
+		}
+		all = append(all, []int{k})
+	}
+	return all
+}
+
+// classify sets tier, relative frequency and thresholds of a scope's experts.
+func (f *frame) classify(group []int, d *decision) {
+	fr := &f.problem.Policy.Frequency
+	var counts []uint64
+	var weights []float64
+	for _, k := range group {
+		counts = append(counts, f.layers[k].counts...)
+		weights = append(weights, f.layers[k].weights...)
+	}
+	var tierOf func(i int) Tier // of the i-th expert of the scope
+	var relative func(i int) *float64
+	var thresholds *Thresholds
+	switch {
+	case counts != nil:
+		largest := slices.Max(counts)
+		th := fr.Thresholds(largest)
+		relative = func(i int) *float64 { return ratio(float64(counts[i]), float64(largest)) }
+		tierOf = func(i int) Tier { return th.Tier(counts[i]) }
+		thresholds = &th
+		if fr.TiersBy == TiersByRank {
+			thresholds = nil
+			ranks := rankTiers(fr, counts)
+			tierOf = func(i int) Tier {
+				if counts[i] == 0 {
+					return Cold
+				}
+				return ranks[i]
+			}
+		}
+	default:
+		largest := slices.Max(weights)
+		relative = func(i int) *float64 { return ratio(weights[i], largest) }
+		hot, cold := fr.HotPercentile.Float64(), fr.ColdPercentile.Float64()
+		tierOf = func(i int) Tier {
+			switch r := weights[i] / largest; {
+			case r >= hot:
+				return Hot
+			case r >= cold && weights[i] > 0:
+				return Warm
+			}
+			return Cold
+		}
+		if fr.TiersBy == TiersByRank {
+			ranks := rankTiers(fr, weights)
+			tierOf = func(i int) Tier {
+				if weights[i] == 0 && f.problem.Evidence.Kind == stats.KindRelative {
+					return Cold
+				}
+				return ranks[i]
+			}
+		}
+		if f.problem.Evidence.Kind == stats.KindRank {
+			relative = func(int) *float64 { return nil }
+		}
+	}
+	i := 0
+	for _, k := range group {
+		d.layers[k].Thresholds = thresholds
+		for e := range d.layers[k].Experts {
+			x := &d.layers[k].Experts[e]
+			tier := tierOf(i)
+			x.Tier, x.Relative = &tier, relative(i)
+			i++
+		}
+	}
+}
+
+// rankTiers classifies by percentile rank: the share of the other experts
+// whose traffic is strictly smaller, 1 for a lone expert.
+func rankTiers[T uint64 | float64](fr *Frequency, traffic []T) []Tier {
+	sorted := slices.Clone(traffic)
+	slices.Sort(sorted)
+	others := int64(len(traffic) - 1)
+	hot, cold := fr.HotPercentile.Rat(), fr.ColdPercentile.Rat()
+	tiers := make([]Tier, len(traffic))
+	for i, n := range traffic {
+		rank := big.NewRat(1, 1)
+		if others > 0 {
+			smaller, _ := slices.BinarySearch(sorted, n)
+			rank.SetFrac64(int64(smaller), others)
+		}
+		switch {
+		case rank.Cmp(hot) >= 0:
+			tiers[i] = Hot
+		case rank.Cmp(cold) >= 0:
+			tiers[i] = Warm
+		}
+	}
+	return tiers
+}
+
+// protect makes super experts hot: they matter out of proportion to how often
+// they are used. Then every expert of the layer has its type.
+func (f *frame) protect(k int, d *decision) {
+	l, plan := &f.layers[k], &d.layers[k]
+	if l.evidence != nil {
+		for _, e := range l.evidence.SuperExperts {
+			if e >= 0 && e < l.experts {
+				hot := Hot
+				plan.Experts[e].Tier = &hot
+			}
+		}
+	}
+	for e := range plan.Experts {
+		x := &plan.Experts[e]
+		t := f.problem.Policy.Frequency.HotType
+		if x.Tier != nil {
+			t = f.problem.Policy.Frequency.Type(*x.Tier)
+		}
+		x.Type = &t
+	}
+}
+
+// fuse decides about the tensors of one layer.
+func (f *frame) fuse(k int, d *decision) error {
+	fr, l, plan := &f.problem.Policy.Frequency, &f.layers[k], &d.layers[k]
+	var traffic tierTraffic
+	for e := range plan.Experts {
+		if tier := plan.Experts[e].Tier; tier != nil {
+			traffic.add(*tier, l, e)
+		}
+	}
+	for _, i := range l.slots {
+		s := &f.slots[i]
+		if s.state != slotOpen {
+			continue
+		}
+		v := &d.verdicts[i]
+		switch {
+		case l.evidence == nil:
+			*v = verdict{Fused: fr.HotType, Reason: "no statistics for its layer: hot type"}
+		case s.tensor.Expert >= 0:
+			tier := *plan.Experts[s.tensor.Expert].Tier
+			*v = verdict{Fused: fr.Type(tier), Reason: fmt.Sprintf("the expert is %s", tier)}
+		case fr.Fuse == FuseActivations:
+			tier := traffic.busiest()
+			what := "activations are"
+			if l.counts == nil {
+				what = "traffic is"
+			}
+			*v = verdict{Fused: fr.Type(tier), Reason: fmt.Sprintf("most %s in %s experts", what, tier)}
+		case fr.Fuse == FuseHottest:
+			tier := traffic.hottest()
+			*v = verdict{Fused: fr.Type(tier), Reason: fmt.Sprintf("its hottest expert is %s", tier)}
+		}
+		v.Split = make([]Type, s.matrices())
+		for j := range v.Split {
+			e := j
+			if s.tensor.Expert >= 0 {
+				e = s.tensor.Expert
+			}
+			v.Split[j] = *plan.Experts[e].Type
+		}
+		if v.Reason == "" {
+			if err := fuseBytes(fr, s, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fuseBytes chooses the largest tier type that costs no more than the
+// tensor's split plan, the hotter of two of one size; the smallest if none
+// does.
+func fuseBytes(fr *Frequency, s *slot, v *verdict) error {
+	var splitBytes uint64
+	for _, t := range v.Split {
+		o, err := s.resolve(t, false)
+		if err != nil {
+			return err
+		}
+		splitBytes += o.SizeBytes / uint64(s.matrices())
+	}
+	var best, smallest Type
+	var bestBytes, smallestBytes uint64
+	for _, tier := range []Tier{Hot, Warm, Cold} {
+		t := fr.Type(tier)
+		o, err := s.resolve(t, false)
+		if err != nil {
+			return err
+		}
+		if o.SizeBytes <= splitBytes && o.SizeBytes > bestBytes {
+			best, bestBytes = t, o.SizeBytes
+		}
+		if smallestBytes == 0 || o.SizeBytes < smallestBytes {
+			smallest, smallestBytes = t, o.SizeBytes
+		}
+	}
+	v.Fused, v.Reason = best, "the largest tier type within the bytes of its split plan"
+	if bestBytes == 0 {
+		v.Fused, v.Reason = smallest, "the smallest tier type: none is within the bytes of its split plan"
+	}
+	return nil
+}
+
+// tierTraffic sums a layer's traffic by tier.
+type tierTraffic struct {
+	experts [3]int
+	counts  [3]uint64
+	weights [3]float64
+}
+
+func (t *tierTraffic) add(tier Tier, l *moeLayer, expert int) {
+	t.experts[tier]++
+	if l.counts != nil {
+		t.counts[tier] += l.counts[expert] // their sum over the layer fits
+	} else {
+		t.weights[tier] += l.weights[expert]
+	}
+}
+
+// busiest returns the tier with the most traffic, the hotter of two with as
+// much.
+func (t *tierTraffic) busiest() Tier {
+	best := Hot
+	for _, tier := range []Tier{Warm, Cold} {
+		if t.counts[tier] > t.counts[best] || t.weights[tier] > t.weights[best] {
+			best = tier
+		}
+	}
+	return best
+}
+
+// hottest returns the hottest tier that has an expert.
+func (t *tierTraffic) hottest() Tier {
+	for _, tier := range []Tier{Hot, Warm} {
+		if t.experts[tier] > 0 {
+			return tier
+		}
+	}
+	return Cold
+}

@@ -1,0 +1,209 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// Manifest returns the record of the plan.
+func (p *Plan) Manifest() *manifest.Manifest {
+	m := manifest.New()
+	m.Model = recordModel(p.Problem.Model, len(p.Layers))
+	m.Statistics = p.recordStatistics()
+	m.Policy = p.recordPolicy()
+	m.Totals = p.recordTotals()
+	for i := range p.Layers {
+		m.Layers = append(m.Layers, recordLayer(&p.Layers[i]))
+	}
+	for i := range p.Tensors {
+		m.Tensors = append(m.Tensors, recordTensor(&p.Tensors[i]))
+	}
+	for _, f := range p.Findings {
+		m.Findings = append(m.Findings, manifest.Finding(f))
+	}
+	return m
+}
+
+func recordModel(m *ggufio.Model, moeLayers int) manifest.Model {
+	rec := manifest.Model{
+		Name: m.Name, Architecture: m.Architecture.Name, Files: []manifest.File{},
+		TensorCount: uint64(len(m.Tensors)), Parameters: m.Parameters(), TensorBytes: m.TensorBytes(), FileBytes: m.FileBytes(),
+		BlockCount: uint64(m.Architecture.BlockCount), MoELayerCount: uint64(moeLayers),
+	}
+	for _, f := range m.Files {
+		rec.Files = append(rec.Files, manifest.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
+	}
+	experts := 0
+	for _, l := range m.MoELayers() {
+		experts = max(experts, m.ExpertCount(l))
+	}
+	rec.ExpertCount = uint64(experts)
+	used := uint64(0)
+	if k := m.Architecture.ExpertUsedCount; len(k) > 0 {
+		used = uint64(slices.Max(k))
+	}
+	if used > 0 || experts == 0 {
+		rec.ExpertUsedCount = &used
+	}
+	return rec
+}
+
+func (p *Plan) recordStatistics() *manifest.Statistics {
+	ev := p.Problem.Evidence
+	if ev == nil {
+		return nil
+	}
+	rec := &manifest.Statistics{Inputs: []manifest.Input{}, CountsKind: string(ev.Kind), LayersWithoutCounts: []int{}}
+	for _, in := range ev.Inputs {
+		rec.Inputs = append(rec.Inputs, manifest.Input{Name: in.Name, Format: in.Format, SizeBytes: in.SizeBytes, SHA256: in.SHA256})
+	}
+	var deffs []float64
+	for i := range p.Layers {
+		l := &p.Layers[i]
+		if l.Activations != nil {
+			if rec.Activations == nil {
+				rec.Activations = new(uint64)
+			}
+			*rec.Activations += *l.Activations
+		}
+		if l.Deff != nil {
+			deffs = append(deffs, *l.Deff)
+		}
+		if l.Tokens != nil && (rec.Tokens == nil || *l.Tokens > *rec.Tokens) {
+			rec.Tokens = new(*l.Tokens)
+		}
+		if l.HasStatistics {
+			rec.LayersWithCounts++
+		} else {
+			rec.LayersWithoutCounts = append(rec.LayersWithoutCounts, l.Layer)
+		}
+		for _, x := range l.Experts {
+			switch x.Flag {
+			case FlagUnseen:
+				rec.UnseenExperts++
+			case FlagScarce:
+				rec.ScarceExperts++
+			}
+		}
+	}
+	if len(deffs) > 0 {
+		m := median(deffs)
+		rec.Deff = &m
+	}
+	return rec
+}
+
+// median returns the middle value, or the mean of the two middle ones.
+func median(values []float64) float64 {
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
+	n := len(sorted)
+	if n%2 == 1 {
+		return sorted[n/2]
+	}
+	return (sorted[n/2-1] + sorted[n/2]) / 2
+}
+
+func (p *Plan) recordPolicy() manifest.Policy {
+	pol := &p.Problem.Policy
+	rec := manifest.Policy{
+		Name: string(pol.Name), HotType: pol.Frequency.HotType.Name, Base: p.Base,
+		Pins: []manifest.Pin{}, DefinedTypes: []manifest.DefinedType{},
+	}
+	if pol.Name == PolicyFrequency {
+		fr := &pol.Frequency
+		rec.Preset, rec.TiersBy = new(fr.Preset), new(string(fr.TiersBy))
+		rec.Scope, rec.Fuse = new(string(fr.Scope)), new(string(fr.Fuse))
+		rec.HotPercentile, rec.ColdPercentile = new(fr.HotPercentile.Float64()), new(fr.ColdPercentile.Float64())
+		rec.WarmType, rec.ColdType = new(fr.WarmType.Name), new(fr.ColdType.Name)
+	}
+	for _, pin := range pol.Pins {
+		rec.Pins = append(rec.Pins, manifest.Pin{Pattern: pin.Pattern.String(), Type: pin.Type.Name})
+	}
+	if p.Problem.Types != nil {
+		for _, t := range p.Problem.Types.declared {
+			rec.DefinedTypes = append(rec.DefinedTypes, manifest.DefinedType{
+				Name: t.Name, WeightsPerBlock: t.Layout.WeightsPerBlock, BytesPerBlock: t.Layout.BytesPerBlock})
+		}
+	}
+	return rec
+}
+
+func (p *Plan) recordTotals() manifest.Totals {
+	t := &p.Totals
+	rec := manifest.Totals{
+		SourceBytes: t.SourceBytes, PlannedBytes: t.PlannedBytes,
+		SavedBytes: saved(t.SourceBytes, t.PlannedBytes), PlannedBitsPerWeight: bitsPerWeight(t.PlannedBytes, t.Parameters),
+		SplitPlannedBytes: t.SplitBytes, SplitSavedBytes: saved(t.SourceBytes, t.SplitBytes),
+		SplitBitsPerWeight: bitsPerWeight(t.SplitBytes, t.Parameters),
+		RoutedExperts: manifest.ExpertTotals{
+			SourceBytes: t.Experts.SourceBytes, PlannedBytes: t.Experts.PlannedBytes, SplitPlannedBytes: t.Experts.SplitBytes},
+		Tiers: []manifest.TierTotal{}, Baselines: []manifest.Baseline{},
+	}
+	if t.SourceBytes > 0 {
+		rec.SavedFraction = float64(rec.SavedBytes) / float64(t.SourceBytes)
+	}
+	for _, tier := range t.Tiers {
+		rec.Tiers = append(rec.Tiers, manifest.TierTotal{
+			Tier: tier.Tier.String(), Experts: tier.Experts, ActivationShare: tier.ActivationShare, SplitPlannedBytes: tier.SplitBytes})
+	}
+	return rec
+}
+
+// saved returns how much smaller a plan is than its source, negative where it
+// is larger. Both are below 2^63.
+func saved(source, planned uint64) int64 { return int64(source) - int64(planned) }
+
+// bitsPerWeight returns 8·size/parameters, 0 for no parameters.
+func bitsPerWeight(sizeBytes, parameters uint64) float64 {
+	if parameters == 0 {
+		return 0
+	}
+	return 8 * float64(sizeBytes) / float64(parameters)
+}
+
+func recordLayer(l *LayerPlan) manifest.Layer {
+	rec := manifest.Layer{Layer: l.Layer, Activations: l.Activations, Experts: make([]manifest.Expert, len(l.Experts))}
+	if l.Thresholds != nil {
+		rec.HotThreshold, rec.ColdThreshold = new(l.Thresholds.Hot), new(l.Thresholds.Cold)
+	}
+	for e := range l.Experts {
+		x := &l.Experts[e]
+		rec.Experts[e] = manifest.Expert{Expert: e, Count: x.Count, Share: x.Share, Relative: x.Relative}
+		if x.Tier != nil {
+			rec.Experts[e].Tier = new(x.Tier.String())
+		}
+		if x.Type != nil {
+			rec.Experts[e].Type = new(x.Type.Name)
+		}
+		if x.Flag != "" {
+			rec.Experts[e].Flag = new(x.Flag)
+		}
+	}
+	return rec
+}
+
+func recordTensor(x *TensorPlan) manifest.Tensor {
+	t := x.Tensor
+	rec := manifest.Tensor{
+		Name: t.Name, Role: string(t.Role), Shape: slices.Clone(t.Shape), Parameters: t.Parameters,
+		SourceType: t.Type.String(), SourceBytes: t.SizeBytes,
+		PlannedType: x.Type.Name, PlannedBytes: x.SizeBytes, SavedBytes: saved(t.SizeBytes, x.SizeBytes),
+		Reason: x.Reason, SplitPlannedBytes: x.SplitSizeBytes,
+	}
+	if t.Layer >= 0 {
+		rec.Layer = new(t.Layer)
+	}
+	if t.Expert >= 0 {
+		rec.Expert = new(t.Expert)
+	}
+	if x.ExpertTypes != nil {
+		rec.ExpertTypes = make([]string, len(x.ExpertTypes))
+		for e, typ := range x.ExpertTypes {
+			rec.ExpertTypes[e] = typ.Name
+		}
+	}
+	return rec
+}

@@ -1,0 +1,218 @@
+package planner
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"strings"
+)
+
+// Solve decides what every tensor of the problem's model becomes. The same
+// problem always gives the same plan.
+func Solve(p *Problem) (*Plan, error) {
+	f, err := newFrame(p)
+	if err != nil {
+		return nil, err
+	}
+	var d *decision
+	switch p.Policy.Name {
+	case PolicyFrequency:
+		d, err = f.chooseFrequency()
+	default:
+		err = fmt.Errorf("policy %q: want %q", p.Policy.Name, PolicyFrequency)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.assemble(d)
+}
+
+// assemble turns a policy's decision into a plan: sizes, fallbacks, reasons,
+// totals and findings are the same for every policy.
+func (f *frame) assemble(d *decision) (*Plan, error) {
+	plan := &Plan{Problem: f.problem, Base: f.baseName, Tensors: make([]TensorPlan, len(f.slots)), Layers: d.layers}
+	for i := range f.slots {
+		t, err := f.slots[i].plan(&d.verdicts[i])
+		if err != nil {
+			return nil, err
+		}
+		plan.Tensors[i] = t
+	}
+	if err := plan.total(); err != nil {
+		return nil, err
+	}
+	plan.Findings = f.findings(plan, d)
+	if err := plan.Check(); err != nil {
+		return nil, fmt.Errorf("internal error: %w", err)
+	}
+	return plan, nil
+}
+
+// plan settles one tensor.
+func (s *slot) plan(v *verdict) (TensorPlan, error) {
+	chosen, reason, pinned := s.settled, s.reason, s.state == slotPinned
+	var split []Type
+	if s.state == slotOpen && v.Reason != "" {
+		chosen, reason, split = v.Fused, v.Reason, v.Split
+	}
+	o, err := s.resolve(chosen, pinned)
+	if err != nil {
+		return TensorPlan{}, err
+	}
+	t := TensorPlan{Tensor: s.tensor, Type: o.Type, SizeBytes: o.SizeBytes, SplitSizeBytes: o.SizeBytes}
+	t.Reason = reason + s.aside(chosen, o)
+	if s.layer < 0 {
+		return t, nil
+	}
+	t.ExpertTypes = make([]Type, s.matrices())
+	for e := range t.ExpertTypes {
+		t.ExpertTypes[e] = o.Type
+	}
+	if split == nil || s.tensor.Expert >= 0 {
+		return t, nil
+	}
+	t.SplitSizeBytes = 0
+	for e, c := range split {
+		o, err := s.resolve(c, false)
+		if err != nil {
+			return TensorPlan{}, err
+		}
+		t.ExpertTypes[e] = o.Type
+		t.SplitSizeBytes += o.SizeBytes / uint64(len(split))
+	}
+	return t, nil
+}
+
+// aside says why a tensor does not get the type that was chosen for it.
+func (s *slot) aside(chosen Type, o outcome) string {
+	var b strings.Builder
+	if o.Fallback {
+		fmt.Fprintf(&b, "; rows of %d do not divide into blocks of %s", s.tensor.Shape[0], chosen.Name)
+		if !o.Kept {
+			fmt.Fprintf(&b, ", so its fallback %s", o.Type.Name)
+		}
+	}
+	if o.Kept {
+		fmt.Fprintf(&b, "; that would take more bytes than the source's %s, which stays", s.source.Name)
+	}
+	return b.String()
+}
+
+// adder sums sizes and remembers an overflow. Sums stay below 2^63 so that
+// differences of two have a sign.
+type adder struct{ over bool }
+
+func (a *adder) add(dst *uint64, n uint64) {
+	sum, carry := bits.Add64(*dst, n, 0)
+	if carry != 0 || sum > math.MaxInt64 {
+		a.over = true
+	}
+	*dst = sum
+}
+
+// total sums up the plan's tensors and layers.
+func (p *Plan) total() error {
+	var a adder
+	t := &p.Totals
+	for i := range p.Tensors {
+		x := &p.Tensors[i]
+		a.add(&t.Parameters, x.Tensor.Parameters)
+		a.add(&t.SourceBytes, x.Tensor.SizeBytes)
+		a.add(&t.PlannedBytes, x.SizeBytes)
+		a.add(&t.SplitBytes, x.SplitSizeBytes)
+		if x.ExpertTypes != nil {
+			a.add(&t.Experts.Parameters, x.Tensor.Parameters)
+			a.add(&t.Experts.SourceBytes, x.Tensor.SizeBytes)
+			a.add(&t.Experts.PlannedBytes, x.SizeBytes)
+			a.add(&t.Experts.SplitBytes, x.SplitSizeBytes)
+		}
+	}
+	if p.Problem.Policy.Name == PolicyFrequency {
+		p.totalTiers(&a)
+	}
+	if a.over {
+		return fmt.Errorf("the plan's sizes add up to more than 2^63-1 bytes")
+	}
+	return nil
+}
+
+// totalTiers sums up the tiers. Where there are counts, a tier's share is of
+// all of them; where there are only weights, whose unit may differ by layer, it
+// is the mean over the layers.
+func (p *Plan) totalTiers(a *adder) {
+	tiers := []TierTotal{{Tier: Hot}, {Tier: Warm}, {Tier: Cold}}
+	place := func(t Tier) *TierTotal { return &tiers[Hot-t] }
+	var counts [3]uint64
+	var shares [3]float64
+	layers, known := 0, true
+	at := map[int]int{}
+	for k := range p.Layers {
+		l := &p.Layers[k]
+		at[l.Layer] = k
+		counted := false
+		for e := range l.Experts {
+			x := &l.Experts[e]
+			if x.Tier == nil {
+				continue
+			}
+			counted = true
+			place(*x.Tier).Experts++
+			switch {
+			case x.Count != nil:
+				counts[*x.Tier] += *x.Count // the sum over the model fits: newFrame checked it
+			case x.Share != nil:
+				shares[*x.Tier] += *x.Share
+			default:
+				known = false
+			}
+		}
+		if counted {
+			layers++
+		}
+	}
+	total := counts[Hot] + counts[Warm] + counts[Cold]
+	for i := range tiers {
+		t := tiers[i].Tier
+		switch {
+		case !known || layers == 0:
+		case total > 0:
+			tiers[i].ActivationShare = ratio(float64(counts[t]), float64(total))
+		default:
+			tiers[i].ActivationShare = ratio(shares[t], float64(layers))
+		}
+	}
+	for i := range p.Tensors {
+		x := &p.Tensors[i]
+		if x.ExpertTypes == nil {
+			continue
+		}
+		l := &p.Layers[at[x.Tensor.Layer]]
+		for j, t := range x.ExpertTypes {
+			e := j
+			if x.Tensor.Expert >= 0 {
+				e = x.Tensor.Expert
+			}
+			if tier := l.Experts[e].Tier; tier != nil {
+				a.add(&place(*tier).SplitBytes, x.expertBytes(t))
+			}
+		}
+	}
+	p.Totals.Tiers = tiers
+}
+
+// expertBytes returns the bytes of one expert of the tensor in a type that its
+// split plan names.
+func (x *TensorPlan) expertBytes(t Type) uint64 {
+	n := uint64(len(x.ExpertTypes))
+	switch t.Name {
+	case x.Type.Name:
+		return x.SizeBytes / n
+	case x.Tensor.Type.String():
+		return x.Tensor.SizeBytes / n
+	}
+	size, err := t.Layout.EncodedBytes(x.Tensor.Rows()/n, x.Tensor.Shape[0])
+	if err != nil {
+		panic(fmt.Sprintf("planner: %s: %v", x.Tensor.Name, err)) // resolve checked it
+	}
+	return size
+}
