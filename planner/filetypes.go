@@ -39,7 +39,6 @@ var fileTypes = []FileType{
 	{"MXFP4_MOE", 38, quant.MXFP4},
 	{"IQ4_XS", 30, quant.IQ4_XS},
 	{"IQ4_NL", 25, quant.IQ4_NL},
-	{"NVFP4", 39, quant.NVFP4},
 	{"Q4_0", 2, quant.Q4_0},
 	{"Q4_K_S", 14, quant.Q4_K},
 	{"Q4_K_M", 15, quant.Q4_K},

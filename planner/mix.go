@@ -199,10 +199,10 @@ func firstHeads(a *ggufio.Architecture) (heads, kv int) {
 func isType70B(a *ggufio.Architecture) bool {
 	blocks := a.BlockCount - a.NextNBlocks
 	switch a.Name {
-	case "llama", "llama-embed", "mistral3":
+	case "llama", "llama-embed":
 		heads, kv := firstHeads(a)
 		return blocks == 80 && a.ExpertCount != 8 && heads != kv
-	case "qwen2", "deci", "apertus":
+	case "qwen2", "deci":
 		return blocks == 80
 	case "jais2":
 		return blocks == 68
