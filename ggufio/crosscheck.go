@@ -7,20 +7,7 @@ import (
 	"strings"
 
 	gguf_parser "github.com/gpustack/gguf-parser-go"
-
-	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
-
-// parserKnows reports whether gguf-parser-go knows a type under this number
-// and with this layout: GGML's own up to Q2_0. The numbers that GGML dropped
-// have other meanings in other engines.
-func parserKnows(t quant.Type) bool {
-	switch t {
-	case 4, 5, 31, 32, 33, 36, 37, 38:
-		return false
-	}
-	return t <= quant.Q2_0
-}
 
 // crossCheck reads the same files with gguf-parser-go and compares. The two
 // must agree about every tensor; where they do not, the bytes that one of them

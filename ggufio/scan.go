@@ -196,7 +196,7 @@ func (h *header) readTensors(c *cursor, count uint64) error {
 		}
 		seen[t.Name] = true
 		h.tensors = append(h.tensors, t)
-		if !parserKnows(t.Type) {
+		if f, _ := quant.Lookup(t.Type); f.Engine != quant.LlamaCpp {
 			h.foreign = true
 		}
 	}

@@ -32,6 +32,7 @@ type command struct {
 // commands lists the verbs in the order that help shows them.
 func commands() []*command {
 	return []*command{
+		inspectCommand(),
 		completionCommand(),
 	}
 }

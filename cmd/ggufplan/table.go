@@ -1,0 +1,56 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// A table lines up columns for a person. Columns that hold numbers are pushed
+// to the right, headings with them.
+type table struct {
+	heading []string
+	right   []bool // per column
+	rows    [][]string
+}
+
+// newTable makes a table; a heading that begins with ">" marks a column of
+// numbers.
+func newTable(headings ...string) *table {
+	t := &table{}
+	for _, h := range headings {
+		name, right := strings.CutPrefix(h, ">")
+		t.heading = append(t.heading, name)
+		t.right = append(t.right, right)
+	}
+	return t
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// write prints the table with every line indented. Lines do not end in spaces.
+func (t *table) write(w io.Writer, indent string) {
+	widths := make([]int, len(t.heading))
+	lines := append([][]string{t.heading}, t.rows...)
+	for _, cells := range lines {
+		for i, cell := range cells {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, cells := range lines {
+		var line strings.Builder
+		line.WriteString(indent)
+		for i, cell := range cells {
+			if i > 0 {
+				line.WriteString("  ")
+			}
+			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if t.right[i] {
+				line.WriteString(space + cell)
+			} else {
+				line.WriteString(cell + space)
+			}
+		}
+		io.WriteString(w, strings.TrimRight(line.String(), " ")+"\n")
+	}
+}
