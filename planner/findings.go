@@ -193,12 +193,6 @@ func (f *frame) alignment(plan *Plan) []Finding {
 	return nil
 }
 
-// outputAlignment is what llama-quantize pads tensors to.
-const outputAlignment = 32
-
-// padded rounds a size up to a multiple of align.
-func padded(size, align uint64) uint64 { return (size + align - 1) / align * align }
-
 func (f *frame) modelFile() string {
 	if len(f.problem.Model.Files) == 0 {
 		return f.problem.Model.Name

@@ -57,6 +57,11 @@ type Totals struct {
 	SplitBytes   uint64
 	Experts      ExpertTotals
 	Tiers        []TierTotal // hot, warm, cold; empty under the budget policy
+
+	// FileBytes is the size of the file that llama-quantize writes when it
+	// carries out the fused plan as export spells it.
+	FileBytes uint64
+	Baselines []Baseline
 }
 
 // ExpertTotals are the bytes of the routed experts alone.

@@ -15,6 +15,10 @@ type Problem struct {
 	// ([stats.Evidence.Fit]). The budget policy can do without: nil.
 	Evidence *stats.Evidence
 
+	// Baselines are file types to compare the plan with, besides the usual
+	// ones.
+	Baselines []FileType
+
 	Types  *Types // what names in the policy mean; nil for GGML's types alone
 	Policy Policy
 }

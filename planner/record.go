@@ -5,6 +5,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // Manifest returns the record of the plan.
@@ -55,10 +56,7 @@ func (p *Plan) recordStatistics() *manifest.Statistics {
 	if ev == nil {
 		return nil
 	}
-	rec := &manifest.Statistics{Inputs: []manifest.Input{}, CountsKind: string(ev.Kind), LayersWithoutCounts: []int{}}
-	for _, in := range ev.Inputs {
-		rec.Inputs = append(rec.Inputs, manifest.Input{Name: in.Name, Format: in.Format, SizeBytes: in.SizeBytes, SHA256: in.SHA256})
-	}
+	rec := &manifest.Statistics{Inputs: recordInputs(ev), CountsKind: string(ev.Kind), LayersWithoutCounts: []int{}}
 	var deffs []float64
 	for i := range p.Layers {
 		l := &p.Layers[i]
@@ -93,6 +91,14 @@ func (p *Plan) recordStatistics() *manifest.Statistics {
 		rec.Deff = &m
 	}
 	return rec
+}
+
+func recordInputs(ev *stats.Evidence) []manifest.Input {
+	inputs := []manifest.Input{}
+	for _, in := range ev.Inputs {
+		inputs = append(inputs, manifest.Input{Name: in.Name, Format: in.Format, SizeBytes: in.SizeBytes, SHA256: in.SHA256})
+	}
+	return inputs
 }
 
 // median returns the middle value, or the mean of the two middle ones.
@@ -136,11 +142,16 @@ func (p *Plan) recordTotals() manifest.Totals {
 	rec := manifest.Totals{
 		SourceBytes: t.SourceBytes, PlannedBytes: t.PlannedBytes,
 		SavedBytes: saved(t.SourceBytes, t.PlannedBytes), PlannedBitsPerWeight: bitsPerWeight(t.PlannedBytes, t.Parameters),
+		PlannedFileBytes:  new(t.FileBytes),
 		SplitPlannedBytes: t.SplitBytes, SplitSavedBytes: saved(t.SourceBytes, t.SplitBytes),
 		SplitBitsPerWeight: bitsPerWeight(t.SplitBytes, t.Parameters),
 		RoutedExperts: manifest.ExpertTotals{
 			SourceBytes: t.Experts.SourceBytes, PlannedBytes: t.Experts.PlannedBytes, SplitPlannedBytes: t.Experts.SplitBytes},
 		Tiers: []manifest.TierTotal{}, Baselines: []manifest.Baseline{},
+	}
+	for _, b := range t.Baselines {
+		rec.Baselines = append(rec.Baselines, manifest.Baseline{
+			Name: b.FileType.Name, TensorBytes: b.TensorBytes, SavedBytes: saved(t.SourceBytes, b.TensorBytes)})
 	}
 	if t.SourceBytes > 0 {
 		rec.SavedFraction = float64(rec.SavedBytes) / float64(t.SourceBytes)

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -98,6 +99,8 @@ func (s *slot) aside(chosen Type, o outcome) string {
 	return b.String()
 }
 
+var errTooLarge = errors.New("the plan's sizes add up to more than 2^63-1 bytes")
+
 // adder sums sizes and remembers an overflow. Sums stay below 2^63 so that
 // differences of two have a sign.
 type adder struct{ over bool }
@@ -131,9 +134,15 @@ func (p *Plan) total() error {
 		p.totalTiers(&a)
 	}
 	if a.over {
-		return fmt.Errorf("the plan's sizes add up to more than 2^63-1 bytes")
+		return errTooLarge
 	}
-	return nil
+	size, err := p.FileBytes()
+	if err != nil {
+		return err
+	}
+	t.FileBytes = size
+	t.Baselines, err = baselines(p.Problem)
+	return err
 }
 
 // totalTiers sums up the tiers. Where there are counts, a tier's share is of

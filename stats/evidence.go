@@ -51,6 +51,18 @@ type Input struct {
 	SHA256    string // lower-case hex
 	Kind      Kind
 	Phase     string // "prefill", "decode", or "" where unknown
+
+	// Imatrix is what an imatrix GGUF file says of itself; nil for other
+	// formats.
+	Imatrix *Imatrix
+}
+
+// An Imatrix holds what llama-quantize records of an importance matrix in its
+// output.
+type Imatrix struct {
+	Datasets []string // imatrix.datasets
+	Entries  uint64   // tensors with sums and counts
+	Chunks   uint64   // imatrix.chunk_count
 }
 
 // A Layer is what is known about one layer's routed experts. Slices have one

@@ -1,0 +1,127 @@
+package planner
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// TestFileBytesAgainstLlamaCpp has the real library write planned files and
+// compares sizes to the byte.
+func TestFileBytesAgainstLlamaCpp(t *testing.T) {
+	lib := llamacpp.Load(t)
+	long := strings.Repeat("calibration-", 14) + ".gguf" // 173 bytes
+	imatrix := func(name string, datasets []string, chunks uint64) *stats.Evidence {
+		return &stats.Evidence{Inputs: []stats.Input{{Name: name, Format: "imatrix-gguf",
+			Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 3, Chunks: chunks}}}}
+	}
+	small := gguftest.MoE{Type: quant.F16, Embd: 64, FF: 96, Vocab: 33, Shared: 1}
+	for _, tt := range []struct {
+		name     string
+		model    gguftest.MoE
+		change   func(*gguftest.Builder)
+		shards   int
+		base     string
+		evidence *stats.Evidence
+	}{
+		{name: "no imatrix", model: small, base: "Q4_K_M"},
+		{name: "wide rows", model: gguftest.MoE{Type: quant.BF16}, base: "Q3_K_M"},
+		{name: "quantized source", model: gguftest.MoE{Type: quant.Q8_0}, base: "Q4_K_M"},
+		{name: "kept", model: small, base: BaseKeep},
+		{name: "shards", model: small, base: "Q4_0", shards: 3},
+		{name: "imatrix", model: small, base: "Q4_K_M", evidence: imatrix("i.gguf", []string{"wiki.txt", "code.txt"}, 7)},
+		{name: "imatrix of a long name", model: small, base: "Q4_K_M", evidence: imatrix(long, []string{long + long}, 7)},
+		{name: "imatrix without datasets and chunks", model: small, base: "Q4_K_M", evidence: imatrix("i.gguf", nil, 0)},
+		{name: "statistics that are no imatrix", model: small, base: "Q4_K_M",
+			evidence: &stats.Evidence{Inputs: []stats.Input{{Name: "counts.json", Format: "canonical-json"}}}},
+		{name: "keys written anew", model: small, base: "Q5_K_M", evidence: imatrix("i.gguf", []string{"d"}, 1), change: func(b *gguftest.Builder) {
+			b.Set("general.file_type", uint32(1)).Set("general.quantization_version", uint64(2))
+			b.Set("quantize.imatrix.file", "another one").Set("quantize.imatrix.chunks_count", int32(5))
+			b.Set("tokenizer.ggml.tokens", []string{"a", "", "longer", "é"}).Set("some.flags", []bool{true, false, true})
+		}},
+		{name: "alignment", model: small, base: "Q4_K_M", change: func(b *gguftest.Builder) {
+			b.Alignment = 64
+			b.Set("general.alignment", uint32(64))
+		}},
+		{name: "an axis of one", model: small, base: "Q4_K_M", change: func(b *gguftest.Builder) {
+			n := b.Tensor("output_norm.weight")
+			n.Shape = append(n.Shape, 1, 1)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			b := tt.model.Builder()
+			if tt.change != nil {
+				tt.change(b)
+			}
+			path := filepath.Join(dir, "model.gguf")
+			if tt.shards > 0 {
+				paths, err := b.WriteShards(dir, "model", tt.shards)
+				if err != nil {
+					t.Fatal(err)
+				}
+				path = paths[0]
+			} else if err := b.WriteFile(path); err != nil {
+				t.Fatal(err)
+			}
+			m, err := ggufio.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := planBase(t, m, tt.base, tt.evidence)
+
+			o := llamacpp.QuantizeOptions{FileType: 15, Threads: 1, AllowRequantize: true}
+			for i := range plan.Tensors {
+				x := &plan.Tensors[i]
+				if Quantizable(x.Tensor) {
+					o.Rules = append(o.Rules, llamacpp.Rule{Pattern: "^" + regexp.QuoteMeta(x.Tensor.Name) + "$", Type: uint32(x.Type.GGML)})
+				}
+			}
+			if tt.evidence != nil && tt.evidence.Inputs[0].Imatrix != nil {
+				in := tt.evidence.Inputs[0]
+				add := func(key string, value any) {
+					o.Overrides = append(o.Overrides, llamacpp.Override{Key: key, Value: value})
+				}
+				add("quantize.imatrix.file", in.Name)
+				if len(in.Imatrix.Datasets) > 0 {
+					add("quantize.imatrix.dataset", in.Imatrix.Datasets[0])
+				}
+				add("quantize.imatrix.entries_count", int64(in.Imatrix.Entries))
+				if in.Imatrix.Chunks > 0 {
+					add("quantize.imatrix.chunks_count", int64(in.Imatrix.Chunks))
+				}
+			}
+			out := filepath.Join(dir, "out.gguf")
+			if log, err := lib.Quantize(path, out, o); err != nil {
+				t.Fatalf("%v\n%s", err, log)
+			}
+			info, err := os.Stat(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan.Totals.FileBytes != uint64(info.Size()) {
+				t.Errorf("planned %d bytes, llama.cpp wrote %d", plan.Totals.FileBytes, info.Size())
+			}
+		})
+	}
+}
+
+// planBase plans a model of which nothing is known with the default preset:
+// all experts at the hot type, Q4_K.
+func planBase(t *testing.T, m *ggufio.Model, base string, ev *stats.Evidence) *Plan {
+	t.Helper()
+	p := &Problem{Model: m, Evidence: counted(), Policy: frequency()}
+	if ev != nil {
+		p.Evidence.Inputs = ev.Inputs
+	}
+	p.Policy.Base = base
+	return solve(t, p)
+}

@@ -1,0 +1,28 @@
+package manifest
+
+// FormatImatrixGGUF is the [Input] format of llama-imatrix's GGUF files.
+const FormatImatrixGGUF = "imatrix-gguf"
+
+// mergedImatrix is what several importance matrices are merged into.
+const mergedImatrix = "merged.imatrix.gguf"
+
+// Imatrix returns the importance matrix that carrying out a plan takes, as the
+// command line of llama-quantize spells it; "" where no input is one. Several
+// inputs must first be merged by llama-imatrix, in the order of merge.
+//
+// The spelling counts: llama-quantize writes it into the file, so the planned
+// size depends on it.
+func Imatrix(inputs []Input) (path string, merge []string) {
+	for _, in := range inputs {
+		if in.Format == FormatImatrixGGUF {
+			merge = append(merge, in.Name)
+		}
+	}
+	switch len(merge) {
+	case 0:
+		return "", nil
+	case 1:
+		return merge[0], nil
+	}
+	return mergedImatrix, merge
+}
