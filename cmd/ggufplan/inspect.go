@@ -23,8 +23,9 @@ func inspectCommand() *command {
 		short:    "layers, experts, expert tensors, sizes and shards of a model",
 		long: `
 Shows what a GGUF model holds: its layers and experts, the tensors that hold
-the experts, and what every kind of tensor takes. Only headers are read. Any
-shard of a set stands for the whole set.
+the experts, what every kind of tensor takes, and what the model would take as
+each of llama-quantize's file types. Only headers are read. Any shard of a set
+stands for the whole set.
 
 Example:
 
@@ -84,6 +85,7 @@ type inspection struct {
 	RoutedExpertBytes uint64             `json:"routed_expert_bytes"`
 	Types             []inspectedGroup   `json:"types"`
 	Roles             []inspectedGroup   `json:"roles"`
+	FileTypes         []inspectedMix     `json:"file_types"`
 	Layers            []inspectedLayer   `json:"layers"`
 	Tensors           *[]inspectedTensor `json:"tensors,omitempty"`
 }
@@ -167,6 +169,7 @@ func inspect(m *ggufio.Model, allTensors bool) *inspection {
 		r.ExpertCount = max(r.ExpertCount, l.ExpertCount)
 		r.Layers = append(r.Layers, l)
 	}
+	r.FileTypes = inspectMixes(m)
 	r.Types = groupTensors(m, func(t *ggufio.Tensor) string { return t.Type.String() })
 	r.Roles = groupTensors(m, func(t *ggufio.Tensor) string { return string(t.Role) })
 	for i := range r.Types {
@@ -268,6 +271,8 @@ func (r *inspection) write(w io.Writer) {
 		fmt.Fprintln(w)
 		r.writeLayers(w)
 	}
+	fmt.Fprintln(w)
+	r.writeMixes(w)
 	if r.Tensors != nil {
 		fmt.Fprintln(w)
 		r.writeTensors(w)

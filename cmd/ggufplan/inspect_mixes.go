@@ -1,0 +1,37 @@
+package main
+
+import (
+	"cmp"
+	"io"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner"
+)
+
+// An inspectedMix is the whole model as one of llama-quantize's file types.
+type inspectedMix struct {
+	Name        string `json:"name"`
+	TensorBytes uint64 `json:"tensor_bytes"`
+}
+
+// inspectMixes sizes the model as every file type, the smallest first. A file
+// type that llama-quantize refuses for this model is left out.
+func inspectMixes(m *ggufio.Model) []inspectedMix {
+	mixes := []inspectedMix{}
+	for _, ft := range planner.FileTypes() {
+		if size, err := planner.MixBytes(m, ft); err == nil {
+			mixes = append(mixes, inspectedMix{ft.Name, size})
+		}
+	}
+	slices.SortStableFunc(mixes, func(a, b inspectedMix) int { return cmp.Compare(a.TensorBytes, b.TensorBytes) })
+	return mixes
+}
+
+func (r *inspection) writeMixes(w io.Writer) {
+	t := newTable("file type", ">size", ">bits per weight", ">of this file's")
+	for _, x := range r.FileTypes {
+		t.add(x.Name, formatSize(x.TensorBytes), bitsPerWeight(x.TensorBytes, r.Parameters), percent(x.TensorBytes, r.TensorBytes))
+	}
+	t.write(w, "")
+}
