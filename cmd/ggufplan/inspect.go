@@ -41,6 +41,11 @@ Example:
   0-1     ffn_gate_exps.weight  F16   256 x 256 x 8        8   128.0 KiB    1.0 MiB
           ffn_up_exps.weight    F16   256 x 256 x 8        8   128.0 KiB    1.0 MiB
           ffn_down_exps.weight  F16   256 x 256 x 8        8   128.0 KiB    1.0 MiB
+  ...
+  file type       size  bits per weight  of this file's
+  ...
+  Q4_K_M       2.2 MiB             5.05          31.5 %
+  ...
 
 Sizes for a person are rounded; --json has every size in bytes.`,
 		min: 1, max: 1,
