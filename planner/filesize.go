@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -46,7 +47,7 @@ func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
 		// name, number of axes, axes, type, offset
-		size += 8 + uint64(len(t.Name)) + 4 + 8*uint64(dimensions(t.Shape)) + 4 + 8
+		size += 8 + uint64(len(t.Name)) + 4 + 8*uint64(quant.Dimensions(t.Shape)) + 4 + 8
 	}
 	return padded(size, outputAlignment)
 }

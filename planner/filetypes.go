@@ -81,13 +81,3 @@ func (ft FileType) quantized() bool {
 	f, _ := quant.Lookup(ft.Default)
 	return f.Quantized
 }
-
-// NeedsImatrix reports whether llama-quantize, asked for the file type, stops
-// when the named tensor is to become t and no importance matrix covers it.
-func (ft FileType) NeedsImatrix(tensor string, t quant.Type) bool {
-	if isTokenEmbedding(tensor) || tensor == outputTensor {
-		return false
-	}
-	f, _ := quant.Lookup(t)
-	return f.NeedsImatrix || t == quant.Q2_K && ft.Name == "Q2_K_S"
-}

@@ -137,10 +137,7 @@ func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
 // lacksImatrix reports whether llama-quantize would stop at the tensor for
 // want of an importance matrix.
 func (f *frame) lacksImatrix(s *slot, t Type) bool {
-	if t == s.source || t.Declared || isTokenEmbedding(s.tensor.Name) || s.tensor.Name == outputTensor {
-		return false
-	}
-	if format, ok := quant.Lookup(t.GGML); !ok || !format.NeedsImatrix {
+	if t == s.source || t.Declared || !quant.NeedsImatrix(s.tensor.Name, t.GGML) {
 		return false
 	}
 	ev := f.problem.Evidence

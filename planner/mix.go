@@ -52,6 +52,10 @@ func mixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 	return types, nil
 }
 
+// Quantizable reports whether llama-quantize may change the tensor's type at
+// all. No rule reaches the others.
+func Quantizable(t *ggufio.Tensor) bool { return quant.Quantizable(t.Name, t.Shape) }
+
 // loaderOrder returns the indices of the tensors as llama.cpp's loader visits
 // them: by block number, those outside blocks first, then by name.
 func loaderOrder(m *ggufio.Model) []int {
@@ -119,10 +123,10 @@ var categories = []struct {
 }
 
 func categoryOf(name string) category {
-	if name == outputTensor {
+	if name == quant.OutputTensor {
 		return categoryOutput
 	}
-	if isTokenEmbedding(name) {
+	if quant.IsTokenEmbedding(name) {
 		return categoryTokenEmbedding
 	}
 	for _, c := range categories {

@@ -129,3 +129,15 @@ func fallback(f Format, next Type, rowWeights uint64) Type {
 	}
 	return F16
 }
+
+// notInIK lists the types of llama.cpp's that ik_llama.cpp's llama-quantize
+// does not know.
+var notInIK = map[Type]bool{TQ1_0: true, TQ2_0: true, NVFP4: true, Q1_0: true, Q2_0: true}
+
+// WritableBy reports whether the engine's llama-quantize writes the type.
+func (f Format) WritableBy(e Engine) bool {
+	if !f.Writable || e == LlamaCpp && f.Engine != LlamaCpp {
+		return false
+	}
+	return e != IKLlama || !notInIK[f.Type]
+}
