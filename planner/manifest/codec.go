@@ -1,5 +1,15 @@
 package manifest
 
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"unicode/utf8"
+)
+
 // What this version of the program writes.
 const (
 	FormatVersion    = "1.0"
@@ -8,6 +18,16 @@ const (
 	TargetEngine     = "llama.cpp"
 	TargetVersion    = "0.5.0"
 )
+
+// The format version that this package knows all fields of.
+const (
+	formatMajor = 1
+	formatMinor = 0
+)
+
+// MaxBytes is the size above which Decode refuses a file unread. The manifest
+// of a model with 100 layers of 1000 experts is below 40 MB.
+const MaxBytes = 128 << 20
 
 // New returns a manifest of this version without contents: its lists are
 // empty, not nil.
@@ -19,5 +39,142 @@ func New() *Manifest {
 		Layers:        []Layer{},
 		Tensors:       []Tensor{},
 		Findings:      []Finding{},
+	}
+}
+
+// Encode returns the manifest's one spelling: JSON with two-space indent and a
+// final newline, keys in struct order, nothing escaped that need not be. A
+// manifest that contradicts itself ([Manifest.Check]) is refused.
+//
+// Encode writes this package's format: what Decode read from a newer minor
+// version goes out as [FormatVersion], without the fields that Decode dropped.
+func Encode(m *Manifest) ([]byte, error) {
+	if v, err := parseVersion(m.FormatVersion); err != nil {
+		return nil, err
+	} else if v.minor > formatMinor {
+		own := *m
+		own.FormatVersion = FormatVersion
+		m = &own
+	}
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// Decode reads a manifest and refuses what is not one, saying where: a field
+// that is unknown, missing, written twice, in other case or null where it must
+// not be, text after the end, numbers that contradict each other
+// ([Manifest.Check]), an unknown major version.
+//
+// A newer minor version may have fields that this package does not know; they
+// are dropped. Spacing and the order of keys are free.
+func Decode(data []byte) (*Manifest, error) {
+	if len(data) > MaxBytes {
+		return nil, fmt.Errorf("%d bytes is over the limit of %d", len(data), MaxBytes)
+	}
+	if !utf8.Valid(data) {
+		return nil, errors.New("not UTF-8 text")
+	}
+	var raw json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, fmt.Errorf("byte %d: %w", syntax.Offset, err)
+		}
+		return nil, err
+	}
+	text, err := findVersion(data)
+	if err != nil {
+		return nil, err
+	}
+	v, err := parseVersion(text)
+	if err != nil {
+		return nil, err
+	}
+	m := new(Manifest)
+	if err := decodeStrict(data, m, v.minor > formatMinor); err != nil {
+		return nil, err
+	}
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+type version struct{ major, minor uint64 }
+
+var versionText = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$`)
+
+// parseVersion reads a format version and refuses major versions other than
+// this package's.
+func parseVersion(text string) (version, error) {
+	parts := versionText.FindStringSubmatch(text)
+	if parts == nil {
+		return version{}, &FieldError{"format_version", fmt.Errorf("%q: want MAJOR.MINOR, such as %q", text, FormatVersion)}
+	}
+	var v version
+	v.major, _ = strconv.ParseUint(parts[1], 10, 64)
+	v.minor, _ = strconv.ParseUint(parts[2], 10, 64)
+	if v.major != formatMajor {
+		return version{}, &FieldError{"format_version", fmt.Errorf("%q: this program reads version %d only", text, formatMajor)}
+	}
+	return v, nil
+}
+
+// findVersion returns the format version of valid JSON, wherever in the
+// top-level object it stands: how to read the rest depends on it.
+func findVersion(data []byte) (string, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
+		return "", errors.New("not a manifest: want an object")
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return "", err
+		}
+		if key == "format_version" {
+			v, err := d.Token()
+			if err != nil {
+				return "", err
+			}
+			text, ok := v.(string)
+			if !ok {
+				return "", &FieldError{"format_version", fmt.Errorf("want a string, such as %q", FormatVersion)}
+			}
+			return text, nil
+		}
+		if err := skipValue(d); err != nil {
+			return "", err
+		}
+	}
+	return "", &FieldError{"format_version", errors.New("missing: not a manifest of ggufplan")}
+}
+
+// skipValue reads one value of any kind.
+func skipValue(d *json.Decoder) error {
+	for depth := 0; ; {
+		tok, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch tok {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
 	}
 }

@@ -210,7 +210,7 @@ type Tensor struct {
 	PlannedBytes      uint64   `json:"planned_bytes"`
 	SavedBytes        int64    `json:"saved_bytes"`
 	Reason            string   `json:"reason"`
-	ExpertTypes       []string `json:"expert_types"`
+	ExpertTypes       []string `json:"expert_types" null:"allowed"`
 	SplitPlannedBytes uint64   `json:"split_planned_bytes"`
 }
 

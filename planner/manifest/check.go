@@ -1,0 +1,303 @@
+package manifest
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+)
+
+// Vocabulary of the fields that hold one of a few words. Types and finding
+// codes are open: users declare types, later versions add codes.
+var (
+	Roles = []string{"expert_gate", "expert_up", "expert_down", "expert_gate_up", "router", "shared_expert",
+		"attention", "dense_ffn", "embedding", "output", "norm", "other"}
+	Tiers       = []string{"hot", "warm", "cold"}
+	Flags       = []string{"unseen", "scarce", "low", "ok", "good"}
+	CountsKinds = []string{"exact", "scaled", "relative", "rank", "none"}
+	Policies    = []string{"frequency", "budget"}
+)
+
+// Check tests whether the manifest agrees with itself: lists are there, sums
+// are the sums of what is listed, words are from their vocabulary. The error,
+// a [*FieldError], names the first value that does not agree.
+func (m *Manifest) Check() error {
+	c := &checker{}
+	c.text(reflect.ValueOf(m).Elem(), "")
+	for _, part := range []func(*Manifest){c.header, c.policy, c.layers, c.statistics, c.tensors, c.totals} {
+		if part(m); c.err != nil {
+			return c.err
+		}
+	}
+	return nil
+}
+
+// A checker remembers the first fault.
+type checker struct{ err error }
+
+func (c *checker) failf(path, format string, args ...any) {
+	if c.err == nil {
+		c.err = &FieldError{path, fmt.Errorf(format, args...)}
+	}
+}
+
+func (c *checker) equal(path string, got, want uint64, what string) {
+	if got != want {
+		c.failf(path, "%d, but %s %d", got, what, want)
+	}
+}
+
+func (c *checker) oneOf(path, got string, words []string) {
+	for _, w := range words {
+		if got == w {
+			return
+		}
+	}
+	c.failf(path, "%q: want one of %s", got, strings.Join(words, ", "))
+}
+
+func (c *checker) fraction(path string, v *float64) {
+	if v != nil && !(*v >= 0 && *v <= 1) {
+		c.failf(path, "%v: want 0 to 1", *v)
+	}
+}
+
+// sum adds, or fails at the path where the sum leaves what the format can
+// hold: differences of two sums must have a sign.
+func (c *checker) sum(path string, dst *uint64, n uint64) {
+	s, carry := bits.Add64(*dst, n, 0)
+	if carry != 0 || s > math.MaxInt64 {
+		c.failf(path, "%d: the sum up to here is over 2^63-1", n)
+	}
+	*dst = s
+}
+
+// text refuses what JSON cannot spell: nil lists, numbers that are not finite,
+// strings that are not UTF-8.
+func (c *checker) text(v reflect.Value, path string) {
+	if c.err != nil {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			c.text(v.Elem(), path)
+		}
+	case reflect.Struct:
+		for i, f := range fieldsOf(v.Type()) {
+			if v.Field(i).Kind() == reflect.Slice && v.Field(i).IsNil() && !f.nullAllowed {
+				c.failf(join(path, f.key), "no list")
+			}
+			c.text(v.Field(i), join(path, f.key))
+		}
+	case reflect.Slice:
+		switch v.Type().Elem().Kind() {
+		case reflect.Uint64, reflect.Int:
+			return
+		}
+		for i := range v.Len() {
+			c.text(v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+		}
+	case reflect.String:
+		if !utf8.ValidString(v.String()) {
+			c.failf(path, "%q is not UTF-8 text", v.String())
+		}
+	case reflect.Float64:
+		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			c.failf(path, "%v is not a number that JSON has", f)
+		}
+	}
+}
+
+func (c *checker) header(m *Manifest) {
+	if _, err := parseVersion(m.FormatVersion); err != nil {
+		c.err = err
+		return
+	}
+	var size, parameters, bytes uint64
+	for i, f := range m.Model.Files {
+		path := fmt.Sprintf("model.files[%d]", i)
+		c.sum(path+".size_bytes", &size, f.SizeBytes)
+		c.digest(path+".header_sha256", f.HeaderSHA256)
+	}
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		c.sum(fmt.Sprintf("tensors[%d].parameters", i), &parameters, t.Parameters)
+		c.sum(fmt.Sprintf("tensors[%d].source_bytes", i), &bytes, t.SourceBytes)
+	}
+	c.equal("model.tensor_count", m.Model.TensorCount, uint64(len(m.Tensors)), "tensors lists")
+	c.equal("model.parameters", m.Model.Parameters, parameters, "tensors[].parameters add up to")
+	c.equal("model.tensor_bytes", m.Model.TensorBytes, bytes, "tensors[].source_bytes add up to")
+	c.equal("model.file_bytes", m.Model.FileBytes, size, "model.files[].size_bytes add up to")
+	c.equal("model.moe_layer_count", m.Model.MoELayerCount, uint64(len(m.Layers)), "layers lists")
+	for i, f := range m.Findings {
+		if f.Code == "" {
+			c.failf(fmt.Sprintf("findings[%d].code", i), "is empty")
+		}
+	}
+}
+
+// digest wants 64 lower-case hexadecimal digits.
+func (c *checker) digest(path, s string) {
+	if len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
+		c.failf(path, "%q: want a SHA-256 in 64 lower-case hexadecimal digits", s)
+	}
+}
+
+func (c *checker) policy(m *Manifest) {
+	p := &m.Policy
+	c.oneOf("policy.name", p.Name, Policies)
+	frequency := p.Name == "frequency"
+	for _, f := range []struct {
+		key string
+		set bool
+	}{
+		{"preset", p.Preset != nil}, {"tiers_by", p.TiersBy != nil}, {"scope", p.Scope != nil}, {"fuse", p.Fuse != nil},
+		{"hot_percentile", p.HotPercentile != nil}, {"cold_percentile", p.ColdPercentile != nil},
+		{"warm_type", p.WarmType != nil}, {"cold_type", p.ColdType != nil},
+	} {
+		if f.set != frequency {
+			c.failf("policy."+f.key, "the %s policy %s it", p.Name, map[bool]string{true: "needs", false: "does not use"}[frequency])
+		}
+	}
+	if (p.Budget != nil) == frequency {
+		c.failf("policy.budget", "the %s policy %s it", p.Name, map[bool]string{true: "does not use", false: "needs"}[frequency])
+	}
+	if frequency && m.Statistics == nil {
+		c.failf("statistics", "null, but the frequency policy needs them")
+	}
+	c.fraction("policy.hot_percentile", p.HotPercentile)
+	c.fraction("policy.cold_percentile", p.ColdPercentile)
+}
+
+func (c *checker) layers(m *Manifest) {
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		path := fmt.Sprintf("layers[%d]", i)
+		if i > 0 && l.Layer <= m.Layers[i-1].Layer {
+			c.failf(path+".layer", "%d does not follow %d", l.Layer, m.Layers[i-1].Layer)
+		}
+		if (l.HotThreshold == nil) != (l.ColdThreshold == nil) {
+			c.failf(path+".cold_threshold", "one threshold without the other")
+		}
+		var activations uint64
+		for e := range l.Experts {
+			x := &l.Experts[e]
+			at := fmt.Sprintf("%s.experts[%d]", path, e)
+			c.expert(at, m, l, e)
+			if (x.Count == nil) != (l.Activations == nil) {
+				c.failf(at+".count", "null or not unlike the layer's activations")
+			}
+			if x.Count != nil {
+				var carry uint64
+				if activations, carry = bits.Add64(activations, *x.Count, 0); carry != 0 {
+					c.failf(at+".count", "%d: the sum up to here is over 2^64-1", *x.Count)
+				}
+			}
+		}
+		if l.Activations != nil {
+			c.equal(path+".activations", *l.Activations, activations, "its experts' counts add up to")
+			for e := range l.Experts {
+				x := &l.Experts[e]
+				if want := float64(*orZero(x.Count)) / float64(activations); x.Share == nil || *x.Share != want {
+					c.failf(fmt.Sprintf("%s.experts[%d].share", path, e), "not count / activations, which is %v", want)
+				}
+			}
+		}
+		if c.err != nil {
+			return
+		}
+	}
+}
+
+func orZero(v *uint64) *uint64 {
+	if v == nil {
+		return new(uint64)
+	}
+	return v
+}
+
+// expert checks one entry of a layer by itself and against its thresholds.
+func (c *checker) expert(path string, m *Manifest, l *Layer, e int) {
+	x := &l.Experts[e]
+	if x.Expert != e {
+		c.failf(path+".expert", "%d: want %d", x.Expert, e)
+	}
+	c.fraction(path+".share", x.Share)
+	c.fraction(path+".relative", x.Relative)
+	if x.Flag != nil {
+		c.oneOf(path+".flag", *x.Flag, Flags)
+	}
+	if x.Tier == nil {
+		return
+	}
+	c.oneOf(path+".tier", *x.Tier, Tiers)
+	if m.Policy.Name != "frequency" {
+		c.failf(path+".tier", "%q: the %s policy has no tiers", *x.Tier, m.Policy.Name)
+		return
+	}
+	if l.HotThreshold != nil && x.Count != nil {
+		want := "cold"
+		switch {
+		case *x.Count >= *l.HotThreshold && *x.Count > 0:
+			want = "hot"
+		case *x.Count >= *l.ColdThreshold && *x.Count > 0:
+			want = "warm"
+		}
+		if *x.Tier != want && !(*x.Tier == "hot" && m.has("super-expert", fmt.Sprintf("blk.%d", l.Layer))) {
+			c.failf(path+".tier", "%q, but its count makes it %s", *x.Tier, want)
+		}
+	}
+	types := map[string]*string{"hot": &m.Policy.HotType, "warm": m.Policy.WarmType, "cold": m.Policy.ColdType}
+	if want := types[*x.Tier]; want != nil && (x.Type == nil || *x.Type != *want) {
+		c.failf(path+".type", "not %s, the type of its tier", *want)
+	}
+}
+
+func (m *Manifest) has(code, subject string) bool {
+	for _, f := range m.Findings {
+		if f.Code == code && f.Subject == subject {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *checker) statistics(m *Manifest) {
+	s := m.Statistics
+	if s == nil {
+		return
+	}
+	c.oneOf("statistics.counts_kind", s.CountsKind, CountsKinds)
+	for i, in := range s.Inputs {
+		c.digest(fmt.Sprintf("statistics.inputs[%d].sha256", i), in.SHA256)
+	}
+	var activations, unseen, scarce uint64
+	counted := false
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		if l.Activations != nil {
+			counted = true
+			var carry uint64
+			if activations, carry = bits.Add64(activations, *l.Activations, 0); carry != 0 {
+				c.failf(fmt.Sprintf("layers[%d].activations", i), "%d: the sum up to here is over 2^64-1", *l.Activations)
+			}
+		}
+		for e := range l.Experts {
+			if f := l.Experts[e].Flag; f != nil && *f == "unseen" {
+				unseen++
+			} else if f != nil && *f == "scarce" {
+				scarce++
+			}
+		}
+	}
+	if counted != (s.Activations != nil) || counted && *s.Activations != activations {
+		c.failf("statistics.activations", "not the sum of layers[].activations, %d", activations)
+	}
+	c.equal("statistics.unseen_experts", s.UnseenExperts, unseen, "flags say")
+	c.equal("statistics.scarce_experts", s.ScarceExperts, scarce, "flags say")
+	c.equal("statistics.layers_with_counts", s.LayersWithCounts+uint64(len(s.LayersWithoutCounts)), uint64(len(m.Layers)),
+		"with layers_without_counts; layers lists")
+}

@@ -1,0 +1,182 @@
+package manifest
+
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+)
+
+func (c *checker) tensors(m *Manifest) {
+	names := make(map[string]int, len(m.Tensors))
+	experts := make(map[int]int, len(m.Layers))
+	for i := range m.Layers {
+		experts[m.Layers[i].Layer] = len(m.Layers[i].Experts)
+	}
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		path := fmt.Sprintf("tensors[%d]", i)
+		if j, ok := names[t.Name]; ok {
+			c.failf(path+".name", "%q is also the name of tensors[%d]", t.Name, j)
+		}
+		names[t.Name] = i
+		c.tensor(path, t)
+		if t.ExpertTypes != nil {
+			c.expertTensor(path, t, experts)
+		}
+		if c.err != nil {
+			return
+		}
+	}
+}
+
+func (c *checker) tensor(path string, t *Tensor) {
+	c.oneOf(path+".role", t.Role, Roles)
+	parameters, over := uint64(1), false
+	for _, n := range t.Shape {
+		hi, lo := bits.Mul64(parameters, n)
+		parameters, over = lo, over || hi != 0
+	}
+	if over || len(t.Shape) == 0 {
+		c.failf(path+".shape", "%v has no size", t.Shape)
+	}
+	c.equal(path+".parameters", t.Parameters, parameters, "the shape has")
+	c.saved(path+".saved_bytes", t.SavedBytes, t.SourceBytes, t.PlannedBytes, "source_bytes - planned_bytes")
+	if t.SourceType == "" {
+		c.failf(path+".source_type", "is empty")
+	}
+	if t.PlannedType == "" {
+		c.failf(path+".planned_type", "is empty")
+	}
+	if t.SourceType == t.PlannedType {
+		c.equal(path+".planned_bytes", t.PlannedBytes, t.SourceBytes, "the type stays and takes")
+	}
+	if t.ExpertTypes == nil {
+		c.equal(path+".split_planned_bytes", t.SplitPlannedBytes, t.PlannedBytes, "without expert types it is planned_bytes,")
+	}
+	if t.Reason == "" {
+		c.failf(path+".reason", "is empty")
+	}
+}
+
+func (c *checker) expertTensor(path string, t *Tensor, experts map[int]int) {
+	if !strings.HasPrefix(t.Role, "expert_") {
+		c.failf(path+".expert_types", "a tensor of role %s has none", t.Role)
+		return
+	}
+	if t.Layer == nil {
+		c.failf(path+".layer", "null for a routed expert's tensor")
+		return
+	}
+	n, ok := experts[*t.Layer]
+	switch {
+	case !ok:
+		c.failf(path+".layer", "layers does not list %d", *t.Layer)
+	case t.Expert == nil && len(t.ExpertTypes) != n:
+		c.failf(path+".expert_types", "%d types, but the layer has %d experts", len(t.ExpertTypes), n)
+	case t.Expert != nil && (*t.Expert < 0 || *t.Expert >= n):
+		c.failf(path+".expert", "%d, but the layer has %d experts", *t.Expert, n)
+	case t.Expert != nil && len(t.ExpertTypes) != 1:
+		c.failf(path+".expert_types", "%d types for one expert", len(t.ExpertTypes))
+	}
+	uniform := true
+	for e, typ := range t.ExpertTypes {
+		if typ == "" {
+			c.failf(fmt.Sprintf("%s.expert_types[%d]", path, e), "is empty")
+		}
+		uniform = uniform && typ == t.PlannedType
+	}
+	if uniform {
+		c.equal(path+".split_planned_bytes", t.SplitPlannedBytes, t.PlannedBytes, "all experts have the planned type, which takes")
+	}
+}
+
+func (c *checker) saved(path string, got int64, source, planned uint64, what string) {
+	if want := int64(source) - int64(planned); got != want {
+		c.failf(path, "%d, but %s is %d", got, what, want)
+	}
+}
+
+func (c *checker) totals(m *Manifest) {
+	t := &m.Totals
+	var source, planned, split uint64
+	var routed ExpertTotals
+	for i := range m.Tensors {
+		x := &m.Tensors[i]
+		path := fmt.Sprintf("tensors[%d]", i)
+		c.sum(path+".source_bytes", &source, x.SourceBytes)
+		c.sum(path+".planned_bytes", &planned, x.PlannedBytes)
+		c.sum(path+".split_planned_bytes", &split, x.SplitPlannedBytes)
+		if x.ExpertTypes != nil {
+			routed.SourceBytes += x.SourceBytes
+			routed.PlannedBytes += x.PlannedBytes
+			routed.SplitPlannedBytes += x.SplitPlannedBytes
+		}
+	}
+	c.equal("totals.source_bytes", t.SourceBytes, source, "tensors add up to")
+	c.equal("totals.planned_bytes", t.PlannedBytes, planned, "tensors add up to")
+	c.equal("totals.split_planned_bytes", t.SplitPlannedBytes, split, "tensors add up to")
+	c.equal("totals.routed_experts.source_bytes", t.RoutedExperts.SourceBytes, routed.SourceBytes, "tensors add up to")
+	c.equal("totals.routed_experts.planned_bytes", t.RoutedExperts.PlannedBytes, routed.PlannedBytes, "tensors add up to")
+	c.equal("totals.routed_experts.split_planned_bytes", t.RoutedExperts.SplitPlannedBytes, routed.SplitPlannedBytes, "tensors add up to")
+	c.saved("totals.saved_bytes", t.SavedBytes, source, planned, "source_bytes - planned_bytes")
+	c.saved("totals.split_saved_bytes", t.SplitSavedBytes, source, split, "source_bytes - split_planned_bytes")
+	c.ratio("totals.saved_fraction", t.SavedFraction, float64(t.SavedBytes), float64(source))
+	c.ratio("totals.planned_bits_per_weight", t.PlannedBitsPerWeight, 8*float64(planned), float64(m.Model.Parameters))
+	c.ratio("totals.split_bits_per_weight", t.SplitBitsPerWeight, 8*float64(split), float64(m.Model.Parameters))
+	if f := t.PlannedFileBytes; f != nil && *f < planned {
+		c.failf("totals.planned_file_bytes", "%d, less than its tensors' %d", *f, planned)
+	}
+	for i, b := range t.Baselines {
+		c.saved(fmt.Sprintf("totals.baselines[%d].saved_bytes", i), b.SavedBytes, source, b.TensorBytes, "source_bytes - tensor_bytes")
+	}
+	c.tiers(m)
+}
+
+// ratio wants the float64 nearest a/b, and 0 where b is 0.
+func (c *checker) ratio(path string, got, a, b float64) {
+	want := 0.0
+	if b > 0 {
+		want = a / b
+	}
+	if got != want {
+		c.failf(path, "%v: want %v", got, want)
+	}
+}
+
+func (c *checker) tiers(m *Manifest) {
+	tiers := m.Totals.Tiers
+	if m.Policy.Name != "frequency" {
+		if len(tiers) != 0 {
+			c.failf("totals.tiers", "the %s policy has no tiers", m.Policy.Name)
+		}
+		return
+	}
+	if len(tiers) != len(Tiers) {
+		c.failf("totals.tiers", "%d tiers: want %s", len(tiers), strings.Join(Tiers, ", "))
+		return
+	}
+	counts := map[string]uint64{}
+	all := true
+	for i := range m.Layers {
+		for e := range m.Layers[i].Experts {
+			if tier := m.Layers[i].Experts[e].Tier; tier != nil {
+				counts[*tier]++
+			} else {
+				all = false
+			}
+		}
+	}
+	var split uint64
+	for i, tier := range tiers {
+		path := fmt.Sprintf("totals.tiers[%d]", i)
+		if tier.Tier != Tiers[i] {
+			c.failf(path+".tier", "%q: want %q", tier.Tier, Tiers[i])
+		}
+		c.equal(path+".experts", tier.Experts, counts[tier.Tier], "layers lists")
+		c.fraction(path+".activation_share", tier.ActivationShare)
+		c.sum(path+".split_planned_bytes", &split, tier.SplitPlannedBytes)
+	}
+	if routed := m.Totals.RoutedExperts.SplitPlannedBytes; all && split != routed || split > routed {
+		c.failf("totals.tiers", "split_planned_bytes add up to %d, but those of routed experts are %d", split, routed)
+	}
+}

@@ -1,0 +1,269 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// twoLayers is a manifest that agrees with itself: two tensors of experts, one
+// with statistics and one without, and a router.
+func twoLayers() *Manifest {
+	m := New()
+	sum := strings.Repeat("0a", 32)
+	m.Model = Model{Name: "a <small> & \"quoted\" model", Architecture: "qwen3moe", Files: []File{{"m.gguf", 5000, sum}},
+		TensorCount: 3, Parameters: 2*512 + 4, TensorBytes: 2*1024 + 16, FileBytes: 5000,
+		BlockCount: 2, MoELayerCount: 2, ExpertCount: 2, ExpertUsedCount: ptr(uint64(1))}
+	m.Statistics = &Statistics{Inputs: []Input{{"s.gguf", "imatrix-gguf", 100, sum}}, CountsKind: "exact",
+		Tokens: ptr(uint64(3000)), Activations: ptr(uint64(3000)), Deff: ptr(10.0),
+		LayersWithCounts: 1, LayersWithoutCounts: []int{1}, ScarceExperts: 0}
+	m.Policy = Policy{Name: "frequency", Preset: ptr("custom"), TiersBy: ptr("max"), Scope: ptr("layer"), Fuse: ptr("hottest"),
+		HotPercentile: ptr(0.9), ColdPercentile: ptr(0.3), HotType: "Q8_0", WarmType: ptr("PiQ3"), ColdType: ptr("Q4_0"),
+		Base: "keep", Pins: []Pin{{"a|b", "Q8_0"}}, DefinedTypes: []DefinedType{{"PiQ3", 8, 3}}}
+	m.Layers = []Layer{
+		{Layer: 0, Activations: ptr(uint64(3000)), HotThreshold: ptr(uint64(1800)), ColdThreshold: ptr(uint64(600)), Experts: []Expert{
+			{0, ptr(uint64(1000)), ptr(1000.0 / 3000), ptr(0.5), ptr("warm"), ptr("PiQ3"), ptr("ok")},
+			{1, ptr(uint64(2000)), ptr(2000.0 / 3000), ptr(1.0), ptr("hot"), ptr("Q8_0"), ptr("ok")},
+		}},
+		{Layer: 1, Experts: []Expert{{Expert: 0, Type: ptr("Q8_0")}, {Expert: 1, Type: ptr("Q8_0")}}},
+	}
+	m.Tensors = []Tensor{
+		{"blk.0.ffn_up_exps.weight", "expert_up", ptr(0), nil, []uint64{32, 8, 2}, 512, "BF16", 1024, "Q8_0", 544, 480,
+			"its hottest expert is hot", []string{"PiQ3", "Q8_0"}, 96 + 272},
+		{"blk.0.ffn_gate_inp.weight", "router", ptr(0), nil, []uint64{2, 2}, 4, "F32", 16, "F32", 16, 0,
+			"llama-quantize does not quantize it", nil, 16},
+		{"blk.1.ffn_up_exps.weight", "expert_up", ptr(1), nil, []uint64{32, 8, 2}, 512, "BF16", 1024, "Q8_0", 544, 480,
+			"no statistics for its layer: hot type", []string{"Q8_0", "Q8_0"}, 544},
+	}
+	source, planned, split := uint64(2064), uint64(1104), uint64(368+16+544)
+	m.Totals = Totals{SourceBytes: source, PlannedBytes: planned, SavedBytes: 960, SavedFraction: 960.0 / 2064,
+		PlannedBitsPerWeight: 8 * 1104.0 / 1028, PlannedFileBytes: ptr(uint64(2000)),
+		SplitPlannedBytes: split, SplitSavedBytes: int64(source - split), SplitBitsPerWeight: 8 * float64(split) / 1028,
+		RoutedExperts: ExpertTotals{2048, 1088, 912},
+		Tiers:         []TierTotal{{"hot", 1, ptr(2.0 / 3), 272}, {"warm", 1, ptr(1.0 / 3), 96}, {"cold", 0, ptr(0.0), 0}},
+		Baselines:     []Baseline{{"Q8_0", 1104, 960}}}
+	m.Findings = []Finding{{"layer-without-statistics", "blk.1", "no statistics for its 2 experts"}}
+	return m
+}
+
+func encode(t testing.TB, m *Manifest) []byte {
+	t.Helper()
+	b, err := Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestEncodeIsOneSpelling(t *testing.T) {
+	b := encode(t, twoLayers())
+	if !bytes.HasPrefix(b, []byte("{\n  \"format_version\": \"1.0\",\n  \"generator\": {\n")) || !bytes.HasSuffix(b, []byte("}\n")) {
+		t.Errorf("layout: %.60q ... %q", b, b[len(b)-5:])
+	}
+	if !bytes.Contains(b, []byte(`"a <small> & \"quoted\" model"`)) {
+		t.Error("HTML characters are escaped")
+	}
+	m, err := Decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(m, twoLayers()) {
+		t.Error("decoding changes the contents")
+	}
+	if again := encode(t, m); !bytes.Equal(again, b) {
+		t.Error("encoding again changes the bytes")
+	}
+}
+
+func TestDecodeTakesOtherSpacingAndOrder(t *testing.T) {
+	var tree map[string]any
+	b := encode(t, twoLayers())
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&tree); err != nil {
+		t.Fatal(err)
+	}
+	compact, err := json.Marshal(tree) // keys in alphabetical order, no spaces
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Decode(compact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(encode(t, m), b) {
+		t.Error("another spelling of one manifest decodes to another manifest")
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	good := string(encode(t, twoLayers()))
+	for _, tt := range []struct{ name, old, new, want string }{
+		{"text after the end", "]\n}\n", "]\n}\n{}", "byte 5"},
+		{"cut short", "]\n}\n", "]\n", "unexpected end of JSON input"},
+		{"a list", good, "[]", "not a manifest: want an object"},
+		{"another object", good, "{}", "format_version: missing: not a manifest of ggufplan"},
+		{"major", `"1.0"`, `"2.0"`, `format_version: "2.0": this program reads version 1 only`},
+		{"version spelling", `"1.0"`, `"1.00"`, `format_version: "1.00": want MAJOR.MINOR`},
+		{"version number", `"format_version": "1.0"`, `"format_version": 1.0`, "format_version: want a string"},
+		{"unknown field", `"engine":`, `"motor": 1, "engine":`, "target.motor: unknown field"},
+		{"other case", `"engine":`, `"Engine":`, `target.Engine: unknown field: want "engine"`},
+		{"twice", `"engine":`, `"engine": "x", "engine":`, "target.engine: written twice"},
+		{"version twice", `"generator": {`, `"format_version": "1.0", "generator": {`, "format_version: written twice"},
+		{"missing", `"tensor_count": 3,`, ``, "model.tensor_count: missing"},
+		{"null number", `"tensor_count": 3`, `"tensor_count": null`, "model.tensor_count: null where a value must be"},
+		{"null list", `"layers_without_counts": [
+      1
+    ]`, `"layers_without_counts": null`, "statistics.layers_without_counts: null where a value must be"},
+		{"null list element", `"expert_types": [
+        "PiQ3",`, `"expert_types": [
+        null,`, "tensors[0].expert_types[0]: null where a value must be"},
+		{"string for number", `"tensor_count": 3`, `"tensor_count": "3"`, `model.tensor_count: "3": want a number`},
+		{"fraction", `"tensor_count": 3`, `"tensor_count": 3.0`, "model.tensor_count: 3.0: want a whole number from 0"},
+		{"negative", `"tensor_count": 3`, `"tensor_count": -3`, "model.tensor_count: -3: want a whole number from 0"},
+		{"number for object", `"generator": {
+    "name": "ggufplan",
+    "version": "0.1.0"
+  }`, `"generator": 1`, "generator: 1: want an object"},
+		{"infinite", `"deff": 10`, `"deff": 1e999`, "statistics.deff: 1e999: want a number within the range of float64"},
+		{"not UTF-8", "quoted", "qu\xffted", "not UTF-8 text"},
+
+		{"parameters", `"parameters": 1028`, `"parameters": 1029`, "model.parameters: 1029, but tensors[].parameters add up to 1028"},
+		{"tensor size", `"planned_bytes": 544,
+      "saved_bytes": 480,
+      "reason": "its`, `"planned_bytes": 543,
+      "saved_bytes": 480,
+      "reason": "its`, "tensors[0].saved_bytes: 480, but source_bytes - planned_bytes is 481"},
+		{"tensor size and saving", `"planned_bytes": 544,
+      "saved_bytes": 480,
+      "reason": "its`, `"planned_bytes": 543,
+      "saved_bytes": 481,
+      "reason": "its`, "totals.planned_bytes: 1104, but tensors add up to 1103"},
+		{"shape", `"shape": [
+        32,
+        8,`, `"shape": [
+        32,
+        9,`, "tensors[0].parameters: 512, but the shape has 576"},
+		{"shape wraps", `"shape": [
+        32,
+        8,`, `"shape": [
+        9223372036854775808,
+        8,`, "tensors[0].shape"},
+		{"role", `"role": "router"`, `"role": "rooter"`, `tensors[1].role: "rooter": want one of`},
+		{"name twice", `"name": "blk.1.ffn_up_exps.weight"`, `"name": "blk.0.ffn_up_exps.weight"`, "tensors[2].name"},
+		{"experts", `        "Q8_0",
+        "Q8_0"
+      ]`, `        "Q8_0"
+      ]`, "tensors[2].expert_types: 1 types, but the layer has 2 experts"},
+		{"types for a router", `"expert_types": null`, `"expert_types": ["F32", "F32"]`, "tensors[1].expert_types: a tensor of role router has none"},
+		{"count", `"count": 1000`, `"count": 1001`, "layers[0].activations: 3000, but its experts' counts add up to 3001"},
+		{"tier", `"tier": "warm",
+          "type": "PiQ3"`, `"tier": "cold",
+          "type": "Q4_0"`, `layers[0].experts[0].tier: "cold", but its count makes it warm`},
+		{"type of a tier", `"type": "PiQ3",
+          "flag"`, `"type": "Q4_0",
+          "flag"`, "layers[0].experts[0].type: not PiQ3, the type of its tier"},
+		{"share", `"share": 0.3333333333333333,
+          "relative"`, `"share": 0.4,
+          "relative"`, "layers[0].experts[0].share"},
+		{"flags", `"scarce_experts": 0`, `"scarce_experts": 1`, "statistics.scarce_experts: 1, but flags say 0"},
+		{"saved", `"saved_bytes": 960,
+    "saved_fraction"`, `"saved_bytes": 961,
+    "saved_fraction"`, "totals.saved_bytes: 961, but source_bytes - planned_bytes is 960"},
+		{"fraction saved", `"saved_fraction": 0.46`, `"saved_fraction": 0.47`, "totals.saved_fraction"},
+		{"tier total", `"tier": "hot",
+        "experts": 1`, `"tier": "hot",
+        "experts": 2`, "totals.tiers[0].experts: 2, but layers lists 1"},
+		{"tier bytes", `"split_planned_bytes": 272`, `"split_planned_bytes": 999`, "totals.tiers: split_planned_bytes add up to 1095, but those of routed experts are 912"},
+		{"digest", `"header_sha256": "0a`, `"header_sha256": "0A`, "model.files[0].header_sha256"},
+		{"layer order", `"layer": 1,
+      "activations"`, `"layer": 0,
+      "activations"`, "layers[1].layer: 0 does not follow 0"},
+		{"budget under frequency", `"hot_percentile": 0.9`, `"hot_percentile": null`, "policy.hot_percentile: the frequency policy needs it"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if !strings.Contains(good, tt.old) {
+				t.Fatalf("the manifest does not hold %q", tt.old)
+			}
+			_, err := Decode([]byte(strings.Replace(good, tt.old, tt.new, 1)))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNewerMinor(t *testing.T) {
+	good := string(encode(t, twoLayers()))
+	newer := strings.Replace(good, `"1.0"`, `"1.7"`, 1)
+	newer = strings.Replace(newer, `"engine":`, `"motor": {"a": [1, {"b": null}]}, "engine":`, 1)
+	m, err := Decode([]byte(newer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.FormatVersion != "1.7" {
+		t.Errorf("format version %q", m.FormatVersion)
+	}
+	if got := string(encode(t, m)); got != good {
+		t.Error("writing a newer manifest back is not this version's manifest")
+	}
+	if m.FormatVersion != "1.7" {
+		t.Error("Encode changed its argument")
+	}
+	for _, twice := range []string{`"motor": 1, "motor": 2,`} {
+		if _, err := Decode([]byte(strings.Replace(newer, `"engine":`, twice+`"engine":`, 1))); err == nil || !strings.Contains(err.Error(), "target.motor: written twice") {
+			t.Errorf("an unknown field written twice: %v", err)
+		}
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	for name, spoil := range map[string]func(*Manifest){
+		"tensors[1].name":            func(m *Manifest) { m.Tensors[1].Name = "\xff" },
+		"statistics.deff":            func(m *Manifest) { *m.Statistics.Deff = 0; *m.Statistics.Deff /= *m.Statistics.Deff },
+		"findings":                   func(m *Manifest) { m.Findings = nil },
+		"tensors[0].planned_bytes":   func(m *Manifest) { m.Tensors[0].PlannedBytes = 1 << 63 },
+		"format_version":             func(m *Manifest) { m.FormatVersion = "" },
+		"totals.split_planned_bytes": func(m *Manifest) { m.Totals.SplitPlannedBytes++ },
+	} {
+		m := twoLayers()
+		spoil(m)
+		_, err := Encode(m)
+		var field *FieldError
+		if !errors.As(err, &field) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestDecodeLimitsSize(t *testing.T) {
+	_, err := Decode(make([]byte, MaxBytes+1))
+	if want := fmt.Sprintf("%d bytes is over the limit of %d", MaxBytes+1, MaxBytes); err == nil || err.Error() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	good := encode(f, twoLayers())
+	f.Add(good)
+	f.Add(bytes.Replace(good, []byte(`"1.0"`), []byte(`"1.1"`), 1))
+	f.Add([]byte(`{"format_version":"1.0"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := Decode(b)
+		if err != nil {
+			return
+		}
+		one := encode(t, m)
+		again, err := Decode(one)
+		if err != nil {
+			t.Fatalf("what Encode wrote does not decode: %v", err)
+		}
+		if two := encode(t, again); !bytes.Equal(one, two) {
+			t.Fatal("one manifest has two spellings")
+		}
+	})
+}
