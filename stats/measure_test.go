@@ -1,0 +1,363 @@
+package stats
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+func openModel(t *testing.T) *ggufio.Model {
+	t.Helper()
+	m, err := ggufio.Open("../testdata/bytemoe-2x8/model-f16.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// waveColumns is an imatrix of made-up column weights with an expert that no
+// token reached.
+type waveColumns struct{ unseen int }
+
+func (c waveColumns) MeanSquares(tensor string, expert int, dst []float64) (bool, error) {
+	for i := range dst {
+		dst[i] = 1 + float64((i*7+expert*13+len(tensor))%11)
+	}
+	return expert != c.unseen, nil
+}
+
+func (c waveColumns) Complete(string, uint64, uint64) bool { return true }
+
+func waveEvidence(m *ggufio.Model) *Evidence {
+	e := &Evidence{Kind: KindExact, Columns: waveColumns{unseen: 5}, Inputs: []Input{{Name: "wave", SHA256: string(bytes.Repeat([]byte("a"), 64))}}}
+	for _, layer := range m.MoELayers() {
+		l := Layer{Index: layer}
+		for i := range m.ExpertCount(layer) {
+			n := uint64(100 * (i + 1))
+			if i == 5 {
+				n = 0
+			}
+			l.Counts = append(l.Counts, n)
+		}
+		e.Layers = append(e.Layers, l)
+	}
+	return e
+}
+
+var measuredTypes = []quant.Type{quant.Q8_0, quant.BF16}
+
+func measureBytes(t *testing.T, m *ggufio.Model, e *Evidence, o MeasureOptions) []byte {
+	t.Helper()
+	got, err := Measure(context.Background(), m, e, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encodeErrors(t, got)
+}
+
+func encodeErrors(t *testing.T, e *Errors) []byte {
+	t.Helper()
+	b, err := EncodeErrors(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Full measurement agrees with the definitions, computed here from the bytes.
+func TestMeasureFullAgainstTheDefinition(t *testing.T) {
+	m := openModel(t)
+	e := waveEvidence(m)
+	got, err := Measure(context.Background(), m, e, MeasureOptions{Types: measuredTypes, Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := m.OpenData()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	seen := 0
+	for i := range got.Tensors {
+		entry := &got.Tensors[i]
+		tensor, _ := m.TensorByName(entry.Name)
+		columns := int(tensor.Shape[0])
+		for j := range entry.Experts {
+			if (i+j)%3 != 0 {
+				continue // a third of them will do
+			}
+			x := &entry.Experts[j]
+			raw := make([]byte, tensor.ExpertBytes())
+			if err := data.ReadExpert(tensor, j, raw); err != nil {
+				t.Fatal(err)
+			}
+			rows := make([]float32, tensor.ExpertRows()*tensor.Shape[0])
+			if err := quant.Decode(tensor.Type, rows, raw); err != nil {
+				t.Fatal(err)
+			}
+			weights := make([]float64, columns)
+			weighted, _ := e.Columns.MeanSquares(entry.Name, j, weights)
+			given := make([]float32, columns)
+			for c := range weights {
+				if !weighted {
+					weights[c] = 1
+				}
+				given[c] = float32(weights[c])
+			}
+			if !weighted {
+				given = nil
+			}
+			if x.Weighted != weighted {
+				t.Fatalf("%s expert %d: weighted is %v", entry.Name, j, x.Weighted)
+			}
+			for k, name := range entry.Types {
+				f, _ := quant.ByName(name)
+				enc, err := quant.NewEncoder(f.Type)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var we, wn, pe float64
+				for start := 0; start < len(rows); start += columns {
+					row := rows[start:][:columns]
+					size, _ := f.Layout.EncodedBytes(1, uint64(columns))
+					dst, back := make([]byte, size), make([]float32, columns)
+					if err := enc.EncodeRow(dst, row, given); err != nil {
+						t.Fatal(err)
+					}
+					if err := quant.Decode(f.Type, back, dst); err != nil {
+						t.Fatal(err)
+					}
+					for c := range row {
+						d := float64(row[c]) - float64(back[c])
+						we += weights[c] * d * d
+						wn += weights[c] * float64(row[c]) * float64(row[c])
+						pe += d * d
+					}
+				}
+				r := x.Types[k]
+				for _, v := range [][2]float64{{r.WeightedError, we}, {r.Relative, we / wn}, {r.PlainError, pe}, {x.WeightedNorm, wn}} {
+					if math.Abs(v[0]-v[1]) > 1e-9*v[1] {
+						t.Fatalf("%s expert %d %s: %v, by definition %v", entry.Name, j, name, v[0], v[1])
+					}
+				}
+				seen++
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("only %d results were compared", seen)
+	}
+}
+
+// An expert without a count has the layer's count-weighted mean as the column
+// weights of its output energy, and half a token.
+func TestOutputEnergy(t *testing.T) {
+	m := openModel(t)
+	e := waveEvidence(m)
+	got, err := Measure(context.Background(), m, e, MeasureOptions{Types: measuredTypes[:1], Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range got.Tensors {
+		entry := &got.Tensors[i]
+		if entry.Role != string(ggufio.RoleExpertDown) {
+			if entry.Experts[0].OutputEnergy != nil {
+				t.Errorf("%s has an output energy", entry.Name)
+			}
+			continue
+		}
+		for j, x := range entry.Experts {
+			if x.OutputEnergy == nil {
+				t.Fatalf("%s expert %d has no output energy", entry.Name, j)
+			}
+			want := (float64(*x.Count) + 0.5) * x.WeightedNorm
+			if j == 5 {
+				// Mean column weights lie between 1 and 11, and here near 6.
+				if r := *x.OutputEnergy / (0.5 * x.PlainNorm); r < 4 || r > 8 {
+					t.Errorf("%s unseen expert: mean column weight %v", entry.Name, r)
+				}
+				continue
+			}
+			if math.Abs(*x.OutputEnergy-want) > 1e-12*want {
+				t.Errorf("%s expert %d: energy %v, want %v", entry.Name, j, *x.OutputEnergy, want)
+			}
+		}
+	}
+}
+
+// The interval covers the truth in at least 93 % of cases, for every type.
+func TestSampledIntervalsCoverTheTruth(t *testing.T) {
+	m := openModel(t)
+	e := waveEvidence(m)
+	types := []quant.Type{quant.BF16, quant.Q8_0}
+	full, err := Measure(context.Background(), m, e, MeasureOptions{Types: types, Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	covered, cases, read := map[string]int{}, map[string]int{}, uint64(0)
+	for seed := range uint64(8) {
+		got, err := Measure(context.Background(), m, e, MeasureOptions{Types: types, Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got.Tensors {
+			for j := range got.Tensors[i].Experts {
+				x, truth := &got.Tensors[i].Experts[j], &full.Tensors[i].Experts[j]
+				read += x.Rows
+				for k, name := range got.Tensors[i].Types {
+					r, want := x.Types[k], truth.Types[k].Relative
+					if half := r.High - r.Relative; half > 0.02*r.Relative+1e-15 {
+						t.Fatalf("half width %v of %v is over 2 %%", half, r.Relative)
+					}
+					cases[name]++
+					if r.Low <= want && want <= r.High {
+						covered[name]++
+					}
+				}
+			}
+		}
+	}
+	for name, n := range cases {
+		share := float64(covered[name]) / float64(n)
+		t.Logf("%s: %.1f %% of %d intervals cover the truth", name, 100*share, n)
+		if share < 0.93 {
+			t.Errorf("%s: %.1f %% of %d intervals cover the truth", name, 100*share, n)
+		}
+	}
+	t.Logf("%.0f rows per expert of 256", float64(read)/8/48)
+}
+
+func TestMeasureDoesNotDependOnWorkers(t *testing.T) {
+	m := openModel(t)
+	e := waveEvidence(m)
+	one := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 3, Workers: 1})
+	many := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 3, Workers: 7})
+	if !bytes.Equal(one, many) {
+		t.Error("one worker and seven give different bytes")
+	}
+	other := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 4})
+	if bytes.Equal(one, other) {
+		t.Error("the seed does not matter")
+	}
+}
+
+func TestPartsMergeIntoTheWhole(t *testing.T) {
+	m := openModel(t)
+	e := waveEvidence(m)
+	whole := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 1})
+	for _, n := range []int{1, 2, 5, 48, 60} {
+		var parts []*Errors
+		var names []string
+		for i := range n {
+			p, err := Measure(context.Background(), m, e, MeasureOptions{Types: measuredTypes, Seed: 1, Part: &Part{i + 1, n}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Through its file, as a job would.
+			if p, err = DecodeErrors(encodeErrors(t, p)); err != nil {
+				t.Fatal(err)
+			}
+			if n == 5 && (experts(p) < 8 || experts(p) > 11) {
+				t.Errorf("part %d of 5 has %d of 48 experts: shares are not balanced", i+1, experts(p))
+			}
+			parts, names = append(parts, p), append(names, string(rune('a'+i)))
+		}
+		slices.Reverse(parts)
+		got, err := MergeErrors(parts, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(whole, encodeErrors(t, got)) {
+			t.Errorf("%d parts merge into other bytes than one run's", n)
+		}
+		if n == 5 {
+			if _, err := MergeErrors(parts[:4], names); err == nil {
+				t.Error("4 of 5 parts merge")
+			}
+			parts[1] = parts[0]
+			if _, err := MergeErrors(parts, names); err == nil {
+				t.Error("a part given twice merges")
+			}
+		}
+	}
+}
+
+func experts(e *Errors) (n int) {
+	for i := range e.Tensors {
+		n += len(e.Tensors[i].Experts)
+	}
+	return n
+}
+
+func TestResumeEndsWithTheSameBytes(t *testing.T) {
+	m := openModel(t)
+	e := waveEvidence(m)
+	options := MeasureOptions{Types: measuredTypes, Seed: 1}
+	whole := measureBytes(t, m, e, options)
+	path := filepath.Join(t.TempDir(), "errors.json.partial")
+
+	// Interrupted after a few experts, with a line torn by a crash.
+	ctx, cancel := context.WithCancel(context.Background())
+	options.Journal, options.Workers = NewJournal(path, false), 2
+	calls := 0
+	options.Progress = func(done, total uint64) {
+		if calls++; calls == 12 {
+			cancel()
+		}
+	}
+	if _, err := Measure(ctx, m, e, options); !errors.Is(err, context.Canceled) {
+		t.Fatalf("an interrupted run returns %v", err)
+	}
+	options.Journal.Close()
+	state, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(state, []byte("\n")); n < 10 {
+		t.Fatalf("the state holds %d lines", n)
+	}
+	if err := os.WriteFile(path, state[:len(state)-20], 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	// Without being asked to resume, the state is not thrown away.
+	options.Journal, options.Progress = NewJournal(path, false), nil
+	if _, err := Measure(context.Background(), m, e, options); !errors.Is(err, ErrJournalExists) {
+		t.Fatalf("a run that finds state returns %v", err)
+	}
+	// Another measurement's state is refused.
+	options.Journal = NewJournal(path, true)
+	options.Seed = 2
+	if _, err := Measure(context.Background(), m, e, options); err == nil {
+		t.Fatal("another seed's state is resumed")
+	}
+	options.Journal.Close()
+
+	options.Journal, options.Seed = NewJournal(path, true), 1
+	first := uint64(0)
+	options.Progress = func(done, total uint64) {
+		if first == 0 {
+			first = done
+		}
+	}
+	if got := measureBytes(t, m, e, options); !bytes.Equal(whole, got) {
+		t.Error("a resumed run ends with other bytes")
+	}
+	if first == 0 {
+		t.Error("the resumed run began from nothing")
+	}
+	if err := options.Journal.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Error("the state is still there")
+	}
+}
