@@ -155,7 +155,7 @@ func newMeasurement(model *ggufio.Model, evidence *Evidence, options MeasureOpti
 		for _, in := range evidence.Inputs {
 			m.result.Statistics = append(m.result.Statistics, ErrorsInput{in.Name, in.SHA256})
 		}
-		if evidence.Columns != nil {
+		if m.columns() != nil {
 			m.result.Weights = "imatrix"
 		}
 	}
@@ -236,14 +236,14 @@ func (m *measurement) typesOf(t *ggufio.Tensor) []quant.Type {
 // complete reports whether the imatrix has all of the tensor's columns under
 // its own name.
 func (m *measurement) complete(t *ggufio.Tensor) bool {
-	if m.evidence == nil || m.evidence.Columns == nil {
+	if m.columns() == nil {
 		return false
 	}
 	matrices := uint64(1)
 	if len(t.Shape) >= 3 {
 		matrices = t.Shape[2]
 	}
-	return m.evidence.Columns.Complete(t.Name, t.Shape[0], matrices)
+	return m.columns().Complete(t.Name, t.Shape[0], matrices)
 }
 
 func typeNames(types []quant.Type) []string {

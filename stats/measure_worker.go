@@ -24,11 +24,10 @@ type measureWorker struct {
 	trips   map[quant.Type]*RoundTrip
 	raw     []byte
 	rows    []float32 // decoded rows of a chunk, one after the other
-	weights []float64 // column weights of the item, matrix after matrix; nil for ones
+	weights ColumnWeights
 	matrix  int       // the matrix whose weights the round trips have
-	current []float64 // its weights
+	current []float64 // its weights, nil for ones
 	sums    []typeSum
-	buffer  []float64 // what weights is cut from
 }
 
 func newMeasureWorker(m *measurement) *measureWorker {
@@ -41,12 +40,12 @@ func newMeasureWorker(m *measurement) *measureWorker {
 func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertErrors, error) {
 	total := it.tensor.ExpertRows()
 	x := ExpertErrors{Expert: it.expert(), RowsTotal: total, Count: w.m.count(it), Types: make([]TypeError, len(it.types))}
-	if err := w.columnWeights(it); err != nil {
+	var err error
+	if x.Weighted, err = w.weights.Read(w.m.columns(), it.tensor, it.slice); err != nil {
 		return x, err
 	}
-	x.Weighted = w.weights != nil
-	norms := rowNorms{energyWeights: w.weights}
-	if w.weights == nil && it.tensor.Role == ggufio.RoleExpertDown {
+	norms := rowNorms{energyWeights: w.weights.Of(0)}
+	if !x.Weighted && it.tensor.Role == ggufio.RoleExpertDown {
 		mean, err := w.m.means.of(w.m, it)
 		if err != nil {
 			return x, err
@@ -97,11 +96,7 @@ func (w *measureWorker) start(it *measureItem) error {
 
 // useMatrix gives the round trips the column weights of a matrix.
 func (w *measureWorker) useMatrix(it *measureItem, matrix int) {
-	w.matrix, w.current = matrix, nil
-	if w.weights != nil {
-		columns := int(it.tensor.Shape[0])
-		w.current = w.weights[matrix*columns:][:columns]
-	}
+	w.matrix, w.current = matrix, w.weights.Of(matrix)
 	for _, t := range it.types {
 		w.trips[t].SetWeights(w.current)
 	}
@@ -123,7 +118,7 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint3
 		}
 		for i, number := range chunk {
 			row := w.rows[uint64(i)*columns:][:columns]
-			if matrix := it.matrixOf(number); matrix != w.matrix {
+			if matrix := w.weights.Matrix(uint64(number)); matrix != w.matrix {
 				w.useMatrix(it, matrix)
 			}
 			if err := norms.add(row, w.current); err != nil {
@@ -283,44 +278,12 @@ func (m *measurement) layer(it *measureItem) *Layer {
 	return &m.evidence.Layers[i]
 }
 
-// matrices is how many column weights a tensor's rows take turns with: one per
-// head of a three-dimensional attention tensor, else one.
-func (it *measureItem) matrices() int {
-	if t := it.tensor; !t.Role.IsExpert() && len(t.Shape) >= 3 {
-		return int(t.Shape[2])
-	}
-	return 1
-}
-
-// matrixOf returns the matrix that a row of the item lies in.
-func (it *measureItem) matrixOf(row uint32) int {
-	if it.matrices() == 1 {
-		return 0
-	}
-	return int(uint64(row) / it.tensor.Shape[1] % it.tensor.Shape[2])
-}
-
-// columnWeights sets w.weights to the mean squares of the item's input
-// columns, or to nil where there is no imatrix, it lacks the tensor, or no
-// token reached the expert.
-func (w *measureWorker) columnWeights(it *measureItem) error {
-	w.weights = nil
-	if w.m.evidence == nil || w.m.evidence.Columns == nil {
+// columns returns the imatrix, nil where there is none.
+func (m *measurement) columns() Columns {
+	if m.evidence == nil {
 		return nil
 	}
-	columns, matrices := int(it.tensor.Shape[0]), it.matrices()
-	if matrices > 1 && !w.m.complete(it.tensor) {
-		return nil
-	}
-	w.buffer = slices.Grow(w.buffer[:0], matrices*columns)[:matrices*columns]
-	for i := range matrices {
-		ok, err := w.m.evidence.Columns.MeanSquares(it.tensor.Name, it.slice+i, w.buffer[i*columns:][:columns])
-		if err != nil || !ok {
-			return err
-		}
-	}
-	w.weights = w.buffer
-	return nil
+	return m.evidence.Columns
 }
 
 // layerMeans holds the count-weighted mean of the column weights over the
@@ -333,7 +296,7 @@ type layerMeans struct {
 // of returns the mean for the layer of a down projection, nil where no expert
 // of the layer has a count.
 func (l *layerMeans) of(m *measurement, it *measureItem) ([]float64, error) {
-	if m.evidence == nil || m.evidence.Columns == nil {
+	if m.columns() == nil {
 		return nil, nil
 	}
 	l.Lock()
@@ -350,7 +313,7 @@ func (l *layerMeans) of(m *measurement, it *measureItem) ([]float64, error) {
 			if n == 0 || name == "" {
 				continue
 			}
-			ok, err := m.evidence.Columns.MeanSquares(name, slice, columns)
+			ok, err := m.columns().MeanSquares(name, slice, columns)
 			if err != nil {
 				return nil, err
 			}
