@@ -1,0 +1,61 @@
+package stats
+
+import (
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+)
+
+// ColumnWeights holds the mean squares of the input columns of one expert of a
+// tensor: one set for all rows, or, for a three-dimensional tensor that is not
+// an expert's (attention heads), one for each of its matrices. It keeps its
+// memory from one expert to the next. The zero ColumnWeights has none.
+type ColumnWeights struct {
+	columns, matrixRows, matrices uint64
+	values                        []float64 // matrix after matrix
+	known                         bool
+}
+
+// Read sets the weights to those of an expert of a tensor, by its place in it,
+// and reports whether there are any: not where there is no imatrix, it lacks
+// the tensor, or no token reached the expert.
+func (w *ColumnWeights) Read(c Columns, t *ggufio.Tensor, slice int) (bool, error) {
+	w.known = false
+	if c == nil {
+		return false, nil
+	}
+	w.columns, w.matrixRows, w.matrices = t.Shape[0], t.ExpertRows(), 1
+	if !t.Role.IsExpert() && len(t.Shape) >= 3 {
+		w.matrixRows, w.matrices = t.Shape[1], t.Shape[2]
+		if !c.Complete(t.Name, w.columns, w.matrices) {
+			return false, nil
+		}
+	}
+	n := int(w.columns * w.matrices)
+	w.values = slices.Grow(w.values[:0], n)[:n]
+	for i := range w.matrices {
+		ok, err := c.MeanSquares(t.Name, slice+int(i), w.values[i*w.columns:][:w.columns])
+		if err != nil || !ok {
+			return false, err
+		}
+	}
+	w.known = true
+	return true, nil
+}
+
+// Matrix returns which set of weights a row of the expert has.
+func (w *ColumnWeights) Matrix(row uint64) int {
+	if !w.known || w.matrices == 1 {
+		return 0
+	}
+	return int(row / w.matrixRows % w.matrices)
+}
+
+// Of returns a set of weights, nil where there are none. It is overwritten by
+// the next Read.
+func (w *ColumnWeights) Of(matrix int) []float64 {
+	if !w.known {
+		return nil
+	}
+	return w.values[uint64(matrix)*w.columns:][:w.columns]
+}
