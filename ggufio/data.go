@@ -88,15 +88,24 @@ func (d *Data) ReadRange(t *Tensor, offset uint64, dst []byte) error {
 	if offset > t.SizeBytes || uint64(len(dst)) > t.SizeBytes-offset {
 		return fmt.Errorf("tensor %s: bytes %d to %d of %d are out of range", t.Name, offset, offset+uint64(len(dst)), t.SizeBytes)
 	}
-	if t.File < 0 || t.File >= len(d.files) {
-		return fmt.Errorf("tensor %s: file %d is not open", t.Name, t.File)
+	return d.read(t.File, t.OffsetBytes+offset, dst, "tensor "+t.Name)
+}
+
+// ReadFile fills dst with the bytes of one of the model's files from offset on.
+func (d *Data) ReadFile(file int, offset uint64, dst []byte) error {
+	return d.read(file, offset, dst, "bytes")
+}
+
+func (d *Data) read(file int, offset uint64, dst []byte, field string) error {
+	if file < 0 || file >= len(d.files) {
+		return fmt.Errorf("%s: file %d is not open", field, file)
 	}
-	n, err := d.files[t.File].ReadAt(dst, int64(t.OffsetBytes+offset))
+	n, err := d.files[file].ReadAt(dst, int64(offset))
 	if n == len(dst) {
 		return nil // at the very end of the file io.EOF comes with the bytes
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return &FormatError{File: d.model.Files[t.File].Path, OffsetBytes: int64(t.OffsetBytes + offset), Field: "tensor " + t.Name, Err: readError(err)}
+	return &FormatError{File: d.model.Files[file].Path, OffsetBytes: int64(offset), Field: field, Err: readError(err)}
 }

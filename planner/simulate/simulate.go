@@ -85,7 +85,10 @@ type change struct {
 // An expertError is what an expert of a changed tensor loses: the sums over
 // its chunks of rows, combined in their order.
 type expertError struct {
-	planned, stored, norm float64 // weighted squared error by the planned type, the same as read back, weighted squared norm
+	planned float64 // weighted squared error by the planned type
+	norm    float64 // weighted squared norm
+	stored  float64 // weighted squared error as read back
+	allowed float64 // the most that storing can add, squared
 }
 
 // New lays out the copy of model that carries plan. It refuses a plan for

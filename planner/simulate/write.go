@@ -1,13 +1,14 @@
 package simulate
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"sync"
 
-	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -22,22 +23,16 @@ type Output interface {
 // A task is a piece of the work: kept bytes of a file, or rows of one expert
 // of a change. Pieces are cut the same way whatever the number of workers.
 type task struct {
-	file   int
-	kept   kept
-	change *change // nil for kept bytes
-	slice  int
-	first  uint64 // row
-	rows   uint64
-	sums   *chunkSums
-	bytes  uint64 // of the source, for progress
+	file        int
+	kept        kept
+	change      *change // nil for kept bytes
+	slice       int
+	first, rows uint64
+	error, norm float64 // what the pass sums over the rows, once done
+	bytes       uint64  // of the source, for progress
 }
 
-// chunkSums are an expert's sums over one chunk of rows.
-type chunkSums struct{ planned, stored, norm float64 }
-
-// tasks lists all pieces, and returns where each expert's sums are.
-func (c *Copy) tasks() (list []task, sums map[*expertError][]*chunkSums) {
-	sums = map[*expertError][]*chunkSums{}
+func (c *Copy) tasks() (list []task) {
 	for file := range c.Files {
 		for _, k := range c.Files[file].kept {
 			for at := uint64(0); at < k.size; at += ChunkBytes {
@@ -50,20 +45,17 @@ func (c *Copy) tasks() (list []task, sums map[*expertError][]*chunkSums) {
 			if ch.tensor.File != file {
 				continue
 			}
-			rowBytes := ch.tensor.RowBytes()
+			rowBytes, total := ch.tensor.RowBytes(), ch.tensor.ExpertRows()
 			perChunk := max(1, ChunkBytes/rowBytes)
 			for slice := range ch.types {
-				total := ch.tensor.ExpertRows()
 				for first := uint64(0); first < total; first += perChunk {
 					n := min(perChunk, total-first)
-					s := &chunkSums{}
-					sums[&ch.experts[slice]] = append(sums[&ch.experts[slice]], s)
-					list = append(list, task{file: file, change: ch, slice: slice, first: first, rows: n, sums: s, bytes: n * rowBytes})
+					list = append(list, task{file: file, change: ch, slice: slice, first: first, rows: n, bytes: n * rowBytes})
 				}
 			}
 		}
 	}
-	return list, sums
+	return list
 }
 
 // Write fills the copy's files, one output for each of Files. On an error they
@@ -77,18 +69,51 @@ func (c *Copy) Write(ctx context.Context, outputs []Output) error {
 			return err
 		}
 	}
-	return c.each(ctx, outputs, (*worker).write)
+	return c.each(ctx, outputs, (*worker).write, func(x *expertError, lost, norm float64) { x.planned, x.norm = lost, norm })
 }
 
-// each runs f on every task, on several goroutines, and then combines the
-// experts' sums in the order of their rows.
-func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task) error) error {
+// Check reads the copy back: every byte that is not a changed tensor's must be
+// the source's, and every expert must have lost what its planned type costs it,
+// within what storing it can add. It returns the first fault in file order.
+func (c *Copy) Check(ctx context.Context, outputs []Output) error {
+	for i := range c.Files {
+		header := make([]byte, len(c.Files[i].header))
+		if _, err := outputs[i].ReadAt(header, 0); err != nil && err != io.EOF {
+			return err
+		}
+		if !bytes.Equal(header, c.Files[i].header) {
+			return fmt.Errorf("%s: the header does not read back as it was written", c.Files[i].Name)
+		}
+	}
+	err := c.each(ctx, outputs, (*worker).check, func(x *expertError, lost, allowed float64) { x.stored, x.allowed = lost, allowed })
+	if err != nil {
+		return err
+	}
+	for i := range c.changes {
+		ch := &c.changes[i]
+		for e := range ch.experts {
+			x := &ch.experts[e]
+			// By the triangle inequality in the norm of the column weights,
+			// storing adds at most the length of its own rounding.
+			want, got := math.Sqrt(x.planned), math.Sqrt(x.stored)
+			if math.Abs(got-want) > math.Sqrt(x.allowed)+1e-9*math.Sqrt(x.norm) {
+				return fmt.Errorf("tensor %s: expert %d reads back with relative error %v, its type costs %v",
+					ch.tensor.Name, e, ratio(x.stored, x.norm), ratio(x.planned, x.norm))
+			}
+		}
+	}
+	return nil
+}
+
+// each runs f on every task, on several goroutines, and then hands each
+// expert's sums to assign, combined in the order of its rows.
+func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task) error, assign func(x *expertError, lost, norm float64)) error {
 	data, err := c.model.OpenData()
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	list, sums := c.tasks()
+	list := c.tasks()
 	var total, done uint64
 	for i := range list {
 		total += list[i].bytes
@@ -114,7 +139,7 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
-			w := &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*stats.RoundTrip{}}
+			w := &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*stats.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
 			for t := range work {
 				if err := f(w, t); err != nil {
 					cancel(err)
@@ -133,60 +158,17 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	for x, chunks := range sums {
-		var planned, stored, norm stats.Sum
-		for _, s := range chunks {
-			planned.Add(s.planned)
-			stored.Add(s.stored)
-			norm.Add(s.norm)
+	for start := 0; start < len(list); {
+		var lost, norm stats.Sum
+		end := start
+		for ; end < len(list) && list[end].change == list[start].change && list[end].slice == list[start].slice; end++ {
+			lost.Add(list[end].error)
+			norm.Add(list[end].norm)
 		}
-		x.planned = max(x.planned, planned.Value()) // known from the first pass on
-		x.stored, x.norm = stored.Value(), norm.Value()
+		if ch := list[start].change; ch != nil {
+			assign(&ch.experts[list[start].slice], lost.Value(), norm.Value())
+		}
+		start = end
 	}
 	return nil
-}
-
-// A worker does tasks one after another in its own memory.
-type worker struct {
-	copy    *Copy
-	data    *ggufio.Data
-	outputs []Output
-	trips   map[quant.Type]*stats.RoundTrip
-	store   *quant.Encoder
-	raw     []byte
-	other   []byte
-	rows    []float32
-	back    []float32
-
-	weights ColumnsOf
-}
-
-// ColumnsOf caches the column weights of the expert at hand.
-type ColumnsOf struct {
-	stats.ColumnWeights
-	tensor *ggufio.Tensor
-	slice  int
-}
-
-func (w *worker) write(t *task) error {
-	if t.change == nil {
-		w.raw = sized(w.raw, t.kept.size)
-		if err := w.readKept(t); err != nil {
-			return err
-		}
-		_, err := w.outputs[t.file].WriteAt(w.raw, int64(t.kept.offset))
-		return err
-	}
-	return nil
-}
-
-func sized[T any](s []T, n uint64) []T {
-	if uint64(cap(s)) < n {
-		return make([]T, n)
-	}
-	return s[:n]
-}
-
-func (w *worker) readKept(t *task) error {
-	return fmt.Errorf("unwritten")
 }
