@@ -33,6 +33,8 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		inspectCommand(),
+		verifyCommand(),
+		diffCommand(),
 		completionCommand(),
 	}
 }

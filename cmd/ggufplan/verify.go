@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/verify"
+)
+
+func verifyCommand() *command {
+	return &command{
+		name: "verify", operands: "PLAN [MODEL]", short: "every tensor of a quantized file against the plan", min: 1, max: 2,
+		long: `Compares every tensor of MODEL, a quantized GGUF file or any shard of a set,
+with the plan: missing and extra tensors, wrong types, shapes and sizes, and the
+total. All differences are listed, sorted. Only headers are read.
+
+With --dry-run-log the plan is compared with what llama-quantize --dry-run
+printed, before anything is quantized:
+
+  $ llama-quantize --dry-run ... model.gguf Q4_K_M 2> dry-run.log
+  $ ggufplan verify plan.json --dry-run-log dry-run.log
+
+Example:
+  $ ggufplan verify plan.json model-planned.gguf
+  27 of 27 tensors are as planned, 2306048 bytes
+
+exit status: 0 all as planned; 1 something differs; 2 another model, or an
+unreadable file`,
+		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
+			log := flags.String("dry-run-log", "", "compare what llama-quantize --dry-run printed, instead of a model; - is standard input, `FILE`")
+			asJSON := flags.Bool("json", false, "print the comparison as JSON")
+			return func(c *call, operands []string) error {
+				if (*log == "") == (len(operands) == 1) {
+					return hinted(usageErrorf("verify takes PLAN and either MODEL or --dry-run-log FILE"), "ggufplan verify plan.json model-planned.gguf")
+				}
+				plan, err := c.readPlan(operands[0])
+				if err != nil {
+					return err
+				}
+				report, err := c.compare(plan, operands, *log)
+				if err != nil {
+					return err
+				}
+				if err := writeReport(c.stdout, report, *asJSON); err != nil {
+					return err
+				}
+				if n := len(report.Differences); n > 0 {
+					return &findingError{fmt.Errorf("%d %s from the plan", n, plural(n, "difference", "differences"))}
+				}
+				return nil
+			}
+		},
+	}
+}
+
+// compare holds the model, or else the log, against the plan.
+func (c *call) compare(plan *manifest.Manifest, operands []string, log string) (*verify.Report, error) {
+	if log == "" {
+		model, err := ggufio.Open(operands[1])
+		if err != nil {
+			return nil, err
+		}
+		report, err := verify.Model(plan, model)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", operands[1], err)
+		}
+		return report, nil
+	}
+	in, err := c.openInput(log)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return verify.DryRunLog(plan, filepath.Base(log), in)
+}
+
+func writeReport(w io.Writer, report *verify.Report, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(report)
+	}
+	for _, d := range report.Differences {
+		fmt.Fprintln(w, d)
+	}
+	fmt.Fprintf(w, "%d of %d tensors are as planned", report.Matching, report.Tensors)
+	if report.FoundBytes != nil {
+		fmt.Fprintf(w, ", %d bytes", *report.FoundBytes)
+		if *report.FoundBytes != report.PlannedBytes {
+			fmt.Fprintf(w, " where %d were planned", report.PlannedBytes)
+		}
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
