@@ -21,17 +21,20 @@ func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
 		return a, h.fault(nameKey, errors.New("is empty"))
 	}
 
-	blocks := uint64(0)
+	named := uint64(0)
 	for i := range tensors {
-		blocks = max(blocks, uint64(tensors[i].Layer+1))
+		named = max(named, uint64(tensors[i].Layer+1))
 	}
-	if n, ok, err := h.lookupUint(a.Name + ".block_count"); err != nil {
+	blocks, ok, err := h.lookupUint(a.Name + ".block_count")
+	switch {
+	case err != nil:
 		return a, err
-	} else if ok {
-		blocks = n
-	}
-	if blocks > maxBlocks {
+	case !ok:
+		blocks = named
+	case blocks > maxBlocks:
 		return a, h.fault(a.Name+".block_count", &LimitError{Got: blocks, Max: maxBlocks, Source: "LLAMA_MAX_LAYERS"})
+	case blocks < named:
+		return a, h.fault(a.Name+".block_count", fmt.Errorf("is %d, but there are tensors of block %d, counted from 0", blocks, named-1))
 	}
 	a.BlockCount = int(blocks)
 

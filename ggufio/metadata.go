@@ -92,9 +92,9 @@ func (p *Pair) Describe() string {
 
 func (p *Pair) wrongType(want string) error {
 	if p.value == nil {
-		return fmt.Errorf("metadata %s: %s is too long to keep in memory", p.Key, p.Describe())
+		return fmt.Errorf("%s: %s is too long to keep in memory", pairField(p.Key), p.Describe())
 	}
-	return fmt.Errorf("metadata %s: is %s, not %s", p.Key, p.Describe(), want)
+	return fmt.Errorf("%s: is %s, not %s", pairField(p.Key), p.Describe(), want)
 }
 
 // lookup finds the key's value and checks that it has type T.
@@ -150,7 +150,7 @@ func (m *Metadata) Uint64(key string) (v uint64, ok bool, err error) {
 		return v, true, nil
 	case int64:
 		if v < 0 {
-			return 0, false, fmt.Errorf("metadata %s: %d is negative", key, v)
+			return 0, false, fmt.Errorf("%s: %d is negative", pairField(key), v)
 		}
 		return uint64(v), true, nil
 	}
@@ -168,7 +168,7 @@ func (m *Metadata) Int64(key string) (v int64, ok bool, err error) {
 		return v, true, nil
 	case uint64:
 		if v > math.MaxInt64 {
-			return 0, false, fmt.Errorf("metadata %s: %d does not fit 63 bits", key, v)
+			return 0, false, fmt.Errorf("%s: %d does not fit 63 bits", pairField(key), v)
 		}
 		return int64(v), true, nil
 	}
@@ -188,7 +188,7 @@ func (m *Metadata) Uint64s(key string) (v []uint64, ok bool, err error) {
 		out := make([]uint64, len(v))
 		for i, x := range v {
 			if x < 0 {
-				return nil, false, fmt.Errorf("metadata %s: item %d: %d is negative", key, i, x)
+				return nil, false, fmt.Errorf("%s: item %d: %d is negative", pairField(key), i, x)
 			}
 			out[i] = uint64(x)
 		}

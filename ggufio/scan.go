@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math/bits"
 	"os"
@@ -148,7 +149,7 @@ func (h *header) checkAlignment(c *cursor) error {
 		return nil
 	}
 	p := &h.pairs[i]
-	field := "metadata " + key
+	field := pairField(key)
 	n, isUint := p.value.(uint64)
 	switch {
 	case p.Type != ValueUint32 || !isUint:
@@ -170,7 +171,7 @@ func (h *header) checkSplitTensorCount(c *cursor) error {
 		return nil
 	}
 	p := &h.pairs[i]
-	field := "metadata " + keySplitTensors
+	field := pairField(keySplitTensors)
 	n, isInt := p.value.(int64)
 	switch {
 	case p.Type != ValueInt32 || !isInt:
@@ -278,8 +279,8 @@ func checkTensorName(name []byte) error {
 		return errors.New("is not UTF-8")
 	case strings.TrimSpace(string(name)) != string(name):
 		return errors.New("begins or ends with white space")
-	case strings.ContainsFunc(string(name), unicode.IsControl):
-		return errors.New("holds a control character")
+	case strings.ContainsFunc(string(name), func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%q holds a character that does not print", name)
 	}
 	return nil
 }

@@ -6,7 +6,17 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode"
 )
+
+// pairField names a metadata key in an error. Keys may hold anything, so what
+// could steer a terminal is quoted.
+func pairField(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Sprintf("metadata %q", key)
+	}
+	return "metadata " + key
+}
 
 func numbered(what string, i uint64) string { return fmt.Sprintf("%s %d", what, i) }
 
@@ -19,7 +29,7 @@ func (h *header) readPairs(c *cursor, count uint64) error {
 			return err
 		}
 		if _, twice := h.index[p.Key]; twice {
-			return c.failf(p.OffsetBytes, "metadata "+p.Key, "the key is there twice")
+			return c.failf(p.OffsetBytes, pairField(p.Key), "the key is there twice")
 		}
 		h.index[p.Key] = len(h.pairs)
 		h.pairs = append(h.pairs, p)
@@ -45,7 +55,7 @@ func (c *cursor) pair(i uint64, kept *uint64) (p Pair, err error) {
 	case strings.TrimSpace(p.Key) != p.Key:
 		return p, c.failf(p.OffsetBytes, field, "%q begins or ends with white space", p.Key)
 	}
-	field = "metadata " + p.Key
+	field = pairField(p.Key)
 
 	at := c.pos
 	typ, err := c.uint32(field + ": type")

@@ -25,6 +25,10 @@ func members(path string) ([]string, error) {
 	base := baseName(path)
 	m := shardName.FindStringSubmatch(base)
 	if m == nil {
+		if shardName.MatchString(base + ".gguf") {
+			// The parser would look for the name with the ending.
+			return nil, fileError(path, errors.New("the name is a shard's but for the ending: give it the ending .gguf"))
+		}
 		return []string{path}, nil
 	}
 	number, _ := strconv.Atoi(m[2])
@@ -131,7 +135,7 @@ func (h *header) fault(key string, err error) error {
 	if i, ok := h.index[key]; ok {
 		at = int64(h.pairs[i].OffsetBytes)
 	}
-	return &FormatError{File: h.file.Path, OffsetBytes: at, Field: "metadata " + key, Err: err}
+	return &FormatError{File: h.file.Path, OffsetBytes: at, Field: pairField(key), Err: err}
 }
 
 func (h *header) lookupUint(key string) (v uint64, ok bool, err error) {
