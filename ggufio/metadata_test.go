@@ -17,7 +17,10 @@ import (
 // their white space, which gguf-parser-go trims.
 func TestMetadataValues(t *testing.T) {
 	b := model()
-	for _, p := range []gguftest.Pair{
+	for _, p := range []struct {
+		key   string
+		value any
+	}{
 		{"u8", uint8(200)}, {"i8", int8(-100)}, {"u16", uint16(60000)}, {"i16", int16(-30000)},
 		{"u32", uint32(4e9)}, {"i32", int32(-2e9)}, {"u64", uint64(math.MaxUint64)}, {"i64", int64(math.MinInt64)},
 		{"f32", float32(0.1)}, {"f64", 0.1}, {"yes", true}, {"no", false},
@@ -25,7 +28,7 @@ func TestMetadataValues(t *testing.T) {
 		{"u32s", []uint32{1, 4e9}}, {"i8s", []int8{1, -1}}, {"i16s", []int16{7, 8}}, {"f32s", []float32{0.5, -1}},
 		{"bools", []bool{true, false}}, {"texts", []string{" a ", ""}}, {"empty", []string{}}, {"emptyu", []uint64{}},
 	} {
-		b.Set(p.Key, p.Value)
+		b.Set(p.key, p.value)
 	}
 	m := openBuilt(t, b).Metadata
 
