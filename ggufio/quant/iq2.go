@@ -59,3 +59,43 @@ func decodeIQ2S(dst []float32, src []byte) {
 		dst, src = dst[256:], src[iq2sBytes:]
 	}
 }
+
+var (
+	iq2xxsFormat = &gridFormat{iq2xxsBook, 32, true, 0.125, iq2xxsBytes, packIQ2XXS}
+	iq2xsFormat  = &gridFormat{iq2xsBook, 16, true, 0.125, iq2xsBytes, packIQ2XS}
+	iq2sFormat   = &gridFormat{iq2sBook, 16, false, 0.125, iq2sBytes, packIQ2S}
+)
+
+func packIQ2XXS(dst []byte, e *gridEncoder) {
+	binary.LittleEndian.PutUint16(dst, e.half)
+	for ib := range 8 {
+		tail := uint32(e.q[ib]) << 28
+		for g := range 4 {
+			dst[2+8*ib+g] = byte(e.code[4*ib+g])
+			tail |= uint32(e.minuses(4*ib+g)&127) << (7 * g)
+		}
+		binary.LittleEndian.PutUint32(dst[6+8*ib:], tail)
+	}
+}
+
+func packIQ2XS(dst []byte, e *gridEncoder) {
+	binary.LittleEndian.PutUint16(dst, e.half)
+	for g := range 32 {
+		binary.LittleEndian.PutUint16(dst[2+2*g:], e.code[g]|uint16(e.minuses(g)&127)<<9)
+	}
+	for i := range 8 {
+		dst[66+i] = e.q[2*i] | e.q[2*i+1]<<4
+	}
+}
+
+func packIQ2S(dst []byte, e *gridEncoder) {
+	binary.LittleEndian.PutUint16(dst, e.half)
+	for g := range 32 {
+		dst[2+g] = byte(e.code[g])
+		dst[34+g] = e.minuses(g)
+		dst[66+g/4] |= byte(e.code[g]>>8) << (2 * (g & 3))
+	}
+	for i := range 8 {
+		dst[74+i] = e.q[2*i] | e.q[2*i+1]<<4
+	}
+}

@@ -45,3 +45,36 @@ func decodeIQ3S(dst []float32, src []byte) {
 		dst, src = dst[256:], src[iq3sBytes:]
 	}
 }
+
+var (
+	iq3xxsFormat = &gridFormat{iq3xxsBook, 32, true, 0.25, iq3xxsBytes, packIQ3XXS}
+	iq3sFormat   = &gridFormat{iq3sBook, 32, false, 1, iq3sBytes, packIQ3S}
+)
+
+func packIQ3XXS(dst []byte, e *gridEncoder) {
+	binary.LittleEndian.PutUint16(dst, e.half)
+	for i, c := range e.code {
+		dst[2+i] = byte(c)
+	}
+	for ib := range 8 {
+		tail := uint32(e.q[ib]) << 28
+		for g := range 4 {
+			tail |= uint32(e.minuses(4*ib+g)&127) << (7 * g)
+		}
+		binary.LittleEndian.PutUint32(dst[66+4*ib:], tail)
+	}
+}
+
+func packIQ3S(dst []byte, e *gridEncoder) {
+	binary.LittleEndian.PutUint16(dst, e.half)
+	for i, c := range e.code {
+		dst[2+i] = byte(c)
+		dst[66+i/8] |= byte(c>>8) << (i & 7)
+	}
+	for k := range e.signs {
+		dst[74+k] = e.minuses(k)
+	}
+	for i := range 4 {
+		dst[106+i] = e.q[2*i] | e.q[2*i+1]<<4
+	}
+}

@@ -1,0 +1,153 @@
+package quant
+
+// A codebook is the codewords of an IQ type, arranged for search. A codeword
+// is cut into two halves. The cost of a codeword is the sum of its halves'
+// costs, of which there are few: 81 where a half is four weights of three
+// levels, 64 where it is two weights of eight. So the search finds the cheapest
+// second half among those that may follow a first half, for every first half.
+type codebook struct {
+	dims   int       // weights per codeword
+	level  []float32 // what a weight of a codeword may be
+	halves int       // different halves
+	// list holds for each first half that occurs: laneBytes × the half, the
+	// number of its second halves filled up to a multiple of four by repetition,
+	// and laneBytes × each of those.
+	list  []uint16
+	place []int      // where the n-th first half begins in list
+	id    []uint16   // the codeword of each place in list
+	word  [][8]uint8 // levels of each codeword
+}
+
+var (
+	iq1Book    = newCodebook(iq1Codes[:], iq1Levels[:], 8)
+	iq2xxsBook = newCodebook(iq2xxsCodes[:], iq2xxsLevels[:], 8)
+	iq2xsBook  = newCodebook(iq2xsCodes[:], iq2xsLevels[:], 8)
+	iq2sBook   = newCodebook(iq2sCodes[:], iq2sLevels[:], 8)
+	iq3xxsBook = newCodebook(iq3xxsCodes[:], iq3xxsLevels[:], 4)
+	iq3sBook   = newCodebook(iq3sCodes[:], iq3sLevels[:], 4)
+)
+
+func newCodebook(codes []uint16, levels []int8, dims int) *codebook {
+	n := len(levels)
+	b := &codebook{dims: dims, halves: 1, word: make([][8]uint8, len(codes))}
+	for _, l := range levels {
+		b.level = append(b.level, float32(l))
+	}
+	for range dims / 2 {
+		b.halves *= n
+	}
+	bits := 16 / dims
+	if dims == 4 {
+		bits = 3
+	}
+	follow := make([][]uint16, b.halves)
+	for i, c := range codes {
+		for j := range dims {
+			b.word[i][j] = uint8(c >> (j * bits) & (1<<bits - 1))
+		}
+		first := b.half(b.word[i][:dims/2])
+		follow[first] = append(follow[first], uint16(i))
+	}
+	for first, ids := range follow {
+		if len(ids) == 0 {
+			continue
+		}
+		for len(ids)%4 != 0 {
+			ids = append(ids, ids[len(ids)-1])
+		}
+		b.place = append(b.place, len(b.list))
+		b.list = append(b.list, uint16(laneBytes*first), uint16(len(ids)))
+		b.id = append(b.id, 0, 0)
+		for _, id := range ids {
+			second := b.half(b.word[id][dims/2 : dims])
+			b.list = append(b.list, uint16(laneBytes*second))
+			b.id = append(b.id, id)
+		}
+	}
+	return b
+}
+
+// half numbers the levels of half a codeword.
+func (b *codebook) half(levels []uint8) int {
+	h := 0
+	for i := len(levels) - 1; i >= 0; i-- {
+		h = h*len(b.level) + int(levels[i])
+	}
+	return h
+}
+
+// A searcher finds the cheapest codewords of eight groups at a time.
+type searcher struct {
+	book    *codebook
+	c, cOdd [32]lanes // cost of each weight at each level
+	p, pOdd [36]lanes // of pairs of weights
+	lo, hi  [81]lanes // of halves
+	loOdd   [81]lanes // of halves with one sign flipped
+	hiOdd   [81]lanes
+	best    lanes
+	place   [8]int32
+	oddUsed bool
+}
+
+// search finds the lowest costs of the codewords, scaled by s, for groups x
+// with importances w, [dims] lanes each. flipped, where not nil, is x with the
+// sign of each weight changed in the lanes that need one flipped sign.
+func (s *searcher) search(x, flipped, w []lanes, scale *lanes, levels []float32) {
+	b := s.book
+	n := len(levels)
+	for j := range b.dims {
+		distances(s.c[n*j:n*j+n], &x[j], &w[j], scale, levels)
+	}
+	s.oddUsed = flipped != nil
+	if b.dims == 4 {
+		sums(s.lo[:64], s.c[0:8], s.c[8:16])
+		sums(s.hi[:64], s.c[16:24], s.c[24:32])
+		if flipped == nil {
+			scan(&s.best, &s.place, s.lo[:], s.hi[:], b.list)
+			return
+		}
+		for j := range b.dims {
+			distances(s.cOdd[n*j:n*j+n], &flipped[j], &w[j], scale, levels)
+		}
+		oddSums(s.loOdd[:64], s.c[0:8], s.cOdd[0:8], s.c[8:16], s.cOdd[8:16])
+		oddSums(s.hiOdd[:64], s.c[16:24], s.cOdd[16:24], s.c[24:32], s.cOdd[24:32])
+		scanOdd(&s.best, &s.place, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
+		return
+	}
+	for k := range 4 {
+		sums(s.p[9*k:9*k+9], s.c[6*k:6*k+3], s.c[6*k+3:6*k+6])
+	}
+	sums(s.lo[:], s.p[0:9], s.p[9:18])
+	sums(s.hi[:], s.p[18:27], s.p[27:36])
+	if flipped == nil {
+		scan(&s.best, &s.place, s.lo[:], s.hi[:], b.list)
+		return
+	}
+	for j := range b.dims {
+		distances(s.cOdd[n*j:n*j+n], &flipped[j], &w[j], scale, levels)
+	}
+	for k := range 4 {
+		oddSums(s.pOdd[9*k:9*k+9], s.c[6*k:6*k+3], s.cOdd[6*k:6*k+3], s.c[6*k+3:6*k+6], s.cOdd[6*k+3:6*k+6])
+	}
+	oddSums(s.loOdd[:], s.p[0:9], s.pOdd[0:9], s.p[9:18], s.pOdd[9:18])
+	oddSums(s.hiOdd[:], s.p[18:27], s.pOdd[18:27], s.p[27:36], s.pOdd[27:36])
+	scanOdd(&s.best, &s.place, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
+}
+
+// codeword returns the codeword of the last search's lowest cost in a lane.
+func (s *searcher) codeword(lane int) uint16 {
+	at := s.book.place[s.place[lane]]
+	first, n := s.book.list[at]/laneBytes, int(s.book.list[at+1])
+	bestAt, best := 0, float32(maxCost)
+	for k := at + 2; k < at+2+n; k++ {
+		h := s.book.list[k] / laneBytes
+		c := s.hi[h][lane] + s.lo[first][lane]
+		if s.oddUsed {
+			c = min(s.hi[h][lane]+s.loOdd[first][lane], s.hiOdd[h][lane]+s.lo[first][lane])
+		}
+		if c < best {
+			bestAt, best = k, c
+		}
+	}
+	return s.book.id[bestAt]
+}
