@@ -23,12 +23,7 @@ total. All differences are listed, sorted. Only headers are read.
 With --dry-run-log the plan is compared with what llama-quantize --dry-run
 printed, before anything is quantized:
 
-  $ llama-quantize --dry-run ... model.gguf Q4_K_M 2> dry-run.log
-  $ ggufplan verify plan.json --dry-run-log dry-run.log
-
-Example:
-  $ ggufplan verify plan.json model-planned.gguf
-  27 of 27 tensors are as planned, 2306048 bytes
+  $ llama-quantize --dry-run ... 2> dry-run.log; ggufplan verify plan.json --dry-run-log dry-run.log
 
 exit status: 0 all as planned; 1 something differs; 2 another model, or an
 unreadable file`,
