@@ -27,12 +27,38 @@ type Evidence struct {
 	ExpertCount  int
 	TopK         int
 
+	// Shared holds what is known about always-active shared experts: Kind
+	// "shared", Counts one entry, ascending by Index. Policies do not use it.
+	Shared []Layer
+
 	// LayerAxis says what Layer.Index counts before the evidence is mapped
 	// onto a model: absolute blocks, or rows of unknown meaning.
 	LayerAxis LayerAxis
+	// Rows is the length of the source's layer axis when LayerAxis is
+	// AxisRows, rows of zeros included; 0 otherwise.
+	Rows int
+
+	// Match says how well an input that names tensors fits the model it was
+	// fitted onto; nil before Fit, and for inputs that name none.
+	Match *Match
 
 	// Columns holds the column mean squares, nil where the source has none.
 	Columns Columns
+
+	chunks  uint64           // ubatches at most that each may have lost some rows of the router, 0 where unknown
+	entries map[string]shape // of an imatrix: what it holds by tensor name
+}
+
+// A Match counts the entries of an imatrix that name a tensor of the model.
+type Match struct {
+	Entries int // entries of the file
+	Named   int // of them, those whose name and size are a tensor's of the model
+}
+
+// A shape is the size of one imatrix entry.
+type shape struct {
+	values uint64 // column sums
+	counts uint64 // row counts: 1, or one per expert
 }
 
 // A LayerAxis says what a source's layer numbers count.
@@ -79,6 +105,11 @@ type Layer struct {
 
 	GateUpEnergy []float64 // sum of squares of the gate and up input over tokens and columns
 	DownEnergy   []float64 // the same of the down input
+
+	// The part of the energies that the columns' means make: the sum over
+	// columns of (sum of the input)^2 / tokens.
+	GateUpMeanEnergy []float64
+	DownMeanEnergy   []float64
 
 	GateWeightSum   []float64
 	GateWeightSqSum []float64

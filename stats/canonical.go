@@ -1,0 +1,413 @@
+package stats
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sort"
+	"strconv"
+)
+
+// The canonical form of evidence: JSON that any tool can write, and that
+// `stats -o` writes. Unknown keys are ignored; absent and null mean unknown,
+// never 0.
+
+const (
+	canonicalSchema  = "ggufplan.expert_stats"
+	canonicalVersion = 1
+
+	// The largest models have 100 layers of 1000 experts and some ten numbers
+	// each: tens of megabytes.
+	maxCanonicalBytes = 512 << 20
+)
+
+type canonical struct {
+	Schema     string           `json:"schema"`
+	Version    *int             `json:"version"`
+	Source     canonicalSource  `json:"source"`
+	Model      canonicalModel   `json:"model"`
+	CountsKind Kind             `json:"counts_kind"`
+	Phase      *string          `json:"phase"`
+	LayerAxis  LayerAxis        `json:"layer_axis,omitempty"` // absent: blocks
+	Rows       int              `json:"rows,omitempty"`
+	Layers     []canonicalLayer `json:"layers"`
+}
+
+type canonicalSource struct {
+	Format   string             `json:"format"`
+	File     string             `json:"file"`
+	SHA256   string             `json:"sha256"`
+	Datasets []string           `json:"datasets"`
+	Warnings []string           `json:"warnings"`
+	Findings []canonicalFinding `json:"findings,omitempty"`
+	Inputs   []canonicalInput   `json:"inputs,omitempty"` // of a merge
+}
+
+type canonicalFinding struct {
+	Code    string `json:"code"`
+	Subject string `json:"subject"`
+	Message string `json:"message"`
+}
+
+type canonicalInput struct {
+	File       string  `json:"file"`
+	Format     string  `json:"format"`
+	SizeBytes  uint64  `json:"size_bytes"`
+	SHA256     string  `json:"sha256"`
+	CountsKind Kind    `json:"counts_kind"`
+	Phase      *string `json:"phase"`
+}
+
+type canonicalModel struct {
+	Arch        *string `json:"arch"`
+	BlockCount  *int    `json:"block_count"`
+	ExpertCount *int    `json:"expert_count"`
+	ExpertUsed  *int    `json:"expert_used_count"`
+	NextNLayers *int    `json:"nextn_layers"`
+}
+
+type canonicalLayer struct {
+	Layer           *int             `json:"layer"`
+	Kind            string           `json:"kind"`
+	TopK            *int             `json:"top_k"`
+	Tokens          *uint64          `json:"tokens"`
+	Counts          []json.Number    `json:"counts"`
+	InEnergy        *canonicalEnergy `json:"in_energy"`
+	InMeanEnergy    *canonicalEnergy `json:"in_mean_energy,omitempty"`
+	GateWeightSum   numbers          `json:"gate_weight_sum"`
+	GateWeightSqSum numbers          `json:"gate_weight_sq_sum"`
+	GateWeightNorm  *string          `json:"gate_weight_norm"`
+	OutNormSum      numbers          `json:"out_norm_sum"`
+	GatedOutNormSum numbers          `json:"gated_out_norm_sum"`
+	MaxOut          numbers          `json:"max_out"`
+	Blocks          *canonicalBlocks `json:"blocks"`
+	Flags           canonicalFlags   `json:"flags"`
+}
+
+type canonicalEnergy struct {
+	GateUp numbers `json:"gate_up"`
+	Down   numbers `json:"down"`
+}
+
+type canonicalBlocks struct {
+	N          int        `json:"n"`
+	Deff       float64    `json:"deff"`
+	HalfCounts [][]uint64 `json:"half_counts,omitempty"`
+}
+
+type canonicalFlags struct {
+	Unseen []int `json:"unseen"`
+	Scarce []int `json:"scarce,omitempty"`
+	Low    []int `json:"low"`
+}
+
+// numbers is a list without holes: a null within one is not taken for 0.
+type numbers []float64
+
+func (n *numbers) UnmarshalJSON(b []byte) error {
+	var list []*float64
+	if err := json.Unmarshal(b, &list); err != nil || list == nil {
+		return err
+	}
+	*n = make(numbers, len(list))
+	for i, v := range list {
+		if v == nil {
+			return fmt.Errorf("entry %d of a list is null", i)
+		}
+		(*n)[i] = *v
+	}
+	return nil
+}
+
+// sniffCanonical looks for the schema among the keys that the head shows. A
+// writer that sorts keys puts them after the layers, but "counts_kind" first.
+func sniffCanonical(head []byte) bool {
+	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
+	if !bytes.HasPrefix(head, []byte("{")) {
+		return false
+	}
+	dec := json.NewDecoder(bytes.NewReader(head))
+	if _, err := dec.Token(); err != nil {
+		return false
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return false
+		}
+		switch key {
+		case "counts_kind":
+			return true
+		case "schema":
+			value, err := dec.Token()
+			return err == nil && value == canonicalSchema
+		}
+		var skip json.RawMessage
+		if dec.Decode(&skip) != nil {
+			return false
+		}
+	}
+	return false
+}
+
+func readCanonical(_ context.Context, src *source, _ ReadOptions) (*Evidence, error) {
+	content, err := io.ReadAll(io.LimitReader(src, maxCanonicalBytes+1))
+	if err != nil {
+		return nil, src.errorf("%w", err)
+	}
+	if len(content) > maxCanonicalBytes {
+		return nil, src.errorf("is over the limit of %d bytes", maxCanonicalBytes)
+	}
+	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
+	var c canonical
+	dec := json.NewDecoder(bytes.NewReader(content))
+	if err := dec.Decode(&c); err != nil {
+		return nil, src.jsonError(content, err)
+	}
+	if rest := bytes.TrimLeft(content[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
+		return nil, src.errorf("byte %d: content after the end of the object", len(content)-len(rest))
+	}
+	ev, err := c.evidence()
+	if err != nil {
+		return nil, src.errorf("%w", err)
+	}
+	return ev, nil
+}
+
+// jsonError places an error of encoding/json.
+func (s *source) jsonError(content []byte, err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return s.errorf("byte %d: %w", syntax.Offset, err)
+	case errors.As(err, &kind):
+		return s.errorf("byte %d: %s: a JSON %s does not fit here", kind.Offset, kind.Field, kind.Value)
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return s.errorf("byte %d: ends within the object", len(content))
+	}
+	return s.errorf("%w", err)
+}
+
+func (c *canonical) evidence() (*Evidence, error) {
+	if c.Schema != canonicalSchema {
+		return nil, fmt.Errorf("schema: is %q, not %q", c.Schema, canonicalSchema)
+	}
+	if c.Version == nil {
+		return nil, errors.New("version: is absent")
+	}
+	if *c.Version != canonicalVersion {
+		return nil, fmt.Errorf("version: is %d; this program reads version %d", *c.Version, canonicalVersion)
+	}
+	switch c.CountsKind {
+	case KindExact, KindScaled, KindRelative, KindRank, KindNone:
+	case "":
+		return nil, errors.New("counts_kind: is absent")
+	default:
+		return nil, fmt.Errorf("counts_kind: is %q; known are exact, scaled, relative, rank and none", c.CountsKind)
+	}
+	ev := &Evidence{Kind: c.CountsKind, LayerAxis: AxisBlocks, Datasets: c.Source.Datasets}
+	if c.LayerAxis != "" {
+		if c.LayerAxis != AxisBlocks && c.LayerAxis != AxisRows {
+			return nil, fmt.Errorf("layer_axis: is %q; known are blocks and rows", c.LayerAxis)
+		}
+		ev.LayerAxis, ev.Rows = c.LayerAxis, c.Rows
+	}
+	for _, f := range []struct {
+		name string
+		from *int
+		to   *int
+	}{
+		{"block_count", c.Model.BlockCount, &ev.BlockCount},
+		{"expert_count", c.Model.ExpertCount, &ev.ExpertCount},
+		{"expert_used_count", c.Model.ExpertUsed, &ev.TopK},
+	} {
+		if f.from == nil {
+			continue
+		}
+		if *f.from < 0 || *f.from > 1<<20 {
+			return nil, fmt.Errorf("model.%s: %d is no such number", f.name, *f.from)
+		}
+		*f.to = *f.from
+	}
+	if c.Model.Arch != nil {
+		ev.Architecture = *c.Model.Arch
+	}
+	for _, f := range c.Source.Findings {
+		ev.Findings = append(ev.Findings, Finding(f))
+	}
+	phase := ""
+	if c.Phase != nil {
+		phase = *c.Phase
+	}
+	ev.Inputs = []Input{{Phase: phase}}
+	if len(c.Layers) == 0 {
+		return nil, errNoLayers
+	}
+	for i := range c.Layers {
+		l, err := c.Layers[i].layer(c.CountsKind)
+		if err == nil && ev.ExpertCount > 0 && l.Kind != LayerShared && l.Experts() > 0 && l.Experts() != ev.ExpertCount {
+			err = fmt.Errorf("has %d experts where model.expert_count is %d", l.Experts(), ev.ExpertCount)
+		}
+		if err == nil && ev.LayerAxis == AxisBlocks && ev.BlockCount > 0 && l.Index >= ev.BlockCount {
+			err = fmt.Errorf("layer is %d where model.block_count is %d", l.Index, ev.BlockCount)
+		}
+		if err == nil && ev.LayerAxis == AxisRows && l.Index >= ev.Rows {
+			err = fmt.Errorf("layer is %d where rows is %d", l.Index, ev.Rows)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("layers[%d]: %w", i, err)
+		}
+		if l.Kind == LayerShared {
+			ev.Shared = append(ev.Shared, l)
+		} else {
+			ev.Layers = append(ev.Layers, l)
+		}
+	}
+	for _, list := range [][]Layer{ev.Layers, ev.Shared} {
+		sort.SliceStable(list, func(i, j int) bool { return list[i].Index < list[j].Index })
+		for i := 1; i < len(list); i++ {
+			if list[i].Index == list[i-1].Index {
+				return nil, fmt.Errorf("layers: layer %d is listed twice", list[i].Index)
+			}
+		}
+	}
+	if len(ev.Layers) == 0 {
+		return nil, errNoLayers
+	}
+	return ev, nil
+}
+
+func (c *canonicalLayer) layer(kind Kind) (Layer, error) {
+	l := Layer{Kind: c.Kind, Tokens: c.Tokens}
+	if c.Layer == nil {
+		return l, errors.New("layer: is absent")
+	}
+	if l.Index = *c.Layer; l.Index < 0 || l.Index > 1<<16 {
+		return l, fmt.Errorf("layer: %d is no block number", l.Index)
+	}
+	switch c.Kind {
+	case "":
+		l.Kind = LayerRouted
+	case LayerRouted, LayerShared, LayerHash, LayerNextN:
+	default:
+		return l, fmt.Errorf("kind: is %q; known are routed, shared, hash and nextn", c.Kind)
+	}
+	if err := c.readCounts(&l, kind); err != nil {
+		return l, err
+	}
+	if c.InEnergy != nil {
+		l.GateUpEnergy, l.DownEnergy = c.InEnergy.GateUp, c.InEnergy.Down
+	}
+	if c.InMeanEnergy != nil {
+		l.GateUpMeanEnergy, l.DownMeanEnergy = c.InMeanEnergy.GateUp, c.InMeanEnergy.Down
+	}
+	l.GateWeightSum, l.GateWeightSqSum = c.GateWeightSum, c.GateWeightSqSum
+	l.OutNormSum, l.GatedOutNormSum, l.MaxOut = c.OutNormSum, c.GatedOutNormSum, c.MaxOut
+	if c.GateWeightNorm != nil {
+		switch *c.GateWeightNorm {
+		case "raw", "topk_normalized", "scaled":
+			l.GateWeightNorm = *c.GateWeightNorm
+		default:
+			return l, fmt.Errorf("gate_weight_norm: is %q; known are raw, topk_normalized and scaled", *c.GateWeightNorm)
+		}
+	}
+	experts := l.Experts()
+	for _, s := range l.signals() {
+		if *s.values == nil {
+			continue
+		}
+		if len(*s.values) == 0 || len(*s.values) != experts {
+			return l, fmt.Errorf("%s: has %d entries where others have %d", s.name, len(*s.values), experts)
+		}
+		for e, v := range *s.values {
+			if v < 0 {
+				return l, fmt.Errorf("%s[%d]: is %g", s.name, e, v)
+			}
+		}
+	}
+	if kind == KindNone {
+		for _, e := range c.Flags.Unseen {
+			if e < 0 || experts > 0 && e >= experts {
+				return l, fmt.Errorf("flags.unseen: %d is no expert of %d", e, experts)
+			}
+			l.UnseenKnown = append(l.UnseenKnown, e)
+		}
+	}
+	if err := c.readBlocks(&l, experts); err != nil {
+		return l, err
+	}
+	if c.TopK != nil {
+		if *c.TopK < 1 || experts > 0 && *c.TopK > experts {
+			return l, fmt.Errorf("top_k: %d of %d experts", *c.TopK, experts)
+		}
+		l.TopK = *c.TopK
+	}
+	if kind != KindExact || l.Kind == LayerShared {
+		return l, nil
+	}
+	stated := l.TopK
+	l.TopK = 0
+	if err := l.checkCounts(0); err != nil {
+		return l, err
+	}
+	if stated > 0 {
+		return l, l.setTopK(stated, kind, 0)
+	}
+	return l, nil
+}
+
+func (c *canonicalLayer) readCounts(l *Layer, kind Kind) error {
+	if c.Counts == nil {
+		return nil
+	}
+	if kind == KindNone {
+		return errors.New("counts: are given where counts_kind is none")
+	}
+	if len(c.Counts) == 0 {
+		return errors.New("counts: are empty")
+	}
+	if kind == KindRelative || kind == KindRank {
+		l.Weights = make([]float64, len(c.Counts))
+		for e, n := range c.Counts {
+			v, err := strconv.ParseFloat(n.String(), 64)
+			if err != nil || v < 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+				return fmt.Errorf("counts[%d]: %q is no weight", e, n)
+			}
+			l.Weights[e] = v
+		}
+		return nil
+	}
+	l.Counts = make([]uint64, len(c.Counts))
+	for e, n := range c.Counts {
+		v, err := strconv.ParseUint(n.String(), 10, 64)
+		if err != nil {
+			return fmt.Errorf("counts[%d]: %q is no count, which counts_kind %s asks for", e, n, kind)
+		}
+		l.Counts[e] = v
+	}
+	_, err := l.Activations()
+	return err
+}
+
+func (c *canonicalLayer) readBlocks(l *Layer, experts int) error {
+	if c.Blocks == nil {
+		return nil
+	}
+	if c.Blocks.N < 2 || !(c.Blocks.Deff > 0 && c.Blocks.Deff < 1e12) {
+		return fmt.Errorf("blocks: %d blocks with a design effect of %g", c.Blocks.N, c.Blocks.Deff)
+	}
+	l.Blocks = &Blocks{N: c.Blocks.N, Deff: c.Blocks.Deff}
+	if c.Blocks.HalfCounts == nil {
+		return nil
+	}
+	if len(c.Blocks.HalfCounts) != 2 || len(c.Blocks.HalfCounts[0]) != experts || len(c.Blocks.HalfCounts[1]) != experts {
+		return errors.New("blocks.half_counts: are not two lists of one count per expert")
+	}
+	l.Blocks.HalfCounts = [2][]uint64{c.Blocks.HalfCounts[0], c.Blocks.HalfCounts[1]}
+	return nil
+}

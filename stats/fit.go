@@ -1,0 +1,348 @@
+package stats
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+)
+
+// FitOptions says what neither the statistics nor the model can.
+type FitOptions struct {
+	// TopK is the number of experts per token while the statistics were
+	// collected, where that differs from the model's; 0: the model's.
+	TopK int
+	// LayerOffset, if set, maps row r of the source to block r + LayerOffset.
+	LayerOffset *int
+}
+
+// Fit maps the evidence onto a model: the result's layers are those of the
+// model's blocks that have routed experts, their kinds and experts per token
+// set. Layers that the source lacks are absent from the result.
+//
+// Statistics that cannot be the model's are refused with what differs: block
+// numbers, expert counts, row lengths, names, experts per token. That they
+// were collected from another model of the same shapes cannot be seen.
+func (ev *Evidence) Fit(m *ggufio.Model, opt FitOptions) (*Evidence, error) {
+	f := &fitter{ev: ev, model: m, opt: opt, used: m.Architecture.ExpertUsedCount}
+	f.blocks = f.moeBlocks()
+	name := "statistics"
+	if len(ev.Inputs) > 0 {
+		name = ev.Inputs[0].Name
+	}
+	if len(f.blocks) == 0 {
+		return nil, fmt.Errorf("%s: the model %s has no routed experts to map statistics onto", name, m.Files[0].Name)
+	}
+	out, err := f.fit()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return out, nil
+}
+
+// A fitter fits one evidence onto one model.
+type fitter struct {
+	ev     *Evidence
+	model  *ggufio.Model
+	opt    FitOptions
+	used   []int
+	blocks []moeBlock // ascending
+
+	differences []string
+}
+
+// A moeBlock is a block with routed experts.
+type moeBlock struct {
+	index, experts int
+	kind           string
+}
+
+// moeBlocks derives the blocks with routed experts from the tensors, and
+// counts their experts.
+func (f *fitter) moeBlocks() []moeBlock {
+	var blocks []moeBlock
+	for _, layer := range f.model.MoELayers() {
+		b := moeBlock{index: layer, experts: f.model.ExpertCount(layer), kind: LayerRouted}
+		if _, ok := f.model.TensorByName(fmt.Sprintf("blk.%d.ffn_gate_tid2eid.weight", layer)); ok {
+			b.kind = LayerHash
+		}
+		if f.model.IsMTP(layer) {
+			b.kind = LayerNextN
+		}
+		blocks = append(blocks, b)
+	}
+	return blocks
+}
+
+func (f *fitter) block(index int) *moeBlock {
+	i, ok := slices.BinarySearchFunc(f.blocks, index, func(b moeBlock, index int) int { return b.index - index })
+	if !ok {
+		return nil
+	}
+	return &f.blocks[i]
+}
+
+// differs notes something that sets the source apart from the model.
+func (f *fitter) differs(format string, args ...any) {
+	f.differences = append(f.differences, fmt.Sprintf(format, args...))
+}
+
+// mismatch is the error of the differences noted, nil without any.
+func (f *fitter) mismatch() error {
+	const shown = 3
+	if len(f.differences) == 0 {
+		return nil
+	}
+	list := strings.Join(f.differences[:min(shown, len(f.differences))], "; ")
+	if more := len(f.differences) - shown; more > 0 {
+		list += fmt.Sprintf("; and %d more differences", more)
+	}
+	return &HintError{fmt.Errorf("does not belong to %s: %s", f.model.Files[0].Name, list),
+		"collect statistics from this model: llama-imatrix -m " + f.model.Files[0].Name + " -f TEXT -o imatrix.gguf"}
+}
+
+func (f *fitter) fit() (*Evidence, error) {
+	f.checkFacts()
+	match := f.checkEntries()
+	if err := f.mismatch(); err != nil {
+		return nil, err
+	}
+	target, err := f.mapLayers()
+	if err != nil {
+		return nil, err
+	}
+	out := *f.ev
+	out.Layers, out.Match = nil, match
+	out.Findings = slices.Clone(f.ev.Findings)
+	out.LayerAxis, out.Rows = AxisBlocks, 0
+	out.Architecture = f.model.Architecture.Name
+	out.BlockCount = f.model.Architecture.BlockCount
+	out.ExpertCount = f.model.Architecture.ExpertCount
+	for i, l := range f.ev.Layers {
+		b := f.block(target[i])
+		if b == nil {
+			if !l.empty() {
+				f.differs("%s has activations, where block %d of the model has no experts", l.Name(f.ev.LayerAxis), target[i])
+			}
+			continue
+		}
+		if b.kind != LayerRouted {
+			l.Kind = b.kind
+		}
+		l.Index = b.index
+		if err := f.fitExperts(&l, b); err != nil {
+			f.differs("%v", err)
+			continue
+		}
+		if err := f.fitTopK(&out, &l); err != nil {
+			return nil, err
+		}
+		out.Layers = append(out.Layers, l)
+	}
+	if err := f.mismatch(); err != nil {
+		return nil, err
+	}
+	if len(out.Layers) == 0 {
+		f.differs("it has statistics of none of the model's %d layers with experts", len(f.blocks))
+		return nil, f.mismatch()
+	}
+	slices.SortStableFunc(out.Layers, func(a, b Layer) int { return a.Index - b.Index })
+	if k := out.Layers[0].TopK; k > 0 {
+		out.TopK = k
+	}
+	markSuperExperts(out.Layers)
+	return &out, nil
+}
+
+// empty reports whether the layer has no activations.
+func (l *Layer) empty() bool {
+	for _, n := range l.Counts {
+		if n > 0 {
+			return false
+		}
+	}
+	for _, w := range l.Weights {
+		if w > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// checkFacts compares what the source states of its model.
+func (f *fitter) checkFacts() {
+	a := f.model.Architecture
+	if f.ev.Architecture != "" && a.Name != "" && f.ev.Architecture != a.Name {
+		f.differs("it states architecture %s, the model's is %s", f.ev.Architecture, a.Name)
+	}
+	if f.ev.BlockCount > 0 && a.BlockCount > 0 && f.ev.BlockCount != a.BlockCount {
+		f.differs("it states %d blocks, the model has %d", f.ev.BlockCount, a.BlockCount)
+	}
+}
+
+// checkEntries compares the entries of an imatrix with the model's tensors.
+func (f *fitter) checkEntries() *Match {
+	if f.ev.entries == nil {
+		return nil
+	}
+	names := make([]string, 0, len(f.ev.entries))
+	for name := range f.ev.entries {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, compareTensorNames)
+	match := &Match{Entries: len(names)}
+	for _, name := range names {
+		s := f.ev.entries[name]
+		layer, p, _ := parseEntryName(name)
+		if n := f.model.Architecture.BlockCount; n > 0 && layer >= n {
+			f.differs("it has %s, the model has %d blocks", name, n)
+			continue
+		}
+		t, ok := f.model.TensorByName(name)
+		switch {
+		case ok:
+			columns, matrices := t.Shape[0], uint64(1)
+			for _, n := range t.Shape[min(2, len(t.Shape)):] {
+				matrices *= n
+			}
+			if f.checkShape(name, s, p, columns, matrices) {
+				match.Named++
+			}
+		case p.isExpert():
+			f.checkAlias(name, s, layer, p)
+		}
+	}
+	return match
+}
+
+// checkShape compares an entry with the tensor of its name.
+func (f *fitter) checkShape(name string, s shape, p projection, columns, matrices uint64) bool {
+	if p.isExpert() && s.counts > 1 && s.counts != matrices {
+		f.differs("%s has %d experts, the model %d", name, s.counts, matrices)
+		return false
+	}
+	// Row lengths: those of attention with a matrix per head may be given for
+	// all heads or for one.
+	if s.values == columns && !p.isExpert() || s.values%columns == 0 && s.values/columns == matrices {
+		return true
+	}
+	if s.counts > 1 && s.values%s.counts == 0 {
+		f.differs("%s has rows of %d, the model of %d", name, s.values/s.counts, columns)
+	} else {
+		f.differs("%s has %d columns in all, the model %d matrices of %d", name, s.values, matrices, columns)
+	}
+	return false
+}
+
+// checkAlias compares an expert entry under a name that the model lacks with
+// what the block has instead: gate and up in one tensor or in two, experts in
+// one tensor or in one each.
+func (f *fitter) checkAlias(name string, s shape, layer int, p projection) {
+	b := f.block(layer)
+	if b == nil {
+		f.differs("it has %s, block %d of the model has no experts", name, layer)
+		return
+	}
+	for _, t := range f.model.ExpertTensors(layer) {
+		isDown := t.Role == ggufio.RoleExpertDown
+		if isDown != (p == down) {
+			continue
+		}
+		if s.counts > 1 && s.counts != uint64(b.experts) {
+			f.differs("%s has %d experts, the model %d", name, s.counts, b.experts)
+			return
+		}
+		if n := t.Shape[0]; s.values != n && (s.values%n != 0 || s.values/n != uint64(b.experts)) {
+			f.differs("%s has %d columns in all, the model %d matrices of %d", name, s.values, b.experts, n)
+		}
+		return
+	}
+	f.differs("it has %s, which the model lacks", name)
+}
+
+// compareTensorNames orders names with block numbers as numbers.
+func compareTensorNames(a, b string) int {
+	la, _, _ := parseEntryName(a)
+	lb, _, _ := parseEntryName(b)
+	if la != lb {
+		return la - lb
+	}
+	return strings.Compare(a, b)
+}
+
+// fitExperts compares the number of experts.
+func (f *fitter) fitExperts(l *Layer, b *moeBlock) error {
+	n := l.Experts()
+	if n == 0 || n == b.experts {
+		return nil
+	}
+	if f.separate() && n < b.experts {
+		l.extend(b.experts) // the last experts were never seen: no entries
+		return nil
+	}
+	hint := ""
+	if n > b.experts {
+		hint = ": physical experts of a load balancer need its map to logical ones"
+	}
+	return fmt.Errorf("it has %d experts in %s, the model %d%s", n, l.Name(AxisBlocks), b.experts, hint)
+}
+
+// separate reports whether the source has an entry per expert.
+func (f *fitter) separate() bool {
+	for name := range f.ev.entries {
+		if _, p, expert := parseEntryName(name); p.isExpert() && expert >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// extend gives the layer experts that its source never saw.
+func (l *Layer) extend(experts int) {
+	if l.Counts != nil {
+		l.Counts = append(slices.Clone(l.Counts), make([]uint64, experts-len(l.Counts))...)
+	}
+	for _, s := range l.signals() {
+		if *s.values != nil {
+			*s.values = append(slices.Clone(*s.values), make([]float64, experts-len(*s.values))...)
+		}
+	}
+}
+
+// fitTopK checks the experts per token against the model's, or against what
+// the caller states they were.
+func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
+	k := 0
+	if l.Index < len(f.used) {
+		k = f.used[l.Index]
+	}
+	model := k
+	if f.opt.TopK > 0 {
+		k = f.opt.TopK
+	}
+	if k == 0 || l.empty() || f.ev.Kind != KindExact {
+		if l.TopK == 0 {
+			l.TopK = k
+		}
+		return nil
+	}
+	stated := l.TopK // by the source
+	if err := l.setTopK(k, f.ev.Kind, f.ev.chunks); err != nil {
+		if wrong, ok := err.(*topKError); ok {
+			err = fmt.Errorf("%s: %w", l.Name(AxisBlocks), err)
+			if f.opt.TopK == 0 {
+				return &HintError{fmt.Errorf("%w: it was collected with another number of experts per token, or merged with a legacy imatrix, which spoils its counts", err),
+					fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", wrong.observed, wrong.observed)}
+			}
+		}
+		return err
+	}
+	if stated > 0 && stated != k && l.Tokens == nil {
+		return fmt.Errorf("%s: it states %d experts per token, the model has %d", l.Name(AxisBlocks), stated, k)
+	}
+	if model > 0 && k != model {
+		out.find("k-mismatch", l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)
+	}
+	return nil
+}

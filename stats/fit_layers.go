@@ -1,0 +1,103 @@
+package stats
+
+import (
+	"fmt"
+)
+
+// mapLayers returns the model's block for each of the source's layers.
+func (f *fitter) mapLayers() ([]int, error) {
+	layers := f.ev.Layers
+	target := make([]int, len(layers))
+	if f.opt.LayerOffset != nil {
+		for i, l := range layers {
+			target[i] = l.Index + *f.opt.LayerOffset
+			if target[i] < 0 || !f.inModel(target[i]) {
+				return nil, fmt.Errorf("%s: with --layer-offset %d it is block %d, the model has %d", l.Name(f.ev.LayerAxis), *f.opt.LayerOffset, target[i], f.model.Architecture.BlockCount)
+			}
+		}
+		return target, nil
+	}
+	if f.ev.LayerAxis == AxisBlocks {
+		for i, l := range layers {
+			if target[i] = l.Index; !f.inModel(l.Index) {
+				f.differs("it has layer %d, the model has %d blocks", l.Index, f.model.Architecture.BlockCount)
+			}
+		}
+		return target, f.mismatch()
+	}
+	rows, err := f.rowBlocks()
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range layers {
+		target[i] = rows[l.Index]
+	}
+	return target, nil
+}
+
+func (f *fitter) inModel(block int) bool {
+	n := f.model.Architecture.BlockCount
+	return n == 0 || block < n
+}
+
+// rowBlocks returns the block of each row of a source whose rows say nothing
+// but their number. They may be all blocks, all blocks of the trunk, the
+// blocks with experts, or those of the trunk; two readings that fit and differ
+// are refused.
+func (f *fitter) rowBlocks() ([]int, error) {
+	rows := f.ev.Rows
+	all := make([]int, f.model.Architecture.BlockCount)
+	for i := range all {
+		all[i] = i
+	}
+	trunk := all[:max(0, len(all)-f.model.Architecture.NextNBlocks)]
+	var moe, moeTrunk []int
+	for _, b := range f.blocks {
+		moe = append(moe, b.index)
+		if b.kind != LayerNextN {
+			moeTrunk = append(moeTrunk, b.index)
+		}
+	}
+	type reading struct {
+		what   string
+		blocks []int
+	}
+	var fits []reading
+	for _, r := range []reading{
+		{"all blocks", all},
+		{"the blocks of the trunk", trunk},
+		{"the blocks with experts", moe},
+		{"the trunk's blocks with experts", moeTrunk},
+	} {
+		if len(r.blocks) != rows {
+			continue
+		}
+		same := false
+		for _, other := range fits {
+			same = same || equalInts(other.blocks, r.blocks)
+		}
+		if !same {
+			fits = append(fits, r)
+		}
+	}
+	const hint = "say which block the first row is: --layer-offset N"
+	switch len(fits) {
+	case 1:
+		return fits[0].blocks, nil
+	case 0:
+		return nil, hintf(hint, "has %d rows; the model has %d blocks, %d in its trunk, %d with experts, %d of these in its trunk", rows, len(all), len(trunk), len(moe), len(moeTrunk))
+	}
+	return nil, hintf(hint, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
+}
+
+func equalInts(a, b []int) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}

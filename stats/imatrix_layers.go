@@ -1,0 +1,261 @@
+package stats
+
+import (
+	"fmt"
+	"math"
+)
+
+// layerEntries are the expert entries of one layer.
+type layerEntries struct {
+	file    *imatrixFile
+	index   int
+	entries []*entry
+	stacks  [down + 1]stack // by projection
+}
+
+// A stack is one projection of a layer, its experts in order.
+type stack struct {
+	present bool
+	counts  []float64 // rows per expert, or calls in the legacy format; nil where one count stands for all
+	slices  []slice   // nil where the number of experts is unknown
+	fused   bool
+}
+
+// expertProjections is the order in which projections are looked at.
+var expertProjections = []projection{up, gate, gateUp, down}
+
+// stack sorts the entries by projection and expert, and reports whether the
+// layer has experts. experts is their number in a file with a tensor each.
+func (g *layerEntries) stack(experts int) bool {
+	found := false
+	for _, e := range g.entries {
+		if !e.projection.isExpert() {
+			continue
+		}
+		found = true
+		st := &g.stacks[e.projection]
+		st.present = true
+		if e.expert < 0 {
+			st.fused = true
+			if len(e.slices) > 1 {
+				st.slices = e.slices
+			}
+			if len(e.counts) > 1 {
+				st.counts = e.counts
+			}
+			continue
+		}
+		if st.fused {
+			continue // the fused tensor says it all
+		}
+		if st.counts == nil {
+			st.counts = make([]float64, experts)
+			st.slices = make([]slice, experts)
+		}
+		st.counts[e.expert] = e.counts[0]
+		st.slices[e.expert] = e.slices[0]
+	}
+	return found
+}
+
+// addTo adds the layer to ev: its raw counts as Weights, for finishKinds to
+// decide on.
+func (g *layerEntries) addTo(ev *Evidence) error {
+	l := Layer{Index: g.index, Kind: LayerRouted}
+	for _, e := range g.entries {
+		if e.projection == router && !g.file.perCall && e.counts[0] > 0 {
+			tokens := uint64(math.RoundToEven(e.counts[0]))
+			l.Tokens = &tokens
+		}
+	}
+	var counts []float64
+	var from projection
+	for _, p := range expertProjections {
+		st := &g.stacks[p]
+		if st.counts == nil {
+			continue
+		}
+		if counts == nil {
+			counts, from = st.counts, p
+			continue
+		}
+		if err := g.sameCounts(from, counts, p, st.counts); err != nil {
+			return err
+		}
+	}
+	unseen := g.fillerExperts()
+	if g.file.perCall {
+		l.UnseenKnown = unseen
+		g.file.legacy = append(g.file.legacy, g.legacyTraffic(counts, unseen))
+	} else if counts == nil {
+		l.UnseenKnown = unseen // converted from the legacy format
+	} else {
+		if len(unseen) > 0 {
+			return fmt.Errorf("%s: blk.%d: every sum of squares of expert %d equals its count, which is how a legacy imatrix marks an expert that it never saw: the file was merged with a legacy one, and its counts cannot be restored",
+				g.file.path, g.index, unseen[0])
+		}
+		l.Weights = append([]float64(nil), counts...)
+		g.addEnergies(ev, &l)
+	}
+	ev.Layers = append(ev.Layers, l)
+	return nil
+}
+
+func (g *layerEntries) sameCounts(pa projection, a []float64, pb projection, b []float64) error {
+	if len(a) != len(b) {
+		return fmt.Errorf("%s: blk.%d: %s has %d experts, %s %d", g.file.path, g.index, pa, len(a), pb, len(b))
+	}
+	for e := range a {
+		if a[e] != b[e] {
+			return fmt.Errorf("%s: blk.%d: expert %d has count %g in %s and %g in %s, which the same tokens go through: the file is damaged or wrongly merged",
+				g.file.path, g.index, e, a[e], pa, b[e], pb)
+		}
+	}
+	return nil
+}
+
+// fillerExperts lists the experts whose gate, up and down columns all equal
+// the count. Legacy files store that for an expert that was never seen.
+func (g *layerEntries) fillerExperts() []int {
+	gated := &g.stacks[gateUp]
+	if !gated.present {
+		gated = &g.stacks[gate]
+	}
+	upper := &g.stacks[up]
+	if !upper.present {
+		upper = &g.stacks[gateUp]
+	}
+	if !gated.present && upper.present {
+		gated = upper // experts without a gate, or collected with gate and up in one
+	}
+	n := min(len(gated.slices), len(upper.slices), len(g.stacks[down].slices))
+	var list []int
+	for e := range n {
+		if gated.slices[e].filler && upper.slices[e].filler && g.stacks[down].slices[e].filler {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// energyTolerance is how far the energies of gate and up, which are sums over
+// the same numbers, may lie apart.
+const energyTolerance = 1e-3
+
+// addEnergies sets the layer's energies.
+func (g *layerEntries) addEnergies(ev *Evidence, l *Layer) {
+	energies := func(st *stack) []float64 {
+		out := make([]float64, len(st.slices))
+		for e, s := range st.slices {
+			out[e] = s.energy
+		}
+		return out
+	}
+	for _, p := range []projection{up, gate, gateUp} {
+		if g.stacks[p].slices != nil {
+			l.GateUpEnergy = energies(&g.stacks[p])
+			break
+		}
+	}
+	if g.stacks[down].slices != nil {
+		l.DownEnergy = energies(&g.stacks[down])
+	}
+	a, b := &g.stacks[gate], &g.stacks[up]
+	for e := range min(len(a.slices), len(b.slices)) {
+		if x, y := a.slices[e].energy, b.slices[e].energy; math.Abs(x-y) > energyTolerance*max(x, y) {
+			ev.find("energy-mismatch", l.Name(AxisBlocks), "gate and up of expert %d saw the same input, yet their energies are %.6g and %.6g", e, x, y)
+			break
+		}
+	}
+}
+
+func (ev *Evidence) find(code, subject, format string, args ...any) {
+	ev.Findings = append(ev.Findings, Finding{code, subject, fmt.Sprintf(format, args...)})
+}
+
+func (p projection) String() string {
+	switch p {
+	case gate:
+		return "gate"
+	case up:
+		return "up"
+	case gateUp:
+		return "gate_up"
+	case down:
+		return "down"
+	}
+	return "other"
+}
+
+// integerTolerance is how far from a whole number a count may be stored.
+const integerTolerance = 1e-3
+
+// finishKinds turns raw counts, which the layers hold as Weights, into counts
+// if all of them are whole numbers, and checks these against the tokens.
+func (ev *Evidence) finishKinds(path string) error {
+	if len(ev.Layers) == 0 {
+		return fmt.Errorf("%s: %w", path, errNoLayers)
+	}
+	if ev.Kind == KindRelative {
+		return nil
+	}
+	for i := range ev.Layers {
+		for e, w := range ev.Layers[i].Weights {
+			if math.Abs(w-math.RoundToEven(w)) > integerTolerance {
+				ev.Kind = KindRelative
+				ev.find("relative-counts", ev.Layers[i].Name(ev.LayerAxis), "the count of expert %d is %g: taken for weights, as counts are whole", e, w)
+				return nil
+			}
+		}
+	}
+	for i := range ev.Layers {
+		l := &ev.Layers[i]
+		if l.Weights == nil {
+			continue
+		}
+		ev.Kind = KindExact
+		l.Counts = make([]uint64, len(l.Weights))
+		for e, w := range l.Weights {
+			l.Counts[e] = uint64(math.RoundToEven(w))
+		}
+		l.Weights = nil
+		if err := l.checkCounts(ev.chunks); err != nil {
+			return fmt.Errorf("%s: %s: %w", path, l.Name(ev.LayerAxis), err)
+		}
+		for _, n := range l.Counts {
+			if n > 1<<24 {
+				ev.find("rounded-counts", l.Name(ev.LayerAxis), "counts above 2^24 = 16777216 were rounded when they were stored as float32")
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// checkCounts checks what must hold between counts and tokens in any file
+// whose tokens were counted apart from the experts, and derives the experts
+// per token.
+func (l *Layer) checkCounts(chunks uint64) error {
+	sum, err := l.Activations()
+	if err != nil || l.Tokens == nil || *l.Tokens == 0 || sum == 0 {
+		return err
+	}
+	tokens := *l.Tokens
+	for e, n := range l.Counts {
+		if n > tokens+tokenSlack(tokens, chunks)+halfUlp(n)+halfUlp(tokens) {
+			return fmt.Errorf("expert %d has count %d of %d tokens: the counts are not those of one run", e, n, tokens)
+		}
+	}
+	for k := sum / tokens; k > 0 && k+1 >= sum/tokens; k-- {
+		if l.fitsTopK(k, sum, chunks) {
+			l.TopK = int(min(k, math.MaxInt32))
+			return nil
+		}
+	}
+	if k := sum/tokens + 1; l.fitsTopK(k, sum, chunks) {
+		l.TopK = int(min(k, math.MaxInt32))
+		return nil
+	}
+	return fmt.Errorf("counts sum to %d over %d tokens, which is %.4g experts per token and no whole number: the counts are not those of one run",
+		sum, tokens, float64(sum)/float64(tokens))
+}

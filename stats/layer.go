@@ -1,0 +1,163 @@
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+// The kinds of layer.
+const (
+	LayerRouted = "routed"
+	LayerShared = "shared" // shared experts: every token passes through them
+	LayerHash   = "hash"   // experts chosen by the token's id alone
+	LayerNextN  = "nextn"  // multi-token prediction, after the trunk
+)
+
+// Name names the layer in messages: "blk.3", or "row 3" where the source's
+// numbers are rows of unknown meaning.
+func (l *Layer) Name(axis LayerAxis) string {
+	if axis == AxisRows {
+		return fmt.Sprintf("row %d", l.Index)
+	}
+	return fmt.Sprintf("blk.%d", l.Index)
+}
+
+// Experts returns the number of experts that the layer's signals have entries
+// for, 0 where it has none.
+func (l *Layer) Experts() int {
+	if l.Counts != nil {
+		return len(l.Counts)
+	}
+	for _, v := range l.signals() {
+		if *v.values != nil {
+			return len(*v.values)
+		}
+	}
+	return 0
+}
+
+// A signal is one of a layer's per-expert numbers and its name in the
+// canonical form.
+type signal struct {
+	name   string
+	values *[]float64
+}
+
+// signals lists every per-expert number but the counts, in a fixed order.
+func (l *Layer) signals() []signal {
+	return []signal{
+		{"weights", &l.Weights},
+		{"in_energy.gate_up", &l.GateUpEnergy},
+		{"in_energy.down", &l.DownEnergy},
+		{"in_mean_energy.gate_up", &l.GateUpMeanEnergy},
+		{"in_mean_energy.down", &l.DownMeanEnergy},
+		{"gate_weight_sum", &l.GateWeightSum},
+		{"gate_weight_sq_sum", &l.GateWeightSqSum},
+		{"out_norm_sum", &l.OutNormSum},
+		{"gated_out_norm_sum", &l.GatedOutNormSum},
+		{"max_out", &l.MaxOut},
+	}
+}
+
+// Activations returns the sum of the counts. The error is of a sum beyond
+// 2^64 - 1.
+func (l *Layer) Activations() (uint64, error) {
+	var sum uint64
+	for _, n := range l.Counts {
+		next, carry := bits.Add64(sum, n, 0)
+		if carry != 0 {
+			return 0, errors.New("counts sum to more than 2^64 - 1")
+		}
+		sum = next
+	}
+	return sum, nil
+}
+
+// setTopK states how many experts each token is routed to, and derives the
+// tokens from it where the source does not give them. Exact counts and tokens
+// that contradict it are an error.
+func (l *Layer) setTopK(k int, kind Kind, chunks uint64) error {
+	if k < 1 {
+		return fmt.Errorf("%d experts per token", k)
+	}
+	if e := l.Experts(); e > 0 && k > e {
+		return fmt.Errorf("%d experts per token, of %d", k, e)
+	}
+	if l.Counts != nil && kind == KindExact {
+		sum, err := l.Activations()
+		if err != nil {
+			return err
+		}
+		if l.Tokens == nil {
+			tokens := sum / uint64(k)
+			l.Tokens = &tokens
+		} else if sum > 0 && !l.fitsTopK(uint64(k), sum, chunks) {
+			return &topKError{observed: l.observedTopK(sum), stated: k, sum: sum, tokens: *l.Tokens}
+		}
+	}
+	l.TopK = k
+	return nil
+}
+
+// A topKError reports counts that contradict the experts per token.
+type topKError struct {
+	observed    int // nearest whole number
+	stated      int
+	sum, tokens uint64
+}
+
+func (e *topKError) Error() string {
+	return fmt.Sprintf("counts sum to %d over %d tokens, which is %.4g experts per token, not %d",
+		e.sum, e.tokens, float64(e.sum)/float64(e.tokens), e.stated)
+}
+
+// observedTopK is the whole number of experts per token nearest to the sum of
+// the counts over the tokens, 0 where it is unknown.
+func (l *Layer) observedTopK(sum uint64) int {
+	if l.Tokens == nil || *l.Tokens == 0 {
+		return 0
+	}
+	k := sum / *l.Tokens
+	if sum%*l.Tokens > *l.Tokens/2 {
+		k++
+	}
+	return int(min(k, math.MaxInt32))
+}
+
+// fitsTopK reports whether the counts, which sum to sum, are those of k
+// experts per token. Tokens may be short: llama-imatrix skips the router in
+// batches of fewer than 16 rows, never the experts. Above 2^24, float32 has
+// rounded counts by up to half a unit in the last place.
+func (l *Layer) fitsTopK(k, sum, chunks uint64) bool {
+	tokens := *l.Tokens
+	slack := tokenSlack(tokens, chunks)
+	rounding := halfUlp(tokens) * k
+	for _, n := range l.Counts {
+		rounding += halfUlp(n)
+	}
+	hi, low := bits.Mul64(k, tokens)
+	if hi != 0 || low > math.MaxUint64/4 || sum > math.MaxUint64/4 {
+		return false
+	}
+	return sum+rounding >= low && sum <= low+rounding+k*slack
+}
+
+// tokenSlack returns how many tokens the router's count may be short of those
+// that went through the experts: fewer than 16 rows per chunk. Where the
+// chunks are unknown they are taken to have 512 tokens.
+func tokenSlack(tokens, chunks uint64) uint64 {
+	if chunks == 0 || chunks > tokens {
+		chunks = tokens/512 + 1
+	}
+	return min(16*chunks, max(tokens/8, 16))
+}
+
+// halfUlp is the most by which float32 rounds a whole number: 0 up to 2^24.
+func halfUlp(n uint64) uint64 {
+	if n <= 1<<24 {
+		return 0
+	}
+	return 1 << (bits.Len64(n) - 25)
+}
