@@ -200,7 +200,7 @@ func (e *PinError) Unwrap() error { return e.Err }
 // pin gives tensors the type of the first pin that matches their name.
 func (f *frame) pin() error {
 	for _, pin := range f.problem.Policy.Pins {
-		if err := plannable(pin.Type); err != nil {
+		if err := Plannable(pin.Type); err != nil {
 			return &PinError{pin.Pattern.String(), err}
 		}
 		matched, first := false, ""
@@ -232,9 +232,9 @@ func (f *frame) pin() error {
 	return nil
 }
 
-// plannable reports why llama-quantize could not write a type; declared types
+// Plannable reports why llama-quantize could not write a type; declared types
 // are for runtimes of their own.
-func plannable(t Type) error {
+func Plannable(t Type) error {
 	if t.Declared {
 		return nil
 	}

@@ -34,7 +34,7 @@ func (fr *Frequency) Validate() error {
 		return fmt.Errorf("fuse %q: want %q, %q or %q", fr.Fuse, FuseActivations, FuseHottest, FuseBytes)
 	}
 	for _, tier := range []Tier{Hot, Warm, Cold} {
-		if err := plannable(fr.Type(tier)); err != nil {
+		if err := Plannable(fr.Type(tier)); err != nil {
 			return fmt.Errorf("%s type: %w", tier, err)
 		}
 	}

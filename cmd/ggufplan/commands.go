@@ -33,8 +33,11 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		inspectCommand(),
+		planCommand(),
 		verifyCommand(),
 		diffCommand(),
+		schemaCommand(),
+		versionCommand(),
 		completionCommand(),
 	}
 }

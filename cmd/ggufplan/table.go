@@ -30,8 +30,14 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
 // write prints the table with every line indented. Lines do not end in spaces.
 func (t *table) write(w io.Writer, indent string) {
+	t.lines(w, indent, append([][]string{t.heading}, t.rows...))
+}
+
+// writeRows prints the table without its heading.
+func (t *table) writeRows(w io.Writer, indent string) { t.lines(w, indent, t.rows) }
+
+func (t *table) lines(w io.Writer, indent string, lines [][]string) {
 	widths := make([]int, len(t.heading))
-	lines := append([][]string{t.heading}, t.rows...)
 	for _, cells := range lines {
 		for i, cell := range cells {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// evidenceFlags say how to read activation statistics, and what they cannot
+// say of themselves.
+type evidenceFlags struct {
+	flags                 *pflag.FlagSet
+	format                string
+	topK, layers, experts int
+	layerOffset           int
+}
+
+func addEvidenceFlags(flags *pflag.FlagSet) *evidenceFlags {
+	e := &evidenceFlags{flags: flags}
+	flags.StringVar(&e.format, "stats-format", "", "read statistics as `FORMAT` instead of telling it by the content")
+	flags.IntVar(&e.topK, "top-k", 0, "`K` experts were used per token while the statistics were collected")
+	flags.IntVar(&e.layers, "layers", 0, "the statistics have `N` layers, where their format does not say")
+	flags.IntVar(&e.experts, "experts", 0, "the statistics have `N` experts per layer, where their format does not say")
+	flags.IntVar(&e.layerOffset, "layer-offset", 0, "row 0 of the statistics is block `N`, where their format counts rows")
+	return e
+}
+
+// validate checks the numbers.
+func (e *evidenceFlags) validate() error {
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"top-k", e.topK}, {"layers", e.layers}, {"experts", e.experts}} {
+		if e.flags.Changed(f.name) && f.value < 1 {
+			return hinted(fmt.Errorf("--%s: %d: want 1 or more", f.name, f.value), "--"+f.name+" 8")
+		}
+	}
+	return nil
+}
+
+// read reads statistics, "-" for standard input, and fits them onto the model;
+// nil leaves them as they are.
+func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.Evidence, error) {
+	if err := e.validate(); err != nil {
+		return nil, err
+	}
+	opt := stats.ReadOptions{Format: e.format, Stdin: c.stdin, Layers: e.layers, Experts: e.experts, TopK: e.topK}
+	fit := stats.FitOptions{TopK: e.topK}
+	if e.flags.Changed("layer-offset") {
+		fit.LayerOffset = &e.layerOffset
+	}
+	if len(paths) != 1 {
+		return nil, usageErrorf("one statistics file can be read, not %d", len(paths))
+	}
+	ev, err := stats.Read(c.ctx, paths[0], opt)
+	if err != nil {
+		return nil, withHint(err)
+	}
+	if m != nil {
+		if ev, err = ev.Fit(m, fit); err != nil {
+			return nil, withHint(err)
+		}
+	}
+	return ev, nil
+}
+
+// withHint keeps the hint of an error from a package.
+func withHint(err error) error {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return hinted(err, h.Hint())
+	}
+	return err
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/ggufplan/ggufplan"
+
+// arrows says which packages of the module each may import, the command apart,
+// which may import all. ggufio/gguftest is for tests, which may use it anywhere.
+var arrows = map[string][]string{
+	"ggufio/quant":             {},
+	"ggufio":                   {"ggufio/quant"},
+	"ggufio/gguftest":          {"ggufio", "ggufio/quant"},
+	"ggufio/gguftest/llamacpp": {"ggufio", "ggufio/quant"},
+	"stats":                    {"ggufio", "ggufio/quant"},
+	"planner/manifest":         {},
+	"planner":                  {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
+	"planner/export":           {"planner/manifest", "ggufio/quant"},
+	"planner/verify":           {"ggufio", "planner/manifest"},
+	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
+}
+
+// foreign says which imports from outside the standard library a package may
+// have, where that is limited.
+var foreign = map[string][]string{
+	"planner/manifest": {},
+	"ggufio/quant":     {},
+	"planner":          {},
+	"planner/export":   {},
+	"planner/verify":   {},
+	"planner/simulate": {},
+}
+
+// pure packages neither touch files nor know the time.
+var pure = map[string][]string{
+	"planner":          {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"planner/manifest": {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"ggufio/quant":     {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+}
+
+// TestImports parses every source file: packages depend on each other in one
+// direction only.
+func TestImports(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if file != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "node_modules") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		rel, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			return err
+		}
+		pkg := owner(filepath.ToSlash(rel))
+		seen[pkg] = true
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		if f.Name.Name == "main" && !strings.HasPrefix(pkg, "cmd/") {
+			return nil // makes tables for a package and is no part of the program
+		}
+		for _, spec := range f.Imports {
+			target, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if fault := forbidden(pkg, target); fault != "" {
+				t.Errorf("%s: imports %s: %s", path.Join(filepath.ToSlash(rel), name), target, fault)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !seen["planner"] || !seen["cmd/ggufplan"] {
+		t.Error("the walk missed the module's packages")
+	}
+}
+
+// owner folds a package's internal folders into it.
+func owner(pkg string) string {
+	if i := strings.Index(pkg+"/", "/internal/"); i >= 0 {
+		return pkg[:i]
+	}
+	return pkg
+}
+
+// forbidden returns why a package may not import another, or "".
+func forbidden(pkg, target string) string {
+	if slices.Contains(pure[pkg], target) {
+		return "the package is a pure function of its input"
+	}
+	inside, ok := strings.CutPrefix(target, modulePath+"/")
+	if !ok {
+		if allowed, limited := foreign[pkg]; limited && strings.Contains(strings.Split(target, "/")[0], ".") && !slices.Contains(allowed, target) {
+			return "the package has the standard library alone"
+		}
+		return ""
+	}
+	if strings.HasPrefix(pkg, "cmd/") {
+		if strings.HasPrefix(inside, "ggufio/gguftest") {
+			return "that is for tests"
+		}
+		return ""
+	}
+	allowed, known := arrows[pkg]
+	if !known {
+		return "the package is not in the list of arrows"
+	}
+	if inside = owner(inside); inside != pkg && !slices.Contains(allowed, inside) {
+		return "that arrow does not exist"
+	}
+	return ""
+}
+
+func TestForbidden(t *testing.T) {
+	for _, tt := range []struct {
+		pkg, target string
+		want        bool
+	}{
+		{"planner", modulePath + "/stats", false},
+		{"stats", modulePath + "/planner", true},
+		{"planner/manifest", modulePath + "/ggufio/quant", true},
+		{"planner/manifest", "gonum.org/v1/gonum/stat", true},
+		{"planner", "os", true},
+		{"ggufio", "os", false},
+		{"ggufio/quant", modulePath + "/ggufio/quant/internal/grid", false},
+		{"stats", modulePath + "/ggufio/gguftest", true},
+		{"cmd/ggufplan", modulePath + "/ggufio/gguftest", true},
+		{"cmd/ggufplan", modulePath + "/planner/verify", false},
+		{"planner/newcomer", modulePath + "/stats", true},
+	} {
+		if got := forbidden(tt.pkg, tt.target); (got != "") != tt.want {
+			t.Errorf("%s imports %s: %q", tt.pkg, tt.target, got)
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+func planCommand() *command {
+	return &command{
+		name:     "plan",
+		operands: "MODEL",
+		short:    "decide which type every tensor and expert gets; the manifest",
+		long: `
+Decides which quantization type each tensor of a model gets, and writes the
+manifest: the types, sizes and reasons for every tensor and every expert, on
+standard output or to -o. Any shard of a model stands for the whole set; only
+headers are read. Statistics say how often each expert was used; several files
+are merged.
+
+Example:
+
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -o plan.json
+  plan.json: bytemoe-2x8, frequency policy, preset default, base Q4_K_M
+  source      7.0 MiB  16.02 bits per weight
+  fused plan  1.7 MiB   3.85 bits per weight  saves 76.0 %  file of 1,774,880 bytes
+  split plan  1.7 MiB   3.87 bits per weight  saves 75.8 %
+  experts     2 hot, 12 warm, 2 cold
+
+Gates make a plan fail a pipeline: the manifest is still written, but the exit
+status is 1.
+
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json --max-size 3MiB --min-saved 60%
+
+exit status: 0 done; 1 a gate is missed; 2 trouble`,
+		min: 1, max: 1,
+		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
+			p := &planFlags{}
+			flags.StringArrayVar(&p.stats, "stats", nil, "activation statistics in `FILE`, such as llama-imatrix writes; repeatable")
+			flags.StringVarP(&p.output, "output", "o", "", "write the manifest to `FILE` instead of standard output")
+			flags.BoolVarP(&p.quiet, "quiet", "q", false, "no summary")
+			p.policy = addPolicyFlags(flags)
+			p.evidence = addEvidenceFlags(flags)
+			p.gates = addGateFlags(flags)
+			return func(c *call, operands []string) error { return p.run(c, operands[0]) }
+		},
+	}
+}
+
+type planFlags struct {
+	stats    []string
+	output   string
+	quiet    bool
+	policy   *policyFlags
+	evidence *evidenceFlags
+	gates    *gateFlags
+}
+
+func (p *planFlags) run(c *call, model string) error {
+	problem, err := p.policy.problem()
+	if err != nil {
+		return err
+	}
+	gates, err := p.gates.gates()
+	if err != nil {
+		return err
+	}
+	if err := p.evidence.validate(); err != nil {
+		return err
+	}
+	if problem.Model, err = openModel(model); err != nil {
+		return err
+	}
+	if err := p.readStatistics(c, problem, model); err != nil {
+		return err
+	}
+	if err := p.keepInputs(problem.Model); err != nil {
+		return err
+	}
+	plan, err := planner.Solve(problem)
+	if err != nil {
+		return hintPlanError(err, model, p.stats)
+	}
+	m := plan.Manifest()
+	data, err := manifest.Encode(m)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(model), err)
+	}
+	if err := p.write(c, data); err != nil {
+		return err
+	}
+	if p.output != "" && !p.quiet {
+		summarise(c.stderr, p.output, m)
+	}
+	return c.check(gates, m)
+}
+
+// openModel opens a model for planning.
+func openModel(path string) (*ggufio.Model, error) {
+	m, err := ggufio.Open(path)
+	if errors.Is(err, ggufio.ErrImatrix) {
+		return nil, hinted(err, "ggufplan plan model.gguf --stats "+path)
+	}
+	return m, err
+}
+
+func (p *planFlags) readStatistics(c *call, problem *planner.Problem, model string) error {
+	if len(problem.Model.MoELayers()) == 0 {
+		return hintPlanError(planner.ErrNoExperts, model, p.stats)
+	}
+	if len(p.stats) == 0 {
+		return hinted(fmt.Errorf("the frequency policy needs activation statistics"), "ggufplan plan "+model+" --stats imatrix.gguf")
+	}
+	var err error
+	problem.Evidence, err = p.evidence.read(c, p.stats, problem.Model)
+	return err
+}
+
+// keepInputs refuses an output that is one of the inputs.
+func (p *planFlags) keepInputs(m *ggufio.Model) error {
+	if p.output == "" {
+		return nil
+	}
+	inputs := append([]string(nil), p.stats...)
+	for i := range m.Files {
+		inputs = append(inputs, m.Files[i].Path)
+	}
+	for _, in := range inputs {
+		if in != "-" && sameFile(in, p.output) {
+			return hinted(fmt.Errorf("%s: the output would overwrite an input", p.output), "-o plan.json")
+		}
+	}
+	return nil
+}
+
+// hintPlanError adds what to try instead.
+func hintPlanError(err error, model string, statistics []string) error {
+	var unfit *planner.UnfitTypeError
+	var pin *planner.PinError
+	switch {
+	case errors.Is(err, planner.ErrNoExperts):
+		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "ggufplan inspect "+model+" shows what each file type of llama-quantize would make of it")
+	case errors.Is(err, planner.ErrNoCounts):
+		return hinted(err, "count with llama-imatrix of a current llama.cpp, which writes GGUF: ggufplan plan "+model+" --stats imatrix.gguf")
+	case errors.Is(err, planner.ErrRankOnly):
+		return hinted(err, "ggufplan plan "+model+" --stats "+strings.Join(statistics, " --stats ")+" --tiers-by rank")
+	case errors.As(err, &unfit):
+		return hinted(err, "--pin '^"+strings.ReplaceAll(unfit.Tensor, ".", `\.`)+"$=Q8_0'")
+	case errors.As(err, &pin):
+		return hinted(fmt.Errorf("--%w", err), "ggufplan inspect "+model+" --tensors lists the names")
+	}
+	return err
+}
+
+func (p *planFlags) write(c *call, data []byte) error {
+	if p.output == "" {
+		_, err := c.stdout.Write(data)
+		return err
+	}
+	var out outputs
+	defer out.discard()
+	if err := out.write(p.output, data); err != nil {
+		return err
+	}
+	return out.commit()
+}
+
+// summarise says in a few lines what was planned.
+func summarise(w io.Writer, path string, m *manifest.Manifest) {
+	policy := m.Policy.Name + " policy"
+	if m.Policy.Preset != nil {
+		policy += ", preset " + *m.Policy.Preset
+	}
+	fmt.Fprintf(w, "%s: %s, %s, base %s\n", printable(path), printable(m.Model.Name), policy, m.Policy.Base)
+	t := &m.Totals
+	sizes := newTable("", ">", ">", ">", "")
+	sizes.add("source", formatSize(t.SourceBytes), bitsPerWeight(t.SourceBytes, m.Model.Parameters)+" bits per weight")
+	file := ""
+	if t.PlannedFileBytes != nil {
+		file = "file of " + formatCount(*t.PlannedFileBytes) + " bytes"
+	}
+	sizes.add("fused plan", formatSize(t.PlannedBytes), bitsPerWeight(t.PlannedBytes, m.Model.Parameters)+" bits per weight",
+		"saves "+signedPercent(t.SavedBytes, t.SourceBytes), file)
+	sizes.add("split plan", formatSize(t.SplitPlannedBytes), bitsPerWeight(t.SplitPlannedBytes, m.Model.Parameters)+" bits per weight",
+		"saves "+signedPercent(t.SplitSavedBytes, t.SourceBytes))
+	sizes.writeRows(w, "")
+	if len(t.Tiers) > 0 {
+		var parts []string
+		for _, tier := range t.Tiers {
+			parts = append(parts, formatCount(tier.Experts)+" "+tier.Tier)
+		}
+		fmt.Fprintf(w, "experts     %s\n", strings.Join(parts, ", "))
+	}
+	if codes := countFindings(m.Findings); codes != "" {
+		fmt.Fprintf(w, "findings    %s\n", codes)
+	}
+}
+
+// countFindings writes how often each code occurs.
+func countFindings(findings []manifest.Finding) string {
+	var parts []string
+	for i := 0; i < len(findings); {
+		j := i
+		for j < len(findings) && findings[j].Code == findings[i].Code {
+			j++
+		}
+		part := printable(findings[i].Code)
+		if j-i > 1 {
+			part += fmt.Sprintf(" x %d", j-i)
+		}
+		parts = append(parts, part)
+		i = j
+	}
+	return strings.Join(parts, ", ")
+}
+
+func signedPercent(part int64, whole uint64) string {
+	if part < 0 {
+		return "-" + percent(uint64(-part), whole)
+	}
+	return percent(uint64(part), whole)
+}

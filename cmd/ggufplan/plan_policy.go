@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/planner"
+)
+
+// policyFlags are the flags that shape a plan, as they were typed.
+type policyFlags struct {
+	flags *pflag.FlagSet
+
+	policy, preset         string
+	hot, cold              string
+	hotType, warmType      string
+	coldType               string
+	tiersBy, scope, fuse   string
+	base                   string
+	pins, defined, compare []string
+}
+
+func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
+	p := &policyFlags{flags: flags}
+	flags.StringVar(&p.policy, "policy", string(planner.PolicyFrequency), "how types are chosen: `NAME` is frequency")
+	flags.StringVar(&p.preset, "preset", planner.PresetDefault, "tiers of the frequency policy: `NAME` is "+words(planner.PresetNames()))
+	flags.StringVar(&p.hot, "hot-percentile", "", "an expert is hot from `FRACTION` of the largest count on")
+	flags.StringVar(&p.cold, "cold-percentile", "", "an expert is cold below `FRACTION` of the largest count")
+	flags.StringVar(&p.hotType, "hot-type", "", "`TYPE` of hot experts, and of layers without statistics")
+	flags.StringVar(&p.warmType, "warm-type", "", "`TYPE` of warm experts")
+	flags.StringVar(&p.coldType, "cold-type", "", "`TYPE` of cold experts")
+	flags.StringVar(&p.tiersBy, "tiers-by", string(planner.TiersByMax), "percentiles are fractions of the largest count (max) or of the ranks (rank): `WHAT`")
+	flags.StringVar(&p.scope, "scope", string(planner.ScopeLayer), "compare experts within their layer or over the model: `SCOPE` is layer or model")
+	flags.StringVar(&p.fuse, "fuse", string(planner.FuseActivations), "how a fused tensor's one type follows from its experts' tiers: `RULE` is activations, hottest or bytes")
+	flags.StringVar(&p.base, "base", "Q4_K_M", "what all other tensors get: `FILETYPE` of llama-quantize, or keep")
+	flags.StringArrayVar(&p.pins, "pin", nil, "give tensors whose name matches a type, above policy and base: `REGEX=TYPE`, repeatable, the first match wins")
+	flags.StringArrayVar(&p.defined, "define-type", nil, "declare a type that GGML does not have: `NAME=WEIGHTS:BYTES` per block, repeatable")
+	flags.StringArrayVar(&p.compare, "baseline", nil, "compare with one more `FILETYPE`, repeatable")
+	return p
+}
+
+// words lists words as a sentence does.
+func words(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+}
+
+// flagError places an error at a flag.
+func flagError(flag string, err error) error {
+	var h *hintError
+	if errors.As(err, &h) {
+		return hinted(fmt.Errorf("--%s: %w", flag, err), h.hint)
+	}
+	return fmt.Errorf("--%s: %w", flag, err)
+}
+
+// problem turns the flags into a problem that lacks only the model and what is
+// known about it.
+func (p *policyFlags) problem() (*planner.Problem, error) {
+	problem := &planner.Problem{Types: &planner.Types{}}
+	for _, text := range p.defined {
+		if err := defineType(problem.Types, text); err != nil {
+			return nil, flagError("define-type", hinted(err, "ggufplan plan model.gguf --stats imatrix.gguf --define-type PiQ3=8:3 --warm-type PiQ3"))
+		}
+	}
+	pol := &problem.Policy
+	pol.Name = planner.PolicyName(p.policy)
+	if err := p.frequency(&pol.Frequency, problem.Types); err != nil {
+		return nil, err
+	}
+	pol.Base = p.base
+	if strings.EqualFold(p.base, planner.BaseKeep) {
+		pol.Base = planner.BaseKeep
+	} else if _, err := fileType(p.base); err != nil {
+		return nil, flagError("base", err)
+	}
+	for _, text := range p.pins {
+		pin, err := parsePin(text, problem.Types)
+		if err != nil {
+			return nil, flagError("pin", hinted(err, `ggufplan plan model.gguf --stats imatrix.gguf --pin 'attn_v\.weight$=Q8_0'`))
+		}
+		pol.Pins = append(pol.Pins, pin)
+	}
+	for _, name := range p.compare {
+		ft, err := fileType(name)
+		if err != nil {
+			return nil, flagError("baseline", err)
+		}
+		problem.Baselines = append(problem.Baselines, ft)
+	}
+	return problem, nil
+}
+
+// fileType looks up a file type of llama-quantize.
+func fileType(name string) (planner.FileType, error) {
+	ft, ok := planner.FileTypeByName(name)
+	if !ok {
+		var names []string
+		for _, ft := range planner.FileTypes() {
+			names = append(names, ft.Name)
+		}
+		return ft, hinted(fmt.Errorf("%q is not a file type of llama-quantize", name), "use one of "+strings.Join(names, ", "))
+	}
+	return ft, nil
+}
+
+func (p *policyFlags) frequency(fr *planner.Frequency, types *planner.Types) error {
+	switch planner.PolicyName(p.policy) {
+	case planner.PolicyFrequency:
+	default:
+		return flagError("policy", hinted(fmt.Errorf("%q is not a policy", p.policy), "--policy frequency"))
+	}
+	tiers, ok := planner.Preset(p.preset)
+	if !ok {
+		return flagError("preset", hinted(fmt.Errorf("%q is not a preset", p.preset), "--preset "+planner.PresetDefault+"; there are "+words(planner.PresetNames())))
+	}
+	fr.Preset, fr.Tiers = p.preset, tiers
+	for _, f := range []struct {
+		flag, text string
+		dst        *planner.Fraction
+	}{{"hot-percentile", p.hot, &fr.HotPercentile}, {"cold-percentile", p.cold, &fr.ColdPercentile}} {
+		if !p.flags.Changed(f.flag) {
+			continue
+		}
+		v, err := planner.ParseFraction(f.text)
+		if err != nil {
+			return flagError(f.flag, hinted(err, "--"+f.flag+" "+f.dst.String()))
+		}
+		*f.dst, fr.Preset = v, "custom"
+	}
+	for _, f := range []struct {
+		flag, text string
+		dst        *planner.Type
+	}{{"hot-type", p.hotType, &fr.HotType}, {"warm-type", p.warmType, &fr.WarmType}, {"cold-type", p.coldType, &fr.ColdType}} {
+		if !p.flags.Changed(f.flag) {
+			continue
+		}
+		v, err := lookupType(types, f.text)
+		if err != nil {
+			return flagError(f.flag, err)
+		}
+		*f.dst, fr.Preset = v, "custom"
+	}
+	fr.TiersBy, fr.Scope, fr.Fuse = planner.TiersBy(p.tiersBy), planner.Scope(p.scope), planner.Fuse(p.fuse)
+	if err := fr.Validate(); err != nil {
+		return hinted(err, "ggufplan plan --help")
+	}
+	return nil
+}
+
+// lookupType returns a type that a plan can name.
+func lookupType(types *planner.Types, name string) (planner.Type, error) {
+	t, err := types.Lookup(name)
+	if err != nil {
+		return t, hinted(err, "use a GGML type such as Q4_K, or declare it: --define-type "+declarable(name)+"=256:144")
+	}
+	if err := planner.Plannable(t); err != nil {
+		return t, hinted(err, "use a type such as Q4_K, Q3_K or Q2_K")
+	}
+	return t, nil
+}
+
+// declarable returns the name if a type could be declared under it, for a
+// hint that works.
+func declarable(name string) string {
+	var ts planner.Types
+	if _, err := ts.Declare(name, 1, 1); err != nil {
+		return "PiQ3"
+	}
+	return name
+}
+
+// defineType reads NAME=WEIGHTS:BYTES.
+func defineType(types *planner.Types, text string) error {
+	name, block, ok := strings.Cut(text, "=")
+	weights, bytes, ok2 := strings.Cut(block, ":")
+	if !ok || !ok2 {
+		return fmt.Errorf("%q is not NAME=WEIGHTS:BYTES", text)
+	}
+	w, err := strconv.ParseUint(weights, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q: %q is not a number of weights", text, weights)
+	}
+	b, err := strconv.ParseUint(bytes, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q: %q is not a number of bytes", text, bytes)
+	}
+	_, err = types.Declare(name, w, b)
+	return err
+}
+
+// parsePin reads REGEX=TYPE. No type holds "=", so the last one divides.
+func parsePin(text string, types *planner.Types) (planner.Pin, error) {
+	i := strings.LastIndexByte(text, '=')
+	if i <= 0 || i == len(text)-1 {
+		return planner.Pin{}, fmt.Errorf("%q is not REGEX=TYPE", text)
+	}
+	re, err := regexp.Compile(text[:i])
+	if err != nil {
+		return planner.Pin{}, fmt.Errorf("%q: %w", text, err)
+	}
+	t, err := lookupType(types, text[i+1:])
+	if err != nil {
+		return planner.Pin{}, fmt.Errorf("%q: %w", text, err)
+	}
+	return planner.Pin{Pattern: re, Type: t}, nil
+}
