@@ -135,7 +135,7 @@ func TestGuards(t *testing.T) {
 		{"array past the end", set("k", raw(le32(9), le32(4), le64(1000))), 0, "metadata k: array length: 1000 is over the limit of"},
 		{"array of 2^61", set("k", raw(le32(9), le32(4), le64(1<<61))), 0, "metadata k: array length: 2305843009213693952 is over the limit of 67108864"},
 		{"array of 10^9 in a sparse giant", set("k", raw(le32(9), le32(0), le64(1_000_000_000))), 20 << 30, "metadata k: array length: 1000000000 is over the limit"},
-		{"header of 300 MB", set("k", raw(le32(9), le32(10), le64(40_000_000))), 1 << 30, "(size of a header)"},
+		{"header of 160 MB", set("k", raw(le32(9), le32(10), le64(20_000_000))), 1 << 30, "(size of a header)"},
 		{"strings past the end", set("k", raw(le32(9), le32(8), le64(3), le64(0), le64(1<<40))), 0, "metadata k: 1099511627776 is over the limit"},
 
 		{"alignment 0", set("general.alignment", uint32(0)), 0, "metadata general.alignment: 0 is not a power of two"},

@@ -7,7 +7,7 @@ const (
 	// maxHeaderBytes bounds metadata and tensor infos together. Headers are
 	// mostly vocabularies; the largest in use, of 260 000 tokens, is about
 	// 16 MiB.
-	maxHeaderBytes = 256 << 20
+	maxHeaderBytes = 128 << 20
 
 	// maxPairs bounds metadata keys; models have some dozens.
 	maxPairs = 1 << 16

@@ -94,7 +94,8 @@ func (h *header) checkPlace(i, count int, total uint64) error {
 	if err != nil {
 		return err
 	}
-	if !hasCount {
+	// llama-gguf-split --merge leaves a count of 0 in the file it makes.
+	if !hasCount || splitCount == 0 && count == 1 {
 		splitCount = 1
 	}
 	if splitCount != uint64(count) {

@@ -185,3 +185,15 @@ func TestShardLinks(t *testing.T) {
 		t.Errorf("the second file is named %s", m.Files[1].Name)
 	}
 }
+
+// A merged file keeps the keys of the split it came from, with a count of 0.
+func TestMergedShards(t *testing.T) {
+	b := gguftest.MoE{Embd: 64, FF: 32}.Builder()
+	b.Set("split.no", uint16(0)).Set("split.count", uint16(0)).Set("split.tensors.count", int32(len(b.Tensors)))
+	if m := openBuilt(t, b); len(m.Files) != 1 || len(m.Tensors) != len(b.Tensors) {
+		t.Errorf("%d files, %d tensors", len(m.Files), len(m.Tensors))
+	}
+	if _, err := ggufio.Open(writeBuilt(t, b.Set("split.tensors.count", int32(1)))); err == nil {
+		t.Error("a wrong number of tensors is accepted")
+	}
+}
