@@ -39,7 +39,15 @@ type reader struct {
 func readers() []reader {
 	return []reader{
 		{"imatrix-gguf", sniffGGUF, readImatrixGGUF},
+		{"pickle", sniffPickle, refusePickle},
+		{"npz", sniffNPZ, readNPZ},
+		{"torch", sniffTorch, readTorch},
+		{"npy", sniffNPY, readNPY},
 		{"canonical-json", sniffCanonical, readCanonical},
+		{"trace-jsonl", sniffTraceJSONL, readTraceJSONL},
+		{"routed-experts", sniffResponses, readTableJSON},
+		{"json-table", sniffJSON, readTableJSON},
+		{"trace-csv", sniffCSV, readTraceCSV},
 		{"imatrix-dat", sniffLegacy, readImatrixDat}, // has no magic: last
 	}
 }
