@@ -85,7 +85,7 @@ type searcher struct {
 	loOdd   [81]lanes // of halves with one sign flipped
 	hiOdd   [81]lanes
 	best    lanes
-	place   [8]int32
+	rank    [8]int32
 	oddUsed bool
 }
 
@@ -94,24 +94,19 @@ type searcher struct {
 // sign of each weight changed in the lanes that need one flipped sign.
 func (s *searcher) search(x, flipped, w []lanes, scale *lanes, levels []float32) {
 	b := s.book
-	n := len(levels)
-	for j := range b.dims {
-		distances(s.c[n*j:n*j+n], &x[j], &w[j], scale, levels)
-	}
+	distances(s.c[:], x, w, scale, levels)
 	s.oddUsed = flipped != nil
 	if b.dims == 4 {
 		sums(s.lo[:64], s.c[0:8], s.c[8:16])
 		sums(s.hi[:64], s.c[16:24], s.c[24:32])
 		if flipped == nil {
-			scan(&s.best, &s.place, s.lo[:], s.hi[:], b.list)
+			scan(&s.best, &s.rank, s.lo[:], s.hi[:], b.list)
 			return
 		}
-		for j := range b.dims {
-			distances(s.cOdd[n*j:n*j+n], &flipped[j], &w[j], scale, levels)
-		}
+		distances(s.cOdd[:], flipped, w, scale, levels)
 		oddSums(s.loOdd[:64], s.c[0:8], s.cOdd[0:8], s.c[8:16], s.cOdd[8:16])
 		oddSums(s.hiOdd[:64], s.c[16:24], s.cOdd[16:24], s.c[24:32], s.cOdd[24:32])
-		scanOdd(&s.best, &s.place, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
+		scanOdd(&s.best, &s.rank, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
 		return
 	}
 	for k := range 4 {
@@ -120,23 +115,21 @@ func (s *searcher) search(x, flipped, w []lanes, scale *lanes, levels []float32)
 	sums(s.lo[:], s.p[0:9], s.p[9:18])
 	sums(s.hi[:], s.p[18:27], s.p[27:36])
 	if flipped == nil {
-		scan(&s.best, &s.place, s.lo[:], s.hi[:], b.list)
+		scan(&s.best, &s.rank, s.lo[:], s.hi[:], b.list)
 		return
 	}
-	for j := range b.dims {
-		distances(s.cOdd[n*j:n*j+n], &flipped[j], &w[j], scale, levels)
-	}
+	distances(s.cOdd[:], flipped, w, scale, levels)
 	for k := range 4 {
 		oddSums(s.pOdd[9*k:9*k+9], s.c[6*k:6*k+3], s.cOdd[6*k:6*k+3], s.c[6*k+3:6*k+6], s.cOdd[6*k+3:6*k+6])
 	}
 	oddSums(s.loOdd[:], s.p[0:9], s.pOdd[0:9], s.p[9:18], s.pOdd[9:18])
 	oddSums(s.hiOdd[:], s.p[18:27], s.pOdd[18:27], s.p[27:36], s.pOdd[27:36])
-	scanOdd(&s.best, &s.place, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
+	scanOdd(&s.best, &s.rank, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
 }
 
 // codeword returns the codeword of the last search's lowest cost in a lane.
 func (s *searcher) codeword(lane int) uint16 {
-	at := s.book.place[s.place[lane]]
+	at := s.book.place[s.rank[lane]]
 	first, n := s.book.list[at]/laneBytes, int(s.book.list[at+1])
 	bestAt, best := 0, float32(maxCost)
 	for k := at + 2; k < at+2+n; k++ {

@@ -3,21 +3,35 @@ package quant
 // A lanes holds one number for each of eight groups that are searched together.
 type lanes [8]float32
 
-// The functions of this file do the arithmetic of a codebook search. All costs
-// are finite and not negative.
+const (
+	laneBytes = 32
+	maxCost   = 3e38
+)
 
-// distances writes w (x − s × level)² for each level, lane by lane.
-func distances(dst []lanes, x, w, s *lanes, levels []float32) {
+// The functions of this file do the arithmetic of a codebook search, in Go;
+// lanes_amd64.s does the same with vectors and gives the same bits. All costs
+// are finite and not negative, so the order of two equal ones is all that a
+// minimum could leave open, and the first is taken.
+
+// distancesGo writes w[j] (x[j] − s × level)² to dst[len(levels) j + l].
+func distancesGo(dst, x, w []lanes, s *lanes, levels []float32) {
 	for l, level := range levels {
-		for i := range dst[l] {
-			t := x[i] - float32(s[i]*level)
-			dst[l][i] = w[i] * float32(t*t)
+		var scaled lanes
+		for i := range scaled {
+			scaled[i] = s[i] * level
+		}
+		for j := range x {
+			d := &dst[len(levels)*j+l]
+			for i := range d {
+				t := x[j][i] - scaled[i]
+				d[i] = w[j][i] * float32(t*t)
+			}
 		}
 	}
 }
 
-// sums writes dst[a + len(p) b] = p[a] + q[b].
-func sums(dst, p, q []lanes) {
+// sumsGo writes dst[a + len(p) b] = p[a] + q[b].
+func sumsGo(dst, p, q []lanes) {
 	for b := range q {
 		row := dst[len(p)*b:][:len(p)]
 		for a := range row {
@@ -28,9 +42,9 @@ func sums(dst, p, q []lanes) {
 	}
 }
 
-// oddSums writes dst[a + len(p) b] = min(pOdd[a] + q[b], p[a] + qOdd[b]): the
+// oddSumsGo writes dst[a + len(p) b] = min(pOdd[a] + q[b], p[a] + qOdd[b]): the
 // cheapest way to have one flipped sign in either of two parts.
-func oddSums(dst, p, pOdd, q, qOdd []lanes) {
+func oddSumsGo(dst, p, pOdd, q, qOdd []lanes) {
 	for b := range q {
 		row := dst[len(p)*b:][:len(p)]
 		for a := range row {
@@ -41,63 +55,51 @@ func oddSums(dst, p, pOdd, q, qOdd []lanes) {
 	}
 }
 
-// scan finds the lowest cost of a codeword in each lane, lo + hi, and the place
-// of its half in the book's list; of equal ones the first.
-func scan(best *lanes, place *[8]int32, lo, hi []lanes, list []uint16) {
-	for i := range best {
-		best[i] = maxCost
-	}
+// scanGo finds, in each lane, the lowest cost of a codeword, lo + hi, and the
+// first half that has it, by its rank in the book's list.
+func scanGo(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
+	*best = unscanned
 	for n := int32(0); len(list) > 0; n++ {
 		first, his := list[0]/laneBytes, list[2:2+list[1]]
-		var m lanes
-		m = hi[his[0]/laneBytes]
+		m := hi[his[0]/laneBytes]
 		for _, h := range his[1:] {
-			v := &hi[h/laneBytes]
-			for i := range m {
-				if v[i] < m[i] {
-					m[i] = v[i]
-				}
-			}
+			lower(&m, &hi[h/laneBytes])
 		}
 		for i := range m {
 			if c := lo[first][i] + m[i]; c < best[i] {
-				best[i], place[i] = c, n
+				best[i], rank[i] = c, n
 			}
 		}
 		list = list[2+len(his):]
 	}
 }
 
-// scanOdd is scan where one half has a flipped sign.
-func scanOdd(best *lanes, place *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
-	for i := range best {
-		best[i] = maxCost
-	}
+// scanOddGo is scanGo where one of the halves has a flipped sign.
+func scanOddGo(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
+	*best = unscanned
 	for n := int32(0); len(list) > 0; n++ {
 		first, his := list[0]/laneBytes, list[2:2+list[1]]
 		m, o := hi[his[0]/laneBytes], hiOdd[his[0]/laneBytes]
 		for _, h := range his[1:] {
-			v, u := &hi[h/laneBytes], &hiOdd[h/laneBytes]
-			for i := range m {
-				if v[i] < m[i] {
-					m[i] = v[i]
-				}
-				if u[i] < o[i] {
-					o[i] = u[i]
-				}
-			}
+			lower(&m, &hi[h/laneBytes])
+			lower(&o, &hiOdd[h/laneBytes])
 		}
 		for i := range m {
-			c := min(loOdd[first][i]+m[i], lo[first][i]+o[i])
-			if c < best[i] {
-				best[i], place[i] = c, n
+			if c := min(loOdd[first][i]+m[i], lo[first][i]+o[i]); c < best[i] {
+				best[i], rank[i] = c, n
 			}
 		}
 		list = list[2+len(his):]
 	}
 }
 
-const (
-	laneBytes = 32
-	maxCost   = 3e38
-)
+var unscanned = lanes{maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost}
+
+// lower lowers m to v where v is less.
+func lower(m, v *lanes) {
+	for i := range m {
+		if v[i] < m[i] {
+			m[i] = v[i]
+		}
+	}
+}

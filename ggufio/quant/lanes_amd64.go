@@ -1,0 +1,67 @@
+package quant
+
+import "golang.org/x/sys/cpu"
+
+// hasAVX2 is a variable for tests to compare both paths.
+var hasAVX2 = cpu.X86.HasAVX2
+
+func distances(dst, x, w []lanes, s *lanes, levels []float32) {
+	if !hasAVX2 {
+		distancesGo(dst, x, w, s, levels)
+		return
+	}
+	_, _ = dst[len(x)*len(levels)-1], w[len(x)-1]
+	distancesAVX2(&dst[0], &x[0], &w[0], s, &levels[0], len(x), len(levels))
+}
+
+func sums(dst, p, q []lanes) {
+	if !hasAVX2 {
+		sumsGo(dst, p, q)
+		return
+	}
+	_ = dst[len(p)*len(q)-1]
+	sumsAVX2(&dst[0], &p[0], &q[0], len(p), len(q))
+}
+
+func oddSums(dst, p, pOdd, q, qOdd []lanes) {
+	if !hasAVX2 {
+		oddSumsGo(dst, p, pOdd, q, qOdd)
+		return
+	}
+	_, _, _ = dst[len(p)*len(q)-1], pOdd[len(p)-1], qOdd[len(q)-1]
+	oddSumsAVX2(&dst[0], &p[0], &pOdd[0], &q[0], &qOdd[0], len(p), len(q))
+}
+
+// scan's list must be a codebook's: its offsets are within lo and hi.
+func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
+	if !hasAVX2 {
+		scanGo(best, rank, lo, hi, list)
+		return
+	}
+	*best = unscanned
+	scanAVX2(best, rank, &lo[0], &hi[0], &list[0], len(list))
+}
+
+func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
+	if !hasAVX2 {
+		scanOddGo(best, rank, lo, loOdd, hi, hiOdd, list)
+		return
+	}
+	*best = unscanned
+	scanOddAVX2(best, rank, &lo[0], &loOdd[0], &hi[0], &hiOdd[0], &list[0], len(list))
+}
+
+//go:noescape
+func distancesAVX2(dst, x, w, s *lanes, levels *float32, dims, n int)
+
+//go:noescape
+func sumsAVX2(dst, p, q *lanes, np, nq int)
+
+//go:noescape
+func oddSumsAVX2(dst, p, pOdd, q, qOdd *lanes, np, nq int)
+
+//go:noescape
+func scanAVX2(best *lanes, rank *[8]int32, lo, hi *lanes, list *uint16, n int)
+
+//go:noescape
+func scanOddAVX2(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd *lanes, list *uint16, n int)
