@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/planner/export"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// exportKinds lists what --to takes.
+var exportKinds = []string{"llama-quantize", "ik-llama", "csv", "markdown", "html"}
+
+// rulesName stands for the rules in a command line when they are written to
+// standard output.
+const rulesName = "tensor-types.txt"
+
+func exportCommand() *command {
+	return &command{
+		name: "export", operands: "PLAN", short: "a plan as llama-quantize takes it, or for people", min: 1, max: 1,
+		long: `
+Spells a plan for those who carry it out or judge it. --to takes
+
+  llama-quantize  a --tensor-type-file for llama.cpp v0.5.0: one rule for every
+                  tensor whose type llama-quantize may change. The command line
+                  that goes with it is shown on standard error
+  ik-llama        the --custom-q argument of ik_llama.cpp's llama-quantize
+  csv             every tensor, a line each
+  markdown, html  a summary for review
+
+A plan that the program cannot carry out is refused, naming the tensor. A tensor
+has one type: where the split plan gives single experts another, what is lost is
+listed as warnings. PLAN may be - for standard input.
+
+Example:
+
+  $ jq . plan.json | ggufplan export - --to llama-quantize -o tensor-types.txt`,
+		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
+			to := flags.String("to", "", "what to write: "+strings.Join(exportKinds, ", "))
+			out := flags.StringP("output", "o", "", "write to `FILE` instead of standard output")
+			command := flags.Bool("command", false, "print the llama-quantize command line on standard output; the rules go to -o")
+			return func(c *call, operands []string) error {
+				if !slices.Contains(exportKinds, *to) {
+					return hinted(fmt.Errorf("--to: %q is not one of %s", *to, strings.Join(exportKinds, ", ")), "ggufplan export "+operands[0]+" --to llama-quantize")
+				}
+				carries := *to == "llama-quantize" || *to == "ik-llama"
+				if *command && !carries {
+					return usageErrorf("--command goes with --to llama-quantize and --to ik-llama, not %s", *to)
+				}
+				plan, err := c.readPlan(operands[0])
+				if err != nil {
+					return err
+				}
+				if *out != "" && sameFile(operands[0], *out) {
+					return usageErrorf("%s is the plan: write to another file", *out)
+				}
+				if carries {
+					return c.exportRules(plan, *to, *out, *command)
+				}
+				write := map[string]func(io.Writer, *manifest.Manifest) error{
+					"csv": export.CSV, "markdown": export.Markdown, "html": export.HTML}[*to]
+				var b bytes.Buffer
+				if err := write(&b, plan); err != nil {
+					return err
+				}
+				return c.writeOutput(*out, b.Bytes())
+			}
+		},
+	}
+}
+
+// exportRules writes the rules to out, or to standard output, and shows the
+// command line where the rules are not.
+func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool) error {
+	rulesPath := rulesName
+	if out != "" && out != "-" {
+		rulesPath = out
+	}
+	var q *export.Quantization
+	var err error
+	if to == "ik-llama" {
+		q, err = export.IKLlama(plan)
+	} else {
+		q, err = export.LlamaQuantize(plan, rulesPath)
+	}
+	if err != nil {
+		return err
+	}
+	if !command || out != "" {
+		if err := c.writeOutput(out, q.Rules); err != nil {
+			return err
+		}
+	}
+	for _, line := range q.Commands {
+		if command {
+			fmt.Fprintln(c.stdout, line)
+		} else {
+			c.say("hint", "%s", line)
+		}
+	}
+	if command && out == "" {
+		c.say("hint", "ggufplan export PLAN --to %s -o %s writes the rules", to, rulesName)
+	}
+	for _, note := range q.Notes {
+		c.warn("%s", note)
+	}
+	if n := len(q.Losses); n > 0 {
+		t := &plan.Totals
+		c.warn("%d of the expert tensors have one type here and several in the split plan, which takes %d bytes where this takes %d", n, t.SplitPlannedBytes, t.PlannedBytes)
+		for _, l := range q.Losses {
+			c.warn("%s", l)
+		}
+	}
+	return nil
+}
+
+// writeOutput writes content to a file, or to standard output where path is
+// empty or "-".
+func (c *call) writeOutput(path string, content []byte) error {
+	if path == "" || path == "-" {
+		_, err := c.stdout.Write(content)
+		return err
+	}
+	var files outputs
+	defer files.discard()
+	if err := files.write(path, content); err != nil {
+		return err
+	}
+	return files.commit()
+}

@@ -1,0 +1,196 @@
+package export
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// An UnfitError reports that a target cannot carry out a plan.
+type UnfitError struct {
+	Target string // the program
+	Tensor string // the first tensor in the way
+	Reason string
+	More   int // further tensors in the way
+}
+
+func (e *UnfitError) Error() string {
+	s := fmt.Sprintf("%s cannot carry out the plan: %s: %s", e.Target, e.Tensor, e.Reason)
+	if e.More > 0 {
+		s += fmt.Sprintf(" (and %d more tensors)", e.More)
+	}
+	return s
+}
+
+// A Loss says what a target that knows one type per tensor makes of a tensor
+// whose experts have several in the split plan.
+type Loss struct {
+	Tensor  string
+	Type    string   // what all experts get
+	Experts int      // how many would have got another
+	Split   []string // what the split plan gives, such as "3 Q4_K", the most first
+}
+
+// String says the loss for a person.
+func (l Loss) String() string {
+	return fmt.Sprintf("%s: all experts get %s; the split plan gives %s", l.Tensor, l.Type, strings.Join(l.Split, ", "))
+}
+
+// Losses lists what a fused target loses of the split plan, in the manifest's
+// order.
+func Losses(m *manifest.Manifest) []Loss {
+	var list []Loss
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		counts := map[string]int{}
+		for _, name := range t.ExpertTypes {
+			counts[name]++
+		}
+		others := len(t.ExpertTypes) - counts[t.PlannedType]
+		if others == 0 {
+			continue
+		}
+		list = append(list, Loss{t.Name, t.PlannedType, others, countedNames(counts)})
+	}
+	return list
+}
+
+// countedNames writes how many there are of each name, the most first.
+func countedNames(counts map[string]int) []string {
+	names := make([]string, 0, len(counts))
+	for name := range counts {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b)) })
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%d %s", counts[name], name)
+	}
+	return names
+}
+
+// A rule gives one tensor its type.
+type rule struct {
+	tensor *manifest.Tensor
+	format quant.Format
+}
+
+// A target is a llama-quantize.
+type target struct {
+	name   string
+	engine quant.Engine
+	// fit returns why the target cannot give a tensor its planned type, ""
+	// where it can; the caller has checked that it knows the type.
+	fit func(t *manifest.Tensor, f quant.Format) string
+}
+
+// rules returns a rule for every tensor that llama-quantize may change, in the
+// manifest's order, or what is in the way.
+func (g *target) rules(m *manifest.Manifest) ([]rule, error) {
+	var rules []rule
+	var unfit *UnfitError
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		f, reason := g.check(t)
+		switch {
+		case reason != "" && unfit == nil:
+			unfit = &UnfitError{Target: g.name, Tensor: t.Name, Reason: reason}
+		case reason != "":
+			unfit.More++
+		case quant.Quantizable(t.Name, t.Shape):
+			rules = append(rules, rule{t, f})
+		}
+	}
+	if unfit != nil {
+		return nil, unfit
+	}
+	return rules, nil
+}
+
+// check returns the format of a tensor's planned type, or why the target
+// cannot give it.
+func (g *target) check(t *manifest.Tensor) (f quant.Format, reason string) {
+	if len(t.Shape) == 0 {
+		return f, "has no shape"
+	}
+	f, ok := quant.ByName(t.PlannedType)
+	switch {
+	case !ok:
+		return f, fmt.Sprintf("%s is not one of %s's types", t.PlannedType, g.engine)
+	case t.PlannedType == t.SourceType:
+		return f, "" // copied
+	case !quant.Quantizable(t.Name, t.Shape):
+		return f, fmt.Sprintf("planned as %s, but llama-quantize never changes such a tensor's type (%s)", t.PlannedType, t.SourceType)
+	case !f.WritableBy(g.engine):
+		return f, fmt.Sprintf("%s's llama-quantize cannot write %s", g.engine, t.PlannedType)
+	}
+	return f, g.fit(t, f)
+}
+
+// changesQuantized reports whether the plan changes the type of a tensor that
+// is quantized already, which llama-quantize does only when told to.
+func changesQuantized(m *manifest.Manifest) bool {
+	return slices.ContainsFunc(m.Tensors, func(t manifest.Tensor) bool {
+		f, ok := quant.ByName(t.SourceType)
+		return ok && f.Quantized && t.PlannedType != t.SourceType
+	})
+}
+
+// carrier returns the file type to run llama-quantize with. Its default must
+// be a quantized type, or rules are ignored; and it must not be one of those
+// that are refused without an importance matrix, whatever the rules say. Within
+// that it is the plan's base, so that general.file_type is near the truth.
+func carrier(m *manifest.Manifest) string {
+	switch base := m.Policy.Base; base {
+	case "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M", "Q5_0", "Q5_1", "Q5_K_S", "Q5_K_M",
+		"Q6_K", "Q8_0", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS":
+		return base
+	case "Q2_K_S", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0":
+		return "Q2_K"
+	}
+	return "Q4_K_M"
+}
+
+// sourceAndOutput returns the model's first file and a name for what is made
+// of it, as words of a command line.
+func sourceAndOutput(m *manifest.Manifest) (source, output string, err error) {
+	if len(m.Model.Files) == 0 || m.Model.Files[0].Name == "" {
+		return "", "", fmt.Errorf("the plan names no model file")
+	}
+	source = m.Model.Files[0].Name
+	output = strings.TrimSuffix(source, ".gguf")
+	if n := len(m.Model.Files); n > 1 {
+		output = strings.TrimSuffix(output, fmt.Sprintf("-00001-of-%05d", n))
+	}
+	return operand(source), operand(output + "-planned.gguf"), nil
+}
+
+// operand keeps a name from being taken for an option.
+func operand(name string) string {
+	if strings.HasPrefix(name, "-") {
+		return "./" + name
+	}
+	return name
+}
+
+// commandLine joins words as a POSIX shell reads them.
+func commandLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func shellWord(w string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_-./:+,@%", r)
+	}
+	if w != "" && strings.IndexFunc(w, func(r rune) bool { return !plain(r) }) < 0 {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}

@@ -1,0 +1,113 @@
+package export
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// A Quantization is a plan as a llama-quantize takes it.
+type Quantization struct {
+	// Rules is the content of llama-quantize's --tensor-type-file, a line per
+	// tensor; for ik_llama.cpp the argument of --custom-q.
+	Rules []byte
+
+	// Commands are the shell's command lines, in order; the last runs
+	// llama-quantize.
+	Commands []string
+
+	Losses []Loss   // of the split plan
+	Notes  []string // what else the user should know
+}
+
+// LlamaQuantize returns the plan as rules for llama-quantize v0.5.0. The
+// command line refers to the rules as the file rulesPath and to everything else
+// by the base names that the manifest holds.
+//
+// Every tensor that llama-quantize may change has a rule: one without would be
+// left to the mix of the file type, whose choices depend on what it has seen.
+func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error) {
+	imatrix, merge := manifest.Imatrix(inputs(m))
+	g := &target{name: "llama-quantize", engine: quant.LlamaCpp, fit: func(t *manifest.Tensor, f quant.Format) string {
+		if quant.ShapeFallback(f.Type, t.Shape[0]) != f.Type {
+			return fmt.Sprintf("rows of %d weights do not divide into blocks of %s", t.Shape[0], f.Name)
+		}
+		if !quant.NeedsImatrix(t.Name, f.Type) {
+			return ""
+		}
+		if imatrix == "" {
+			return fmt.Sprintf("%s needs an importance matrix, and the plan's statistics are no imatrix GGUF", f.Name)
+		}
+		if hasFinding(m, "needs-imatrix", t.Name) {
+			return fmt.Sprintf("%s needs an importance matrix, and %s has none under the tensor's own name", f.Name, imatrix)
+		}
+		return ""
+	}}
+	rules, err := g.rules(m)
+	if err != nil {
+		return nil, err
+	}
+	if i := slices.IndexFunc(m.Findings, func(f manifest.Finding) bool { return f.Code == "alignment" }); i >= 0 {
+		return nil, fmt.Errorf("%s cannot carry out the plan: %s: %s", g.name, m.Findings[i].Subject, m.Findings[i].Message)
+	}
+	source, output, err := sourceAndOutput(m)
+	if err != nil {
+		return nil, err
+	}
+	q := &Quantization{Losses: Losses(m)}
+	var b bytes.Buffer
+	for _, r := range rules {
+		fmt.Fprintf(&b, "%s=%s\n", pattern(r.tensor.Name), r.format.Spelling())
+	}
+	q.Rules = b.Bytes()
+
+	if len(merge) > 1 {
+		words := []string{"llama-imatrix", "-m", source} // asked for, not read
+		for _, name := range merge {
+			words = append(words, "--in-file", name)
+		}
+		q.Commands = append(q.Commands, commandLine(append(words, "-o", imatrix)...))
+	}
+	words := []string{"llama-quantize"}
+	if changesQuantized(m) {
+		words = append(words, "--allow-requantize")
+	}
+	if imatrix != "" {
+		words = append(words, "--imatrix", imatrix)
+	}
+	words = append(words, "--tensor-type-file", rulesPath, source, output, carrier(m))
+	q.Commands = append(q.Commands, commandLine(words...))
+
+	if separateExperts(m) {
+		q.Notes = append(q.Notes, "the model has one tensor per expert: llama.cpp v0.5.0 quantizes such files but no longer loads them")
+	}
+	return q, nil
+}
+
+func inputs(m *manifest.Manifest) []manifest.Input {
+	if m.Statistics == nil {
+		return nil
+	}
+	return m.Statistics.Inputs
+}
+
+func hasFinding(m *manifest.Manifest, code, subject string) bool {
+	return slices.Contains(findingSubjects(m, code), subject)
+}
+
+func findingSubjects(m *manifest.Manifest, code string) []string {
+	var subjects []string
+	for _, f := range m.Findings {
+		if f.Code == code {
+			subjects = append(subjects, f.Subject)
+		}
+	}
+	return subjects
+}
+
+func separateExperts(m *manifest.Manifest) bool {
+	return slices.ContainsFunc(m.Tensors, func(t manifest.Tensor) bool { return t.Expert != nil })
+}

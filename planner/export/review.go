@@ -1,0 +1,240 @@
+package export
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// A review is the summary of a plan that a person judges it by, before it is
+// written in one language or another.
+type review struct {
+	title    string
+	facts    [][2]string
+	sections []section
+}
+
+type section struct {
+	title string
+	note  string // a sentence under the title, or ""
+	table table
+}
+
+// A table's columns are numbers, set to the right, where right says so.
+type table struct {
+	header []string
+	right  []bool
+	rows   [][]string
+}
+
+func newReview(m *manifest.Manifest) *review {
+	r := &review{title: "Quantization plan for " + m.Model.Name}
+	t := &m.Totals
+	fact := func(name, format string, args ...any) {
+		r.facts = append(r.facts, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	fact("Model", "%s, %d tensors, %d layers with %d experts each", m.Model.Architecture, m.Model.TensorCount, m.Model.MoELayerCount, m.Model.ExpertCount)
+	fact("Target", "%s v%s", m.Target.Engine, m.Target.Version)
+	fact("Policy", "%s", policyInWords(&m.Policy))
+	fact("Statistics", "%s", statisticsInWords(m.Statistics))
+	fact("Fused plan", "%s → %s, saves %s (%s), %s bits per weight", size(t.SourceBytes), size(t.PlannedBytes),
+		signedSize(t.SavedBytes), percent(t.SavedFraction), decimals(t.PlannedBitsPerWeight, 3))
+	if t.PlannedFileBytes != nil {
+		fact("File", "%d bytes as llama-quantize writes it", *t.PlannedFileBytes)
+	}
+	fact("Split plan", "%s, saves %s, %s bits per weight; needs a tensor per expert or tier and a runtime that knows them",
+		size(t.SplitPlannedBytes), signedSize(t.SplitSavedBytes), decimals(t.SplitBitsPerWeight, 3))
+
+	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m), findingSection(m))
+	return r
+}
+
+// add keeps the sections that have something to say.
+func (r *review) add(sections ...section) {
+	for _, s := range sections {
+		if len(s.table.rows) > 0 {
+			r.sections = append(r.sections, s)
+		}
+	}
+}
+
+func policyInWords(p *manifest.Policy) string {
+	parts := []string{p.Name}
+	if p.Preset != nil {
+		parts = append(parts, "preset "+*p.Preset)
+	}
+	if p.HotPercentile != nil && p.ColdPercentile != nil && p.WarmType != nil && p.ColdType != nil {
+		parts = append(parts, fmt.Sprintf("hot from %s as %s, warm as %s, cold below %s as %s",
+			shortest(*p.HotPercentile), p.HotType, *p.WarmType, shortest(*p.ColdPercentile), *p.ColdType))
+	}
+	if b := p.Budget; b != nil {
+		parts = append(parts, fmt.Sprintf("%s of at most %s, %s errors", b.Target, shortest(b.TargetValue), b.Errors.Kind))
+	}
+	parts = append(parts, "base "+p.Base)
+	for _, pin := range p.Pins {
+		parts = append(parts, fmt.Sprintf("%s pinned to %s", pin.Pattern, pin.Type))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func statisticsInWords(s *manifest.Statistics) string {
+	if s == nil {
+		return "none"
+	}
+	var names []string
+	for _, in := range s.Inputs {
+		names = append(names, in.Name)
+	}
+	text := fmt.Sprintf("%s (%s counts)", strings.Join(names, ", "), s.CountsKind)
+	if s.Tokens != nil {
+		text += fmt.Sprintf(", %d tokens", *s.Tokens)
+	}
+	return fmt.Sprintf("%s, %d layers with counts, %d without", text, s.LayersWithCounts, len(s.LayersWithoutCounts))
+}
+
+func baselineSection(m *manifest.Manifest) section {
+	s := section{title: "Beside llama-quantize's file types",
+		table: table{header: []string{"whole model as", "tensors", "bits per weight", "the plan is"}, right: []bool{false, true, true, true}}}
+	planned := m.Totals.PlannedBytes
+	s.table.rows = append(s.table.rows, []string{"this plan", size(planned), decimals(m.Totals.PlannedBitsPerWeight, 3), ""})
+	for _, b := range m.Totals.Baselines {
+		bits := "0"
+		if m.Model.Parameters > 0 {
+			bits = decimals(8*float64(b.TensorBytes)/float64(m.Model.Parameters), 3)
+		}
+		s.table.rows = append(s.table.rows, []string{b.Name, size(b.TensorBytes), bits, difference(planned, b.TensorBytes)})
+	}
+	if len(m.Totals.Baselines) == 0 {
+		s.table.rows = nil
+	}
+	return s
+}
+
+func tierSection(m *manifest.Manifest) section {
+	s := section{title: "Tiers", table: table{header: []string{"tier", "experts", "activations", "split plan"}, right: []bool{false, true, true, true}}}
+	for _, t := range m.Totals.Tiers {
+		share := "unknown"
+		if t.ActivationShare != nil {
+			share = percent(*t.ActivationShare)
+		}
+		s.table.rows = append(s.table.rows, []string{t.Tier, strconv.FormatUint(t.Experts, 10), share, size(t.SplitPlannedBytes)})
+	}
+	return s
+}
+
+func roleSection(m *manifest.Manifest) section {
+	s := section{title: "Tensors by role", table: table{header: []string{"role", "tensors", "source", "planned", "types"}, right: []bool{false, true, true, true, false}}}
+	type group struct {
+		role            string
+		source, planned uint64
+		tensors         int
+		types           map[string]int
+	}
+	var groups []*group
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		k := slices.IndexFunc(groups, func(g *group) bool { return g.role == t.Role })
+		if k < 0 {
+			k = len(groups)
+			groups = append(groups, &group{role: t.Role, types: map[string]int{}})
+		}
+		g := groups[k]
+		g.tensors++
+		g.source += t.SourceBytes
+		g.planned += t.PlannedBytes
+		g.types[t.PlannedType]++
+	}
+	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.planned, a.planned) })
+	for _, g := range groups {
+		s.table.rows = append(s.table.rows, []string{g.role, strconv.Itoa(g.tensors), size(g.source), size(g.planned), strings.Join(countedNames(g.types), ", ")})
+	}
+	return s
+}
+
+func layerSection(m *manifest.Manifest) section {
+	s := section{title: "Layers", note: "Types are those of the fused plan, one per expert tensor of the layer.",
+		table: table{header: []string{"layer", "activations", "hot", "warm", "cold", "unseen", "types"}, right: []bool{true, true, true, true, true, true, false}}}
+	types := map[int][]string{}
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		if t.Layer == nil || t.ExpertTypes == nil || t.Expert != nil && *t.Expert > 0 {
+			continue
+		}
+		types[*t.Layer] = append(types[*t.Layer], strings.TrimPrefix(t.Role, "expert_")+" "+t.PlannedType)
+	}
+	for _, l := range m.Layers {
+		activations, tiers, unseen := "unknown", map[string]int{}, 0
+		if l.Activations != nil {
+			activations = strconv.FormatUint(*l.Activations, 10)
+		}
+		for _, e := range l.Experts {
+			if e.Tier != nil {
+				tiers[*e.Tier]++
+			}
+			if e.Flag != nil && *e.Flag == "unseen" {
+				unseen++
+			}
+		}
+		s.table.rows = append(s.table.rows, []string{strconv.Itoa(l.Layer), activations, strconv.Itoa(tiers["hot"]), strconv.Itoa(tiers["warm"]),
+			strconv.Itoa(tiers["cold"]), strconv.Itoa(unseen), strings.Join(types[l.Layer], ", ")})
+	}
+	return s
+}
+
+func lossSection(m *manifest.Manifest) section {
+	s := section{title: "What one type per tensor loses", note: "A GGUF tensor has one type. Where the split plan differs, these experts get another.",
+		table: table{header: []string{"tensor", "all get", "experts that differ", "split plan"}, right: []bool{false, false, true, false}}}
+	for _, l := range Losses(m) {
+		s.table.rows = append(s.table.rows, []string{l.Tensor, l.Type, strconv.Itoa(l.Experts), strings.Join(l.Split, ", ")})
+	}
+	return s
+}
+
+func findingSection(m *manifest.Manifest) section {
+	s := section{title: "Findings", table: table{header: []string{"code", "subject", "message"}, right: make([]bool, 3)}}
+	for _, f := range m.Findings {
+		s.table.rows = append(s.table.rows, []string{f.Code, f.Subject, f.Message})
+	}
+	return s
+}
+
+// difference writes how a size compares with another.
+func difference(planned, other uint64) string {
+	switch {
+	case planned < other:
+		return size(other-planned) + " smaller"
+	case planned > other:
+		return size(planned-other) + " larger"
+	}
+	return "as large"
+}
+
+// size writes bytes for a person, in powers of 1024.
+func size(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n), 0
+	for v >= 1023.95 && unit < 4 {
+		v /= 1024
+		unit++
+	}
+	return decimals(v, 1) + " " + []string{"B", "KiB", "MiB", "GiB", "TiB"}[unit]
+}
+
+func signedSize(n int64) string {
+	if n < 0 {
+		return "-" + size(uint64(-n))
+	}
+	return size(uint64(n))
+}
+
+func percent(fraction float64) string { return decimals(100*fraction, 1) + " %" }
+
+func decimals(v float64, n int) string { return strconv.FormatFloat(v, 'f', n, 64) }
+
+func shortest(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
