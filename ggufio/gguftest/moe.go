@@ -11,7 +11,9 @@ import (
 )
 
 // A MoE describes a small Mixture-of-Experts model in the manner of Qwen3-MoE.
-// Zero fields take the values in brackets.
+// Zero fields take the values in brackets. llama.cpp loads and runs the model
+// when all layers have fused experts; it knows no qwen3moe model with the
+// other features.
 type MoE struct {
 	Arch     string // general.architecture ["qwen3moe"]
 	Name     string // general.name ["test model"]
@@ -86,6 +88,9 @@ func (o MoE) Builder() *Builder {
 		number("nextn_predict_layers", o.MTP)
 	}
 	b.Set("general.file_type", uint32(0))
+	// Without words llama.cpp still loads the model and runs token numbers.
+	number("vocab_size", o.Vocab)
+	b.Set("tokenizer.ggml.model", "no_vocab")
 
 	embd, ff, experts := uint64(o.Embd), uint64(o.FF), uint64(o.Experts)
 	headDim := max(1, embd/heads)
@@ -177,6 +182,11 @@ func (o MoE) weights(name string, t quant.Type, shape []uint64) []byte {
 	row := make([]float32, shape[0])
 	for r := range rows {
 		noise.Fill(row, 0.05)
+		if strings.HasSuffix(name, "norm.weight") {
+			for i := range row {
+				row[i] += 1
+			}
+		}
 		if err := enc.EncodeRow(data[r*rowBytes:(r+1)*rowBytes], row, nil); err != nil {
 			panic("gguftest: " + err.Error())
 		}
