@@ -35,6 +35,7 @@ func commands() []*command {
 		inspectCommand(),
 		planCommand(),
 		verifyCommand(),
+		exportCommand(),
 		diffCommand(),
 		schemaCommand(),
 		versionCommand(),
