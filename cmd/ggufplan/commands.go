@@ -34,6 +34,7 @@ func commands() []*command {
 	return []*command{
 		inspectCommand(),
 		planCommand(),
+		showCommand(),
 		verifyCommand(),
 		exportCommand(),
 		diffCommand(),

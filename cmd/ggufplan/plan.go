@@ -197,10 +197,10 @@ func summarise(w io.Writer, path string, m *manifest.Manifest) {
 		for _, tier := range t.Tiers {
 			parts = append(parts, formatCount(tier.Experts)+" "+tier.Tier)
 		}
-		fmt.Fprintf(w, "experts     %s\n", strings.Join(parts, ", "))
+		fmt.Fprintf(w, "%-12s%s\n", "experts", strings.Join(parts, ", "))
 	}
 	if codes := countFindings(m.Findings); codes != "" {
-		fmt.Fprintf(w, "findings    %s\n", codes)
+		fmt.Fprintf(w, "%-12s%s\n", "findings", codes)
 	}
 }
 
