@@ -53,10 +53,10 @@ var codecs = [...]codec{
 	Q5_1: {decode: decodeQ5_1},
 
 	// Super-blocks of 256.
-	Q2_K: {decode: decodeQ2_K},
+	Q2_K: {decode: decodeQ2_K, newEncoder: newAffine(&affineQ2K)},
 	Q3_K: {decode: decodeQ3_K},
-	Q4_K: {decode: decodeQ4_K},
-	Q5_K: {decode: decodeQ5_K},
+	Q4_K: {decode: decodeQ4_K, newEncoder: newAffine(&affineQ4K)},
+	Q5_K: {decode: decodeQ5_K, newEncoder: newAffine(&affineQ5K)},
 	Q6_K: {decode: decodeQ6_K},
 
 	// Four bits with levels of their own.

@@ -46,7 +46,7 @@ func compareEncoders(t *testing.T, f quant.Format, set dataSet, limit float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ours, theirs float64
+	var ours, theirs, norm float64
 	var blocks, bad int
 	worst, worstAt := 0.0, ""
 	n := int(f.Layout.WeightsPerBlock)
@@ -79,6 +79,7 @@ func compareEncoders(t *testing.T, f quant.Format, set dataSet, limit float64) {
 					w = float64(s.weights[i%s.columns])
 				}
 				da, db := float64(s.rows[i])-float64(a[i]), float64(s.rows[i])-float64(b[i])
+				norm += w * float64(s.rows[i]) * float64(s.rows[i])
 				ea += w * da * da
 				eb += w * db * db
 			}
@@ -94,7 +95,9 @@ func compareEncoders(t *testing.T, f quant.Format, set dataSet, limit float64) {
 		}
 	}
 	t.Logf("%-8s %-45s %.4f", f.Name, set.name, ours/theirs)
-	if ours > limit*theirs {
+	// Rows that the levels hold exactly are left with the rounding of binary16
+	// scales, 2^-11 of the weights: there, more or less is luck.
+	if ours > limit*theirs+0x1p-22*norm {
 		t.Errorf("%s: %s: error %.6g is %.2f %% over the library's %.6g; %d of %d blocks are over the limit, worst %s",
 			f.Name, set.name, ours, 100*(ours/theirs-1), theirs, bad, blocks, worstAt)
 	}

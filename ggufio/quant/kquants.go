@@ -31,7 +31,7 @@ func decodeQ2_K(dst []float32, src []byte) {
 		d := halfToFloat(binary.LittleEndian.Uint16(src[80:]))
 		dmin := halfToFloat(binary.LittleEndian.Uint16(src[82:]))
 		for s, b := range src[:16] { // sub-block s: 16 weights
-			scale, offset := d*float32(b&15), dmin*float32(b>>4)
+			scale, offset := d*float32(b&15), float32(dmin*float32(b>>4))
 			for i := range table {
 				table[i] = float32(scale*float32(i)) - offset
 			}
@@ -100,8 +100,8 @@ func decodeQ4_K(dst []float32, src []byte) {
 		dmin := halfToFloat(binary.LittleEndian.Uint16(src[2:]))
 		scales, mins := unpackScales4((*[12]byte)(src[4:]))
 		for s := 0; s < 8; s += 2 { // sub-blocks s and s+1: 32 weights each
-			scale0, min0 := d*float32(scales[s]), dmin*float32(mins[s])
-			scale1, min1 := d*float32(scales[s+1]), dmin*float32(mins[s+1])
+			scale0, min0 := d*float32(scales[s]), float32(dmin*float32(mins[s]))
+			scale1, min1 := d*float32(scales[s+1]), float32(dmin*float32(mins[s+1]))
 			for i := range low {
 				low[i] = float32(scale0*float32(i)) - min0
 				high[i] = float32(scale1*float32(i)) - min1
@@ -125,8 +125,8 @@ func decodeQ5_K(dst []float32, src []byte) {
 		scales, mins := unpackScales4((*[12]byte)(src[4:]))
 		fifth := (*[32]byte)(src[16:])
 		for s := 0; s < 8; s += 2 {
-			scale0, min0 := d*float32(scales[s]), dmin*float32(mins[s])
-			scale1, min1 := d*float32(scales[s+1]), dmin*float32(mins[s+1])
+			scale0, min0 := d*float32(scales[s]), float32(dmin*float32(mins[s]))
+			scale1, min1 := d*float32(scales[s+1]), float32(dmin*float32(mins[s+1]))
 			for i := range low {
 				low[i] = float32(scale0*float32(i)) - min0
 				high[i] = float32(scale1*float32(i)) - min1

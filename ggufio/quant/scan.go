@@ -1,0 +1,152 @@
+package quant
+
+import "math"
+
+// The searches of the encoders try eight scales at once: lane j of a scan
+// rounds the weights with scale and offset j. Sums run over the weights in
+// order, in float32, lane by lane apart, so that vector instructions give the
+// same bits as the Go code.
+
+const lanes = 8
+
+type lane = [lanes]float32
+
+// roundBias, added and subtracted, rounds to the nearest integer, ties to
+// even, below 2^22; beyond, it leaves the order of values as it was, which is
+// all that clamping needs.
+const roundBias = 0x1.8p23
+
+// roundClamp rounds t to an integer from lo to hi.
+func roundClamp(t, lo, hi float32) float32 {
+	q := (t + roundBias) - roundBias
+	if q < lo {
+		q = lo
+	}
+	if q > hi {
+		q = hi
+	}
+	return q
+}
+
+// residualsGo sums w × (t − q)² for t = x × inv + off, in each lane, with q the
+// nearest level from lo to hi. x and w are equally long.
+func residualsGo(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
+	w = w[:len(x)]
+	for j := 0; j < lanes; j += 2 {
+		inv0, off0, inv1, off1 := inv[j], off[j], inv[j+1], off[j+1]
+		var s0, s1 float32
+		for i, v := range x {
+			t0, t1 := float32(v*inv0)+off0, float32(v*inv1)+off1
+			r0, r1 := t0-roundClamp(t0, lo, hi), t1-roundClamp(t1, lo, hi)
+			s0 += float32(w[i] * float32(r0*r0))
+			s1 += float32(w[i] * float32(r1*r1))
+		}
+		sum[j], sum[j+1] = s0, s1
+	}
+}
+
+// moments are what a least-squares fit of scale and offset needs, per lane.
+type moments struct {
+	q, qq, xq lane // Σ w q, Σ w q², Σ w x q
+}
+
+// fitMomentsGo sums the moments of the levels that the lanes give; wx is w × x.
+func fitMomentsGo(m *moments, x, w, wx []float32, inv, off *lane, lo, hi float32) {
+	w = w[:len(x)]
+	wx = wx[:len(x)]
+	for j := range lanes {
+		inv, off := inv[j], off[j]
+		var sq, sqq, sxq float32
+		for i, v := range x {
+			q := roundClamp(float32(v*inv)+off, lo, hi)
+			wq := float32(w[i] * q)
+			sq += wq
+			sqq += float32(wq * q)
+			sxq += float32(wx[i] * q)
+		}
+		m.q[j], m.qq[j], m.xq[j] = sq, sqq, sxq
+	}
+}
+
+// roundLevelsGo writes the levels of x, plus bias.
+func roundLevelsGo(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
+	q = q[:len(x)]
+	for i, v := range x {
+		q[i] = uint8(int32(roundClamp(float32(v*inv)+off, lo, hi) + bias))
+	}
+}
+
+// An importance holds the column weights of one super-block as the searches
+// take them.
+type importance struct {
+	w [superBlock]float32
+}
+
+// weightFloor keeps columns of weight 0 from being encoded as anything at all,
+// and the sums from being 0. It is relative to the largest weight.
+const weightFloor = 0x1p-40
+
+// load takes the weights of a row from column at on, scaled so that the
+// largest is 1; nil is all ones. n is at most 256.
+func (m *importance) load(weights []float32, at, n int) {
+	if weights == nil {
+		for i := range m.w {
+			m.w[i] = 1
+		}
+		return
+	}
+	weights = weights[at : at+n]
+	scale := maxMagnitude(weights)
+	switch {
+	case scale == 0:
+		scale = 1
+	case scale < 0x1p-100: // 1/scale would be infinite
+		scale = 0x1p100
+	default:
+		scale = 1 / scale
+	}
+	for i, w := range weights {
+		m.w[i] = float32(w*scale) + weightFloor
+	}
+}
+
+// halfAbove rounds a positive number up to a binary16.
+func halfAbove(f float32) uint16 {
+	h := floatToHalf(f)
+	if halfToFloat(h) < f {
+		h++
+	}
+	return h
+}
+
+// A valueRange is the least and the largest of some values.
+type valueRange struct{ lo, hi float32 }
+
+// ranges returns the range of all values, and of those that have weight: the
+// largest weight of a super-block is 1, but a sub-block may have none, and
+// then all its values count.
+func ranges(x, w []float32) (all, used valueRange) {
+	w = w[:len(x)]
+	all = valueRange{x[0], x[0]}
+	used = valueRange{math.MaxFloat32, -math.MaxFloat32}
+	for i, v := range x {
+		if v < all.lo {
+			all.lo = v
+		}
+		if v > all.hi {
+			all.hi = v
+		}
+		if w[i] > weightFloor {
+			if v < used.lo {
+				used.lo = v
+			}
+			if v > used.hi {
+				used.hi = v
+			}
+		}
+	}
+	if used.lo > used.hi {
+		used = all
+	}
+	return all, used
+}

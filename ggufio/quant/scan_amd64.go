@@ -1,0 +1,44 @@
+//go:build !purego
+
+package quant
+
+import "golang.org/x/sys/cpu"
+
+// vectors says that the processor has the instructions of scan_amd64.s.
+var vectors = cpu.X86.HasAVX2
+
+//go:noescape
+func residualsAVX2(sum *lane, x, w *float32, n int, inv, off *lane, lo, hi float32)
+
+//go:noescape
+func fitMomentsAVX2(m *moments, x, w, wx *float32, n int, inv, off *lane, lo, hi float32)
+
+//go:noescape
+func roundLevelsAVX2(q *uint8, x *float32, n int, inv, off, lo, hi, bias float32)
+
+func residuals(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
+	if !vectors || len(x) == 0 {
+		residualsGo(sum, x, w, inv, off, lo, hi)
+		return
+	}
+	w = w[:len(x)]
+	residualsAVX2(sum, &x[0], &w[0], len(x), inv, off, lo, hi)
+}
+
+func fitMoments(m *moments, x, w, wx []float32, inv, off *lane, lo, hi float32) {
+	if !vectors || len(x) == 0 {
+		fitMomentsGo(m, x, w, wx, inv, off, lo, hi)
+		return
+	}
+	w, wx = w[:len(x)], wx[:len(x)]
+	fitMomentsAVX2(m, &x[0], &w[0], &wx[0], len(x), inv, off, lo, hi)
+}
+
+func roundLevels(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
+	if !vectors || len(x) == 0 || len(x)%16 != 0 {
+		roundLevelsGo(q, x, inv, off, lo, hi, bias)
+		return
+	}
+	q = q[:len(x)]
+	roundLevelsAVX2(&q[0], &x[0], len(x), inv, off, lo, hi, bias)
+}

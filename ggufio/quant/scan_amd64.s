@@ -1,0 +1,132 @@
+//go:build !purego
+
+#include "textflag.h"
+
+DATA roundBias<>+0(SB)/4, $0x4b400000
+GLOBL roundBias<>(SB), RODATA|NOPTR, $4
+
+// func residualsAVX2(sum *lane, x, w *float32, n int, inv, off *lane, lo, hi float32)
+TEXT ·residualsAVX2(SB), NOSPLIT, $0-56
+	MOVQ sum+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	MOVQ n+24(FP), CX
+	MOVQ inv+32(FP), R8
+	MOVQ off+40(FP), R9
+	VMOVUPS (R8), Y0
+	VMOVUPS (R9), Y1
+	VBROADCASTSS roundBias<>(SB), Y2
+	VBROADCASTSS lo+48(FP), Y3
+	VBROADCASTSS hi+52(FP), Y4
+	VXORPS Y5, Y5, Y5
+
+residualsLoop:
+	VBROADCASTSS (SI), Y6
+	VMULPS Y0, Y6, Y6
+	VADDPS Y1, Y6, Y6
+	VADDPS Y2, Y6, Y7
+	VSUBPS Y2, Y7, Y7
+	VMAXPS Y3, Y7, Y7
+	VMINPS Y4, Y7, Y7
+	VSUBPS Y7, Y6, Y6
+	VMULPS Y6, Y6, Y6
+	VBROADCASTSS (DX), Y8
+	VMULPS Y8, Y6, Y6
+	VADDPS Y6, Y5, Y5
+	ADDQ $4, SI
+	ADDQ $4, DX
+	DECQ CX
+	JNZ  residualsLoop
+
+	VMOVUPS Y5, (DI)
+	VZEROUPPER
+	RET
+
+// func fitMomentsAVX2(m *moments, x, w, wx *float32, n int, inv, off *lane, lo, hi float32)
+TEXT ·fitMomentsAVX2(SB), NOSPLIT, $0-64
+	MOVQ m+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	MOVQ wx+24(FP), BX
+	MOVQ n+32(FP), CX
+	MOVQ inv+40(FP), R8
+	MOVQ off+48(FP), R9
+	VMOVUPS (R8), Y0
+	VMOVUPS (R9), Y1
+	VBROADCASTSS roundBias<>(SB), Y2
+	VBROADCASTSS lo+56(FP), Y3
+	VBROADCASTSS hi+60(FP), Y4
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	VXORPS Y12, Y12, Y12
+
+fitLoop:
+	VBROADCASTSS (SI), Y6
+	VMULPS Y0, Y6, Y6
+	VADDPS Y1, Y6, Y6
+	VADDPS Y2, Y6, Y6
+	VSUBPS Y2, Y6, Y6
+	VMAXPS Y3, Y6, Y6
+	VMINPS Y4, Y6, Y6
+	VBROADCASTSS (DX), Y7
+	VMULPS Y7, Y6, Y7
+	VADDPS Y7, Y10, Y10
+	VMULPS Y7, Y6, Y7
+	VADDPS Y7, Y11, Y11
+	VBROADCASTSS (BX), Y8
+	VMULPS Y8, Y6, Y8
+	VADDPS Y8, Y12, Y12
+	ADDQ $4, SI
+	ADDQ $4, DX
+	ADDQ $4, BX
+	DECQ CX
+	JNZ  fitLoop
+
+	VMOVUPS Y10, (DI)
+	VMOVUPS Y11, 32(DI)
+	VMOVUPS Y12, 64(DI)
+	VZEROUPPER
+	RET
+
+// func roundLevelsAVX2(q *uint8, x *float32, n int, inv, off, lo, hi, bias float32)
+// n is a multiple of 16.
+TEXT ·roundLevelsAVX2(SB), NOSPLIT, $0-44
+	MOVQ q+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	VBROADCASTSS inv+24(FP), Y0
+	VBROADCASTSS off+28(FP), Y1
+	VBROADCASTSS roundBias<>(SB), Y2
+	VBROADCASTSS lo+32(FP), Y3
+	VBROADCASTSS hi+36(FP), Y4
+	VBROADCASTSS bias+40(FP), Y5
+
+levelsLoop:
+	VMULPS (SI), Y0, Y6
+	VMULPS 32(SI), Y0, Y7
+	VADDPS Y1, Y6, Y6
+	VADDPS Y1, Y7, Y7
+	VADDPS Y2, Y6, Y6
+	VADDPS Y2, Y7, Y7
+	VSUBPS Y2, Y6, Y6
+	VSUBPS Y2, Y7, Y7
+	VMAXPS Y3, Y6, Y6
+	VMAXPS Y3, Y7, Y7
+	VMINPS Y4, Y6, Y6
+	VMINPS Y4, Y7, Y7
+	VADDPS Y5, Y6, Y6
+	VADDPS Y5, Y7, Y7
+	VCVTPS2DQ Y6, Y6
+	VCVTPS2DQ Y7, Y7
+	VPACKSSDW Y7, Y6, Y6
+	VPERMQ $0xD8, Y6, Y6
+	VEXTRACTI128 $1, Y6, X7
+	VPACKUSWB X7, X6, X6
+	VMOVDQU X6, (DI)
+	ADDQ $64, SI
+	ADDQ $16, DI
+	SUBQ $16, CX
+	JNZ  levelsLoop
+
+	VZEROUPPER
+	RET

@@ -1,0 +1,15 @@
+//go:build !amd64 || purego
+
+package quant
+
+func residuals(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
+	residualsGo(sum, x, w, inv, off, lo, hi)
+}
+
+func fitMoments(m *moments, x, w, wx []float32, inv, off *lane, lo, hi float32) {
+	fitMomentsGo(m, x, w, wx, inv, off, lo, hi)
+}
+
+func roundLevels(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
+	roundLevelsGo(q, x, inv, off, lo, hi, bias)
+}
