@@ -31,12 +31,12 @@ type affine struct {
 // A family is eight ways to round: stretch is added to the largest level that
 // the range of the sub-block is mapped to, shift to all levels.
 type family struct {
-	stretch, shift lane
+	stretch, shift lanes
 }
 
 // A codeStep is eight neighbours of a pair of scale and min.
 type codeStep struct {
-	scale, min [lanes]int32
+	scale, min [ways]int32
 }
 
 type affineScratch struct {
@@ -139,7 +139,7 @@ func (s *affineScratch) realFit(x []float32, at int) (scale, offset float32) {
 		s.tryFamilies(&b, y, w, wy, all, lo)
 	}
 	var m moments
-	var inv, off lane
+	var inv, off lanes
 	for f := range s.fine {
 		if !(b.scale > 0) {
 			break
@@ -148,7 +148,7 @@ func (s *affineScratch) realFit(x []float32, at int) (scale, offset float32) {
 		// Levels of the best fit so far, stretched at their far end.
 		base := float32(1 / b.scale)
 		start := float32(-b.offset / b.scale)
-		for j := range lanes {
+		for j := range ways {
 			stretch := c.stretch[j]
 			inv[j] = base * (1 + stretch/s.hi)
 			off[j] = float32(start*(1+stretch/s.hi)) + c.shift[j]
@@ -166,10 +166,10 @@ func (s *affineScratch) realFit(x []float32, at int) (scale, offset float32) {
 // y is the values less lo.
 func (s *affineScratch) tryFamilies(b *affineBest, y, w, wy []float32, r valueRange, lo float32) {
 	var m moments
-	var inv, off lane
+	var inv, off lanes
 	for f := range s.coarse {
 		c := &s.coarse[f]
-		for j := range lanes {
+		for j := range ways {
 			inv[j] = (s.hi + c.stretch[j]) / (r.hi - r.lo)
 			off[j] = float32((lo-r.lo)*inv[j]) + c.shift[j]
 		}
@@ -186,7 +186,7 @@ type affineBest struct {
 }
 
 func (b *affineBest) take(m *moments) {
-	for j := range lanes {
+	for j := range ways {
 		q, qq, yq := float64(m.q[j]), float64(m.qq[j]), float64(m.xq[j])
 		det := float64(b.w*qq) - float64(q*q)
 		if !(det > float64(b.w*qq)*1e-6) { // all levels alike
@@ -214,8 +214,8 @@ func (b *affineBest) take(m *moments) {
 // chooseCodes gives each sub-block the integers with the smallest error, near
 // its real scale and min or, from the second time on, near those it has.
 func (s *affineScratch) chooseCodes(x []float32, near bool) {
-	var inv, off, sum lane
-	var sc, mc [lanes]int32
+	var inv, off, sum lanes
+	var sc, mc [ways]int32
 	for k := 0; k*s.sub < superBlock; k++ {
 		at := k * s.sub
 		var sc0, mc0 int32
@@ -236,13 +236,13 @@ func (s *affineScratch) chooseCodes(x []float32, near bool) {
 			steps = steps[:1]
 		}
 		for t := range steps {
-			for j := range lanes {
+			for j := range ways {
 				sc[j] = max(1, min(s.maxCode, sc0+steps[t].scale[j]))
 				mc[j] = max(0, min(s.maxCode, mc0+steps[t].min[j]))
 				inv[j], off[j] = s.grid(sc[j], mc[j])
 			}
 			residuals(&sum, x[at:at+s.sub], s.w[at:at+s.sub], &inv, &off, 0, s.hi)
-			for j := range lanes {
+			for j := range ways {
 				e := float32(sum[j] * float32(float32(sc[j])*float32(sc[j])))
 				if best < 0 || e < best {
 					best, s.sc[k], s.mc[k] = e, sc[j], mc[j]
@@ -336,29 +336,29 @@ func (p *paraboloid) nearestHalves(d, dmin float64) (hd, hmin uint16) {
 }
 
 var kSteps = codeStep{
-	[lanes]int32{0, 1, -1, 0, 0, 1, -1, 1},
-	[lanes]int32{0, 0, 0, 1, -1, 1, -1, -1},
+	[ways]int32{0, 1, -1, 0, 0, 1, -1, 1},
+	[ways]int32{0, 0, 0, 1, -1, 1, -1, -1},
 }
 
 var kSteps2 = codeStep{
-	[lanes]int32{-1, 2, 2, 2, -2, -2, 0, 0},
-	[lanes]int32{1, 0, 1, 2, -1, -2, 2, -2},
+	[ways]int32{-1, 2, 2, 2, -2, -2, 0, 0},
+	[ways]int32{1, 0, 1, 2, -1, -2, 2, -2},
 }
 
 // scaleSteps serves where there are no mins.
 var scaleSteps = []codeStep{
-	{scale: [lanes]int32{0, 1, -1, 2, -2, 3, -3, -4}},
-	{scale: [lanes]int32{4, 5, -5, 6, -6, 7, -7, 8}},
+	{scale: [ways]int32{0, 1, -1, 2, -2, 3, -3, -4}},
+	{scale: [ways]int32{4, 5, -5, 6, -6, 7, -7, 8}},
 }
 
 var (
 	wideFamily = family{
-		lane{0, -0.9, -0.5, 0.3, 0.6, 0.9, 1.3, 1.8},
-		lane{0, 0, 0, 0, -0.2, -0.3, -0.4, -0.6},
+		lanes{0, -0.9, -0.5, 0.3, 0.6, 0.9, 1.3, 1.8},
+		lanes{0, 0, 0, 0, -0.2, -0.3, -0.4, -0.6},
 	}
 	narrowFamily = family{
-		lane{0, 0, 0, -0.4, 0.4, -0.25, 0.25, 0.7},
-		lane{0, -0.2, 0.2, 0.2, -0.2, 0, 0, -0.4},
+		lanes{0, 0, 0, -0.4, 0.4, -0.25, 0.25, 0.7},
+		lanes{0, -0.2, 0.2, 0.2, -0.2, 0, 0, -0.4},
 	}
 )
 

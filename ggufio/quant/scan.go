@@ -2,14 +2,12 @@ package quant
 
 import "math"
 
-// The searches of the encoders try eight scales at once: lane j of a scan
+// The searches of the encoders try eight scales at once:  lanes j of a scan
 // rounds the weights with scale and offset j. Sums run over the weights in
-// order, in float32, lane by lane apart, so that vector instructions give the
+// order, in float32,  lanes by lane apart, so that vector instructions give the
 // same bits as the Go code.
 
-const lanes = 8
-
-type lane = [lanes]float32
+const ways = 8
 
 // roundBias, added and subtracted, rounds to the nearest integer, ties to
 // even, below 2^22; beyond, it leaves the order of values as it was, which is
@@ -30,9 +28,9 @@ func roundClamp(t, lo, hi float32) float32 {
 
 // residualsGo sums w × (t − q)² for t = x × inv + off, in each lane, with q the
 // nearest level from lo to hi. x and w are equally long.
-func residualsGo(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
+func residualsGo(sum *lanes, x, w []float32, inv, off *lanes, lo, hi float32) {
 	w = w[:len(x)]
-	for j := 0; j < lanes; j += 2 {
+	for j := 0; j < ways; j += 2 {
 		inv0, off0, inv1, off1 := inv[j], off[j], inv[j+1], off[j+1]
 		var s0, s1 float32
 		for i, v := range x {
@@ -47,14 +45,14 @@ func residualsGo(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
 
 // moments are what a least-squares fit of scale and offset needs, per lane.
 type moments struct {
-	q, qq, xq lane // Σ w q, Σ w q², Σ w x q
+	q, qq, xq lanes // Σ w q, Σ w q², Σ w x q
 }
 
 // fitMomentsGo sums the moments of the levels that the lanes give; wx is w × x.
-func fitMomentsGo(m *moments, x, w, wx []float32, inv, off *lane, lo, hi float32) {
+func fitMomentsGo(m *moments, x, w, wx []float32, inv, off *lanes, lo, hi float32) {
 	w = w[:len(x)]
 	wx = wx[:len(x)]
-	for j := range lanes {
+	for j := range ways {
 		inv, off := inv[j], off[j]
 		var sq, sqq, sxq float32
 		for i, v := range x {

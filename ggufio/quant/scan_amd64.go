@@ -8,15 +8,15 @@ import "golang.org/x/sys/cpu"
 var vectors = cpu.X86.HasAVX2
 
 //go:noescape
-func residualsAVX2(sum *lane, x, w *float32, n int, inv, off *lane, lo, hi float32)
+func residualsAVX2(sum *lanes, x, w *float32, n int, inv, off *lanes, lo, hi float32)
 
 //go:noescape
-func fitMomentsAVX2(m *moments, x, w, wx *float32, n int, inv, off *lane, lo, hi float32)
+func fitMomentsAVX2(m *moments, x, w, wx *float32, n int, inv, off *lanes, lo, hi float32)
 
 //go:noescape
 func roundLevelsAVX2(q *uint8, x *float32, n int, inv, off, lo, hi, bias float32)
 
-func residuals(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
+func residuals(sum *lanes, x, w []float32, inv, off *lanes, lo, hi float32) {
 	if !vectors || len(x) == 0 {
 		residualsGo(sum, x, w, inv, off, lo, hi)
 		return
@@ -25,7 +25,7 @@ func residuals(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
 	residualsAVX2(sum, &x[0], &w[0], len(x), inv, off, lo, hi)
 }
 
-func fitMoments(m *moments, x, w, wx []float32, inv, off *lane, lo, hi float32) {
+func fitMoments(m *moments, x, w, wx []float32, inv, off *lanes, lo, hi float32) {
 	if !vectors || len(x) == 0 {
 		fitMomentsGo(m, x, w, wx, inv, off, lo, hi)
 		return

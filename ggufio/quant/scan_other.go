@@ -2,11 +2,11 @@
 
 package quant
 
-func residuals(sum *lane, x, w []float32, inv, off *lane, lo, hi float32) {
+func residuals(sum *lanes, x, w []float32, inv, off *lanes, lo, hi float32) {
 	residualsGo(sum, x, w, inv, off, lo, hi)
 }
 
-func fitMoments(m *moments, x, w, wx []float32, inv, off *lane, lo, hi float32) {
+func fitMoments(m *moments, x, w, wx []float32, inv, off *lanes, lo, hi float32) {
 	fitMomentsGo(m, x, w, wx, inv, off, lo, hi)
 }
 

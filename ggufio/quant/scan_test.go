@@ -22,13 +22,13 @@ func TestScansAgree(t *testing.T) {
 				}
 				wx[i] = w[i] * x[i]
 			}
-			var inv, off lane
-			for j := range lanes {
+			var inv, off lanes
+			for j := range ways {
 				inv[j], off[j] = float32(r.NormFloat64())*20/scale, float32(r.IntN(9))
 			}
 			lo, hi := float32(-r.IntN(33)), float32(r.IntN(32))
 
-			var got, want lane
+			var got, want lanes
 			residuals(&got, x, w, &inv, &off, lo, hi)
 			residualsGo(&want, x, w, &inv, &off, lo, hi)
 			if got != want {
