@@ -33,9 +33,11 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		inspectCommand(),
+		measureCommand(),
 		planCommand(),
 		showCommand(),
 		verifyCommand(),
+		simulateCommand(),
 		exportCommand(),
 		diffCommand(),
 		schemaCommand(),

@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 // have, where that is limited.
 var foreign = map[string][]string{
 	"planner/manifest": {},
-	"ggufio/quant":     {},
+	"ggufio/quant":     {"golang.org/x/sys/cpu"}, // which vector instructions there are
 	"planner":          {},
 	"planner/export":   {},
 	"planner/verify":   {},

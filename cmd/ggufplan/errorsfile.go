@@ -1,0 +1,44 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// maxErrorsBytes bounds an errors file: that of a model with 60 layers of 256
+// experts in 27 types is about 130 MB.
+const maxErrorsBytes = 1 << 30
+
+// An errorsFile is the content of an errors file and what names it.
+type errorsFile struct {
+	*stats.Errors
+	name, sha256 string
+}
+
+// readErrors reads what measure wrote; "-" is standard input.
+func (c *call) readErrors(path string) (*errorsFile, error) {
+	in, err := c.openInput(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, maxErrorsBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(path)
+	if len(data) > maxErrorsBytes {
+		return nil, fmt.Errorf("%s: is over the limit of %d bytes", name, maxErrorsBytes)
+	}
+	e, err := stats.DecodeErrors(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	sum := sha256.Sum256(data)
+	return &errorsFile{e, name, hex.EncodeToString(sum[:])}, nil
+}
