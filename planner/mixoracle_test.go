@@ -107,7 +107,7 @@ func (s shape) build() *gguftest.Builder {
 			blk("attn_v.weight", s.embd, 64)
 		}
 		blk("attn_output.weight", s.embd, 64)
-		blk("ssm_conv1d.weight", 4, 64)
+		b.Add(fmt.Sprintf("blk.%d.ssm_conv1d.weight", i), quant.F32, []uint64{4, 64}, nil)
 		if s.experts > 0 && i >= s.dense {
 			blk("ffn_gate_inp.weight", s.embd, uint64(s.experts))
 			blk("ffn_gate_exps.weight", s.embd, s.ff, uint64(s.experts))
