@@ -125,3 +125,53 @@ func planBase(t *testing.T, m *ggufio.Model, base string, ev *stats.Evidence) *P
 	p.Policy.Base = base
 	return solve(t, p)
 }
+
+// TestHeaderBytes builds the header that llama-quantize would write and takes
+// its length: what holds without the library.
+func TestHeaderBytes(t *testing.T) {
+	source := gguftest.MoE{Type: quant.F16}.Builder()
+	source.Set("general.file_type", uint32(1)).Set("tokenizer.ggml.tokens", []string{"a", "", "é"})
+	dir := t.TempDir()
+	paths, err := source.WriteShards(dir, "model", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(paths[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	gguf := func(name string, datasets ...string) stats.Input {
+		return stats.Input{Name: name, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 9, Chunks: 3}}
+	}
+	for _, tt := range []struct {
+		name   string
+		inputs []stats.Input
+		want   map[string]any
+	}{
+		{"none", nil, nil},
+		{"another format", []stats.Input{{Name: "x.json", Format: "canonical-json"}}, nil},
+		{"one", []stats.Input{gguf("mix.gguf", "wiki", "code")},
+			map[string]any{"quantize.imatrix.file": "mix.gguf", "quantize.imatrix.dataset": "wiki"}},
+		{"one among others", []stats.Input{{Name: "x.json", Format: "canonical-json"}, gguf("mix.gguf", "wiki")},
+			map[string]any{"quantize.imatrix.file": "mix.gguf", "quantize.imatrix.dataset": "wiki"}},
+		{"compressed", []stats.Input{gguf("mix.gguf.gz")}, map[string]any{"quantize.imatrix.file": "mix.gguf"}},
+		{"merged", []stats.Input{gguf("a.gguf"), gguf("b.gguf", "the second's")},
+			map[string]any{"quantize.imatrix.file": "merged.imatrix.gguf", "quantize.imatrix.dataset": "the second's"}},
+		{"at the limit of the buffer", []stats.Input{gguf(strings.Repeat("n", 128), strings.Repeat("d", 200))},
+			map[string]any{"quantize.imatrix.file": strings.Repeat("n", 127), "quantize.imatrix.dataset": strings.Repeat("d", 127)}},
+		{"a zero byte", []stats.Input{gguf("n", "da\x00ta")}, map[string]any{"quantize.imatrix.file": "n", "quantize.imatrix.dataset": "da"}},
+	} {
+		want := *source
+		want.Pairs = append([]gguftest.Pair(nil), source.Pairs...)
+		want.Set("general.quantization_version", uint32(2))
+		if tt.want != nil {
+			want.Set("quantize.imatrix.entries_count", uint32(9)).Set("quantize.imatrix.chunks_count", uint32(3))
+		}
+		for key, value := range tt.want {
+			want.Set(key, value)
+		}
+		if got := HeaderBytes(m, &stats.Evidence{Inputs: tt.inputs}); got != uint64(len(want.Header())) {
+			t.Errorf("%s: %d bytes, want %d", tt.name, got, len(want.Header()))
+		}
+	}
+}

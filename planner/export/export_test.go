@@ -87,6 +87,8 @@ func TestCommandLine(t *testing.T) {
 		{"two imatrix files", func(m *manifest.Manifest) { m.Statistics = gguf("a.gguf", "b c.gguf") },
 			"llama-imatrix -m model-f16.gguf --in-file a.gguf --in-file 'b c.gguf' -o merged.imatrix.gguf\n" +
 				"llama-quantize --imatrix merged.imatrix.gguf --tensor-type-file r model-f16.gguf model-f16-planned.gguf Q4_K_M"},
+		{"compressed imatrix", func(m *manifest.Manifest) { m.Statistics = gguf("a.gguf.zst") },
+			"zstd -dk a.gguf.zst\nllama-quantize --imatrix a.gguf --tensor-type-file r model-f16.gguf model-f16-planned.gguf Q4_K_M"},
 		{"shards", func(m *manifest.Manifest) {
 			m.Model.Files = []manifest.File{{Name: "m-00001-of-00002.gguf"}, {Name: "m-00002-of-00002.gguf"}}
 		}, "llama-quantize --tensor-type-file r m-00001-of-00002.gguf m-planned.gguf Q4_K_M"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -64,6 +65,16 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 	}
 	q.Rules = b.Bytes()
 
+	for _, in := range inputs(m) {
+		if in.Format != manifest.FormatImatrixGGUF || manifest.Unpacked(in.Name) == in.Name {
+			continue
+		}
+		unpack := "gzip"
+		if strings.HasSuffix(in.Name, ".zst") {
+			unpack = "zstd"
+		}
+		q.Commands = append(q.Commands, commandLine(unpack, "-dk", operand(in.Name)))
+	}
 	if len(merge) > 1 {
 		words := []string{"llama-imatrix", "-m", source} // asked for, not read
 		for _, name := range merge {

@@ -1,5 +1,7 @@
 package manifest
 
+import "strings"
+
 // FormatImatrixGGUF is the [Input] format of llama-imatrix's GGUF files.
 const FormatImatrixGGUF = "imatrix-gguf"
 
@@ -8,14 +10,15 @@ const mergedImatrix = "merged.imatrix.gguf"
 
 // Imatrix returns the importance matrix that carrying out a plan takes, as the
 // command line of llama-quantize spells it; "" where no input is one. Several
-// inputs must first be merged by llama-imatrix, in the order of merge.
+// inputs must first be merged by llama-imatrix, in the order of merge. Names
+// are those of the inputs, unpacked where they end as compressed files do.
 //
 // The spelling counts: llama-quantize writes it into the file, so the planned
 // size depends on it.
 func Imatrix(inputs []Input) (path string, merge []string) {
 	for _, in := range inputs {
 		if in.Format == FormatImatrixGGUF {
-			merge = append(merge, in.Name)
+			merge = append(merge, Unpacked(in.Name))
 		}
 	}
 	switch len(merge) {
@@ -25,4 +28,14 @@ func Imatrix(inputs []Input) (path string, merge []string) {
 		return merge[0], nil
 	}
 	return mergedImatrix, merge
+}
+
+// Unpacked returns a file's name without the ending of a compressed one.
+func Unpacked(name string) string {
+	for _, ending := range []string{".gz", ".zst"} {
+		if bare := strings.TrimSuffix(name, ending); bare != "" && bare != name {
+			return bare
+		}
+	}
+	return name
 }
