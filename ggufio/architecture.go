@@ -12,7 +12,7 @@ func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
 	const nameKey = "general.architecture"
 	i, ok := h.index[nameKey]
 	if !ok {
-		return a, h.fault(nameKey, errNoArchitecture)
+		return a, h.fault(nameKey, errors.New("is absent: this is not a model"))
 	}
 	if a.Name, ok = h.pairs[i].value.(string); !ok {
 		return a, h.fault(nameKey, fmt.Errorf("is %s, not string", h.pairs[i].Describe()))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	gguf_parser "github.com/gpustack/gguf-parser-go"
 )
@@ -84,13 +83,4 @@ func compare(gf *gguf_parser.GGUFFile, headers []*header, tensors int) (err erro
 		}
 	}
 	return nil
-}
-
-// baseName is the part of a path behind the last separator, as typed.
-func baseName(path string) string {
-	dir, base := filepath.Split(path)
-	if base == "" {
-		return filepath.Base(strings.TrimSuffix(dir, string(filepath.Separator)))
-	}
-	return base
 }

@@ -2,7 +2,6 @@ package ggufio
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -71,7 +70,7 @@ func open(path string) (*Model, []*header, error) {
 			t.classify()
 			m.Tensors = append(m.Tensors, t)
 			if parameters += t.Parameters; parameters >= maxTotal {
-				return nil, nil, fileError(path, fmt.Errorf("the model holds 2^62 weights or more"))
+				return nil, nil, fileError(path, errors.New("the model holds 2^62 weights or more"))
 			}
 		}
 	}
@@ -102,5 +101,3 @@ func (m *Model) isImatrix() bool {
 	}
 	return false
 }
-
-var errNoArchitecture = errors.New("is absent: this is not a model")

@@ -2,6 +2,7 @@ package ggufio_test
 
 import (
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio"
@@ -27,9 +28,16 @@ func TestOpenPublishedModels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			m, err := ggufio.Open(path)
+			runtime.ReadMemStats(&after)
 			if err != nil {
 				t.Fatal(err)
+			}
+			// Headers are small, however large the model.
+			if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+				t.Errorf("opening allocated %d bytes", n)
 			}
 			check := func(what string, got, want any) {
 				t.Helper()

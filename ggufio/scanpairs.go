@@ -73,8 +73,7 @@ func (c *cursor) pair(i uint64, kept *uint64) (p Pair, err error) {
 	default:
 		var raw []byte
 		if raw, err = c.bytes(valueTypes[p.Type].sizeBytes, field); err == nil {
-			p.value = decodeItems(p.Type, raw)
-			p.value = first(p.value)
+			p.value = first(decodeItems(p.Type, raw))
 		}
 	}
 	p.SizeBytes = c.pos - p.OffsetBytes

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -52,6 +53,15 @@ func members(path string) ([]string, error) {
 		}
 	}
 	return paths, nil
+}
+
+// baseName is the part of a path behind the last separator, as typed.
+func baseName(path string) string {
+	dir, base := filepath.Split(path)
+	if base == "" {
+		return filepath.Base(strings.TrimSuffix(dir, string(filepath.Separator)))
+	}
+	return base
 }
 
 // checkSet checks that the files are the shards of one model, each in its
