@@ -53,19 +53,19 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	if e.flags.Changed("layer-offset") {
 		fit.LayerOffset = &e.layerOffset
 	}
-	if len(paths) != 1 {
-		return nil, usageErrorf("one statistics file can be read, not %d", len(paths))
-	}
-	ev, err := stats.Read(c.ctx, paths[0], opt)
-	if err != nil {
-		return nil, withHint(err)
-	}
-	if m != nil {
-		if ev, err = ev.Fit(m, fit); err != nil {
+	var inputs []*stats.Evidence
+	for _, path := range paths {
+		ev, err := stats.Read(c.ctx, path, opt)
+		if err == nil && m != nil {
+			ev, err = ev.Fit(m, fit)
+		}
+		if err != nil {
 			return nil, withHint(err)
 		}
+		inputs = append(inputs, ev)
 	}
-	return ev, nil
+	ev, err := stats.Merge(inputs)
+	return ev, withHint(err)
 }
 
 // withHint keeps the hint of an error from a package.
