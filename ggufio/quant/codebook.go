@@ -79,34 +79,24 @@ func (b *codebook) half(levels []uint8) int {
 // A searcher finds the cheapest codewords of eight groups at a time.
 type searcher struct {
 	book    *codebook
-	c, cOdd [32]lanes // cost of each weight at each level
-	p, pOdd [36]lanes // of pairs of weights
+	c, cOdd [32]lanes // cost of each weight at each level; with its sign flipped
+	p, pOdd [36]lanes // of pairs of weights; with one sign flipped
 	lo, hi  [81]lanes // of halves
-	loOdd   [81]lanes // of halves with one sign flipped
+	loOdd   [81]lanes
 	hiOdd   [81]lanes
-	best    lanes
-	rank    [8]int32
-	oddUsed bool
+	best    lanes    // lowest cost of a codeword
+	bestOdd lanes    // with one sign flipped
+	rank    [8]int32 // which first half has it
+	rankOdd [8]int32
 }
 
-// search finds the lowest costs of the codewords, scaled by s, for groups x
-// with importances w, [dims] lanes each. flipped, where not nil, is x with the
-// sign of each weight changed in the lanes that need one flipped sign.
-func (s *searcher) search(x, flipped, w []lanes, scale *lanes, levels []float32) {
-	b := s.book
-	distances(s.c[:], x, w, scale, levels)
-	s.oddUsed = flipped != nil
-	if b.dims == 4 {
+// tables computes the costs of half codewords, scaled by scale, for groups x
+// with importances w: a lanes for each weight of a group.
+func (s *searcher) tables(x, w []lanes, scale *lanes) {
+	distances(s.c[:], x, w, scale, s.book.level)
+	if s.book.dims == 4 {
 		sums(s.lo[:64], s.c[0:8], s.c[8:16])
 		sums(s.hi[:64], s.c[16:24], s.c[24:32])
-		if flipped == nil {
-			scan(&s.best, &s.rank, s.lo[:], s.hi[:], b.list)
-			return
-		}
-		distances(s.cOdd[:], flipped, w, scale, levels)
-		oddSums(s.loOdd[:64], s.c[0:8], s.cOdd[0:8], s.c[8:16], s.cOdd[8:16])
-		oddSums(s.hiOdd[:64], s.c[16:24], s.cOdd[16:24], s.c[24:32], s.cOdd[24:32])
-		scanOdd(&s.best, &s.rank, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
 		return
 	}
 	for k := range 4 {
@@ -114,33 +104,49 @@ func (s *searcher) search(x, flipped, w []lanes, scale *lanes, levels []float32)
 	}
 	sums(s.lo[:], s.p[0:9], s.p[9:18])
 	sums(s.hi[:], s.p[18:27], s.p[27:36])
-	if flipped == nil {
-		scan(&s.best, &s.rank, s.lo[:], s.hi[:], b.list)
+}
+
+// tablesOdd adds the costs with one sign flipped. flipped is x with all signs
+// changed; where it is x itself no sign is flipped.
+func (s *searcher) tablesOdd(flipped, w []lanes, scale *lanes) {
+	distances(s.cOdd[:], flipped, w, scale, s.book.level)
+	if s.book.dims == 4 {
+		oddSums(s.loOdd[:64], s.c[0:8], s.cOdd[0:8], s.c[8:16], s.cOdd[8:16])
+		oddSums(s.hiOdd[:64], s.c[16:24], s.cOdd[16:24], s.c[24:32], s.cOdd[24:32])
 		return
 	}
-	distances(s.cOdd[:], flipped, w, scale, levels)
 	for k := range 4 {
 		oddSums(s.pOdd[9*k:9*k+9], s.c[6*k:6*k+3], s.cOdd[6*k:6*k+3], s.c[6*k+3:6*k+6], s.cOdd[6*k+3:6*k+6])
 	}
 	oddSums(s.loOdd[:], s.p[0:9], s.pOdd[0:9], s.p[9:18], s.pOdd[9:18])
 	oddSums(s.hiOdd[:], s.p[18:27], s.pOdd[18:27], s.p[27:36], s.pOdd[27:36])
-	scanOdd(&s.best, &s.rank, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], b.list)
 }
 
-// codeword returns the codeword of the last search's lowest cost in a lane.
-func (s *searcher) codeword(lane int) uint16 {
-	at := s.book.place[s.rank[lane]]
+func (s *searcher) scan() { scan(&s.best, &s.rank, s.lo[:], s.hi[:], s.book.list) }
+
+func (s *searcher) scanOdd() {
+	scanOdd(&s.bestOdd, &s.rankOdd, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], s.book.list)
+}
+
+// codeword returns the codeword that the last scan, or scanOdd, found in a
+// lane.
+func (s *searcher) codeword(lane int, odd bool) uint16 {
+	rank := s.rank[lane]
+	if odd {
+		rank = s.rankOdd[lane]
+	}
+	at := s.book.place[rank]
 	first, n := s.book.list[at]/laneBytes, int(s.book.list[at+1])
-	bestAt, best := 0, float32(maxCost)
+	where, best := at+2, float32(maxCost)
 	for k := at + 2; k < at+2+n; k++ {
 		h := s.book.list[k] / laneBytes
-		c := s.hi[h][lane] + s.lo[first][lane]
-		if s.oddUsed {
-			c = min(s.hi[h][lane]+s.loOdd[first][lane], s.hiOdd[h][lane]+s.lo[first][lane])
+		c := s.hi[h][lane]
+		if odd {
+			c = min(c+s.loOdd[first][lane], s.hiOdd[h][lane]+s.lo[first][lane])
 		}
 		if c < best {
-			bestAt, best = k, c
+			where, best = k, c
 		}
 	}
-	return s.book.id[bestAt]
+	return s.book.id[where]
 }

@@ -65,8 +65,8 @@ var codecs = [...]codec{
 	MXFP4:  {decode: decodeMXFP4},
 
 	// Codebooks, ternary and the small types.
-	IQ1_S:   {decode: decodeIQ1S},
-	IQ1_M:   {decode: decodeIQ1M},
+	IQ1_S:   {decode: decodeIQ1S, newEncoder: iq1sFormat.newEncoder, needsWeights: true},
+	IQ1_M:   {decode: decodeIQ1M, newEncoder: iq1mFormat.newEncoder, needsWeights: true},
 	IQ2_XXS: {decode: decodeIQ2XXS, newEncoder: iq2xxsFormat.newEncoder, needsWeights: true},
 	IQ2_XS:  {decode: decodeIQ2XS, newEncoder: iq2xsFormat.newEncoder, needsWeights: true},
 	IQ2_S:   {decode: decodeIQ2S, newEncoder: iq2sFormat.newEncoder, needsWeights: true},

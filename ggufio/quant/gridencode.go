@@ -2,15 +2,28 @@ package quant
 
 import "math"
 
-// A gridFormat is what the encoders of the IQ types with signs differ in.
+// A gridFormat is what the encoders of the IQ types differ in.
 type gridFormat struct {
 	book       *codebook
-	subWeights int     // weights that share a scale
-	parity     bool    // each eight weights have an even number of minuses
-	unit       float32 // weight = d × unit × (2q+1) × level × sign, q four bits
+	subWeights int // weights that share a scale
+	signs      signRule
+	unit       float32 // weight = d × unit × (2q+1) × (signed) level
+	maxQ       int
 	bytes      int
 	pack       func(dst []byte, e *gridEncoder)
 }
+
+// A signRule says how a type gives its weights signs.
+type signRule uint8
+
+const (
+	freeSigns     signRule = iota // each weight has its own
+	evenMinuses                   // eight weights have an even number of minuses
+	shiftPerSub                   // levels are signed, and shifted by ±⅛ per sub-block
+	shiftPerGroup                 // or per codeword
+)
+
+func (r signRule) shifts() bool { return r >= shiftPerSub }
 
 const (
 	superWeights = 256 // weights in a super-block
@@ -23,23 +36,27 @@ type gridEncoder struct {
 	*gridFormat
 	s searcher
 
-	// Magnitudes and importances, dims lanes per batch of eight codewords;
-	// flipped has each magnitude's sign changed where the eight weights it
-	// belongs to have an odd number of minuses.
-	x, w, flipped [32]lanes
-	signs         [32]uint8 // of each eight weights
-	odd           [32]bool  // whether one of these signs must be flipped
+	// Magnitudes (signed weights where levels are) and importances, dims lanes
+	// per batch of eight codewords. flipped has the magnitudes' signs changed
+	// where their eight weights have an odd number of minuses.
+	x, w, flipped [superWeights / 8]lanes
+	minus         [32]uint8 // signs of each eight weights
+	odd           [32]bool  // whether one of these must be flipped
 	exponent      int       // x × 2^exponent are the row's weights
+	top           [maxSubs]float32
+	mean          [maxSubs]float32 // of magnitudes, by importance
 
-	top   [maxSubs]float32 // largest magnitude of each sub-block
-	mean  [maxSubs]float32 // mean magnitude, by importance
-	scale [maxSubs]float32 // what to search with
-	cost  [maxSubs]float32 // what was found
+	// What evaluate is asked and answers.
+	scale [maxSubs]float32
+	cost  [maxSubs]float32
+	down  [32]uint8        // 1 where a codeword is shifted down
 	a, b  [maxSubs]float32 // Σ w level², Σ w x level
-	code  [64]uint16
-	flip  [32]uint8 // the sign that was flipped, 8 if none
-	q     [maxSubs]uint8
-	half  uint16
+
+	// The encoding.
+	code [64]uint16
+	flip [32]uint8 // the sign flipped in each eight weights, 8 if none
+	q    [maxSubs]uint8
+	half uint16
 }
 
 func (f *gridFormat) newEncoder() rowEncoder {
@@ -55,15 +72,22 @@ func (e *gridEncoder) encodeRow(dst []byte, row, weights []float32) int {
 		out := dst[:e.bytes]
 		clear(out)
 		if e.load(row[:superWeights], w) {
-			if !e.solve() {
+			found, ok := e.solve()
+			if !ok {
 				return block
 			}
-			e.pack(out, e)
+			if found {
+				e.pack(out, e)
+			}
 		}
 		row, dst = row[superWeights:], dst[e.bytes:]
 	}
 	return -1
 }
+
+// unseenWeight is the importance of a sub-block whose weights have none: they
+// are encoded as well as the others permit.
+const unseenWeight = 0x1p-40
 
 // load takes a super-block; it reports false if all weights are zero.
 func (e *gridEncoder) load(row, weights []float32) bool {
@@ -72,67 +96,84 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 		return false
 	}
 	e.exponent = binaryExponent(largest)
-	down := math.Ldexp(1, -e.exponent)
-	wdown := 0.0
+	scale := math.Ldexp(1, -e.exponent)
+	weigh := 0.0
 	if weights != nil {
 		if m := maxMagnitude(weights); m > 0 {
-			wdown = math.Ldexp(1, -binaryExponent(m))
+			weigh = math.Ldexp(1, -binaryExponent(m))
 		}
 	}
-	dims := e.book.dims
 	for sub := range superWeights / e.subWeights {
 		begin := sub * e.subWeights
-		total := float32(0)
+		var total, product, top float32
 		for i := begin; i < begin+e.subWeights; i++ {
-			at, lane := i/(8*dims)*dims+i%dims, i/dims&7
-			e.x[at][lane] = float32(float64(magnitude(row[i])) * down)
-			e.w[at][lane] = 1
+			at, lane := e.place(i)
+			x := float32(float64(row[i]) * scale)
+			w := float32(1)
 			if weights != nil {
-				e.w[at][lane] = float32(float64(magnitude(weights[i])) * wdown)
+				w = float32(float64(magnitude(weights[i])) * weigh)
 			}
-			total += e.w[at][lane]
+			m := magnitude(x)
+			if w > 0 {
+				top = max(top, m)
+			}
+			total += w
+			product += float32(w * m)
+			if !e.signs.shifts() {
+				x = m
+			}
+			e.x[at][lane], e.w[at][lane] = x, w
 		}
-		e.top[sub], e.mean[sub] = 0, 0
-		for i := begin; i < begin+e.subWeights; i++ {
-			at, lane := i/(8*dims)*dims+i%dims, i/dims&7
-			if total == 0 {
+		if total == 0 {
+			for i := begin; i < begin+e.subWeights; i++ {
+				at, lane := e.place(i)
 				e.w[at][lane] = unseenWeight
+				top = max(top, magnitude(e.x[at][lane]))
+				total += unseenWeight
+				product += float32(unseenWeight * magnitude(e.x[at][lane]))
 			}
-			if e.w[at][lane] > 0 {
-				e.top[sub] = max(e.top[sub], e.x[at][lane])
-			}
-			e.mean[sub] += float32(e.w[at][lane] * e.x[at][lane])
 		}
-		if total > 0 {
-			e.mean[sub] /= total
-		} else {
-			e.mean[sub] /= float32(e.subWeights) * unseenWeight
-		}
+		e.top[sub], e.mean[sub] = top, product/total
 	}
-	for k := range e.signs {
-		s := uint8(0)
-		n := 0
-		for j, v := range row[8*k : 8*k+8] {
-			if v < 0 {
-				s |= 1 << j
-				n++
-			}
-		}
-		e.signs[k], e.odd[k] = s, e.parity && n%2 == 1
-		for i := 8 * k; i < 8*k+8; i++ {
-			at, lane := i/(8*dims)*dims+i%dims, i/dims&7
-			e.flipped[at][lane] = e.x[at][lane]
-			if e.odd[k] {
-				e.flipped[at][lane] = -e.x[at][lane]
-			}
-		}
+	if !e.signs.shifts() {
+		e.loadSigns(row)
 	}
 	return true
 }
 
-// unseenWeight is the importance of a sub-block whose weights have none: they
-// are encoded as well as the others permit.
-const unseenWeight = 0x1p-40
+// place says where the i-th weight of the super-block is in x and w.
+func (e *gridEncoder) place(i int) (at, lane int) {
+	if e.book.dims == 4 {
+		return i>>5<<2 | i&3, i >> 2 & 7
+	}
+	return i>>6<<3 | i&7, i >> 3 & 7
+}
+
+func (e *gridEncoder) loadSigns(row []float32) {
+	for k := range e.minus {
+		var bits uint8
+		odd := false
+		for j, v := range row[8*k : 8*k+8] {
+			if v < 0 {
+				bits |= 1 << j
+				odd = !odd
+			}
+		}
+		e.minus[k], e.odd[k] = bits, odd && e.signs == evenMinuses
+	}
+	if e.signs != evenMinuses {
+		return
+	}
+	e.flipped = e.x
+	for k, odd := range e.odd {
+		if odd {
+			for i := 8 * k; i < 8*k+8; i++ {
+				at, lane := e.place(i)
+				e.flipped[at][lane] = -e.x[at][lane]
+			}
+		}
+	}
+}
 
 // binaryExponent returns e with 2^e ≤ x < 2^(e+1), for x > 0.
 func binaryExponent(x float32) int {
@@ -140,112 +181,67 @@ func binaryExponent(x float32) int {
 	return e - 1
 }
 
-// evaluate finds the cost of each sub-block at e.scale; with codewords, it
-// keeps the codewords too.
-func (e *gridEncoder) evaluate(codewords bool) {
-	clear(e.cost[:])
-	dims := e.book.dims
-	per := e.subWeights / dims
-	for batch := range superWeights / (8 * dims) {
-		var scale lanes
-		for i := range scale {
-			scale[i] = e.scale[(8*batch+i)/per]
-		}
-		x, w, flipped := e.x[dims*batch:][:dims], e.w[dims*batch:][:dims], e.flipped[dims*batch:][:dims]
-		if !e.parity {
-			e.s.search(x, nil, w, &scale, e.book.level)
-			for i, c := range e.s.best {
-				e.cost[(8*batch+i)/per] += c
-				if codewords {
-					e.code[8*batch+i] = e.s.codeword(i)
-				}
-			}
-			continue
-		}
-		if dims == 8 {
-			e.s.search(x, flipped, w, &scale, e.book.level)
-			for i, c := range e.s.best {
-				e.cost[(8*batch+i)/per] += c
-				if codewords {
-					e.code[8*batch+i] = e.s.codeword(i)
-				}
-			}
-			continue
-		}
-		e.s.search(x, flipped, w, &scale, e.book.level)
-		odd := e.s.best
-		if codewords {
-			for i := range odd {
-				e.code[8*batch+i] = e.s.codeword(i)
-			}
-		}
-		e.s.search(x, nil, w, &scale, e.book.level)
-		for i := 0; i < 8; i += 2 {
-			c0, c1 := odd[i]+e.s.best[i+1], e.s.best[i]+odd[i+1]
-			e.cost[(8*batch+i)/per] += min(c0, c1)
-			if codewords {
-				if c0 <= c1 {
-					e.code[8*batch+i+1] = e.s.codeword(i + 1)
-				} else {
-					e.code[8*batch+i] = e.s.codeword(i)
-				}
-			}
-		}
-	}
-	if codewords {
-		e.sums()
-	}
-}
-
-// sums computes the sums of which the cost is made, and chooses which signs to
-// flip: those that cost least.
-func (e *gridEncoder) sums() {
-	clear(e.a[:])
-	clear(e.b[:])
-	dims := e.book.dims
-	for k := range e.signs {
-		var a, b float32
-		flip, least := uint8(8), float32(maxCost)
-		for j := range 8 {
-			i := 8*k + j
-			at, lane := i/(8*dims)*dims+i%dims, i/dims&7
-			level := e.book.level[e.book.word[e.code[i/dims]][i%dims]]
-			wl := e.w[at][lane] * level
-			p := e.x[at][lane] * wl
-			a += float32(wl * level)
-			b += p
-			if e.odd[k] && p < least {
-				flip, least = uint8(j), p
-			}
-		}
-		if flip < 8 {
-			b -= 2 * least
-		}
-		e.flip[k] = flip
-		e.a[8*k/e.subWeights] += a
-		e.b[8*k/e.subWeights] += b
-	}
-}
-
+// A ladder of scales is tried for each sub-block: the first makes the highest
+// level a little more than the largest weight, each next one is lower.
 const (
+	ladderFirst = 1.15
 	ladderRatio = 0.87
 	ladderSteps = 10
 )
 
-// solve chooses scales and codewords; it reports false if d is out of range.
-func (e *gridEncoder) solve() bool {
-	subs := superWeights / e.subWeights
-	var best, bestCost [maxSubs]float32
-	levels := e.book.level
-	for i := range subs {
-		best[i], bestCost[i] = 0, maxCost
-		e.scale[i] = e.top[i] / levels[len(levels)-1] * 1.15
+// solve chooses scales and codewords. It reports whether the block is better
+// than zeros, and ok false if its scale is out of range.
+func (e *gridEncoder) solve() (found, ok bool) {
+	fit, largest := e.fitScales()
+	if largest == 0 {
+		return false, true
 	}
+	d, ok := e.round(e.chooseD(&fit, largest))
+	if !ok || d == 0 {
+		return false, ok
+	}
+	e.chooseQ(d, &fit)
+	for range refits {
+		e.setScales(d)
+		e.evaluateCodewords()
+		var a, b float32
+		for i := range e.subs() {
+			m := e.stepScale(1, e.q[i])
+			a += float32(float32(m*m) * e.a[i])
+			b += float32(m * e.b[i])
+		}
+		if b <= 0 {
+			break
+		}
+		if d, ok = e.round(b / a); !ok {
+			return false, false
+		}
+	}
+	return true, true
+}
+
+func (e *gridEncoder) subs() int { return superWeights / e.subWeights }
+
+// fitScales finds the best scale of each sub-block by itself, and the largest.
+func (e *gridEncoder) fitScales() (fit [maxSubs]float32, largest float32) {
+	subs := e.subs()
+	highest := e.book.level[len(e.book.level)-1]
+	if e.signs.shifts() {
+		highest += iq1Shift
+	}
+	var best [maxSubs]float32
+	for i := range subs {
+		best[i] = maxCost
+		e.scale[i] = e.top[i] / highest * ladderFirst
+	}
+	var down [32]uint8
 	try := func() {
-		e.evaluate(false)
+		e.evaluate()
 		for i := range subs {
-			if e.cost[i] < bestCost[i] {
-				best[i], bestCost[i] = e.scale[i], e.cost[i]
+			if e.cost[i] < best[i] {
+				best[i], fit[i] = e.cost[i], e.scale[i]
+				per := 32 / subs
+				copy(down[per*i:per*i+per], e.down[per*i:])
 			}
 		}
 	}
@@ -255,32 +251,34 @@ func (e *gridEncoder) solve() bool {
 			e.scale[i] *= ladderRatio
 		}
 	}
-	// Weights of nearly one magnitude are best served by one low level.
-	for _, level := range levels[:2] {
-		for i := range subs {
-			e.scale[i] = e.mean[i] / level
+	if !e.signs.shifts() {
+		// Weights of nearly one magnitude are best served by one low level.
+		for _, level := range e.book.level[:2] {
+			for i := range subs {
+				e.scale[i] = e.mean[i] / level
+			}
+			try()
 		}
-		try()
 	}
-	e.scale = best
-	e.evaluate(true)
-	var fit [maxSubs]float32
-	largest := float32(0)
+	e.scale, e.down = fit, down
+	e.evaluateCodewords()
 	for i := range subs {
+		fit[i] = 0
 		if e.a[i] > 0 && e.b[i] > 0 {
 			fit[i] = e.b[i] / e.a[i]
 		}
 		largest = max(largest, fit[i])
 	}
-	if largest == 0 {
-		return true // nothing of importance: a block of zeros
-	}
-	// d
+	return fit, largest
+}
+
+// chooseD finds the d whose multiples are nearest to the scales.
+func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 	d, least := float32(0), float32(maxCost)
 	for k := range dSteps {
-		try := largest / (31 * e.unit) * (0.9 + 0.03*float32(k))
+		try := largest / e.stepScale(1, uint8(e.maxQ)) * (0.9 + 0.03*float32(k))
 		c := float32(0)
-		for i := range subs {
+		for i := range e.subs() {
 			t := e.stepScale(try, e.nearest(fit[i], try)) - fit[i]
 			c += float32(e.a[i] * float32(t*t))
 		}
@@ -288,45 +286,34 @@ func (e *gridEncoder) solve() bool {
 			d, least = try, c
 		}
 	}
-	var ok bool
-	if d, ok = e.round(d); !ok {
-		return false
+	return d
+}
+
+// chooseQ finds the best multiple of d for each sub-block.
+func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
+	var near [maxSubs]uint8
+	var best [maxSubs]float32
+	for i := range e.subs() {
+		near[i] = e.nearest(fit[i], d)
+		best[i] = maxCost
 	}
-	var q0 [maxSubs]uint8
-	for i := range subs {
-		q0[i] = e.nearest(fit[i], d)
-		bestCost[i] = maxCost
-	}
+	var down [32]uint8
+	per := 32 / e.subs()
 	for off := -qWindow; off <= qWindow; off++ {
-		for i := range subs {
-			e.scale[i] = e.stepScale(d, uint8(max(0, min(15, int(q0[i])+off))))
+		var q [maxSubs]uint8
+		for i := range e.subs() {
+			q[i] = uint8(max(0, min(e.maxQ, int(near[i])+off)))
+			e.scale[i] = e.stepScale(d, q[i])
 		}
-		e.evaluate(false)
-		for i := range subs {
-			if e.cost[i] < bestCost[i] {
-				bestCost[i], e.q[i] = e.cost[i], uint8(max(0, min(15, int(q0[i])+off)))
+		e.evaluate()
+		for i := range e.subs() {
+			if e.cost[i] < best[i] {
+				best[i], e.q[i] = e.cost[i], q[i]
+				copy(down[per*i:per*i+per], e.down[per*i:])
 			}
 		}
 	}
-	for range refits {
-		for i := range subs {
-			e.scale[i] = e.stepScale(d, e.q[i])
-		}
-		e.evaluate(true)
-		var a, b float32
-		for i := range subs {
-			m := e.stepScale(1, e.q[i])
-			a += float32(float32(m*m) * e.a[i])
-			b += m * e.b[i]
-		}
-		if b <= 0 {
-			break
-		}
-		if d, ok = e.round(b / a); !ok {
-			return false
-		}
-	}
-	return true
+	e.down = down
 }
 
 var (
@@ -335,18 +322,25 @@ var (
 	refits  = 1
 )
 
+func (e *gridEncoder) setScales(d float32) {
+	for i := range e.subs() {
+		e.scale[i] = e.stepScale(d, e.q[i])
+	}
+}
+
 func (e *gridEncoder) stepScale(d float32, q uint8) float32 {
 	return d * (e.unit * float32(2*int(q)+1))
 }
 
 func (e *gridEncoder) nearest(s, d float32) uint8 {
 	v := (s/(d*e.unit) - 1) / 2
-	return uint8(max(0, min(15, roundToInt(max(-1, min(20, v))))))
+	return uint8(roundToInt(max(0, min(float32(e.maxQ), v))))
 }
 
+// round rounds d to what the block can hold; it reports false if d overflows.
 func (e *gridEncoder) round(d float32) (float32, bool) {
 	v := math.Ldexp(float64(d), e.exponent)
-	if v > 65519 {
+	if v >= 65520 {
 		return 0, false
 	}
 	e.half = floatToHalf(float32(v))
@@ -354,4 +348,4 @@ func (e *gridEncoder) round(d float32) (float32, bool) {
 }
 
 // minuses returns the signs of eight weights as encoded.
-func (e *gridEncoder) minuses(k int) uint8 { return e.signs[k] ^ uint8(1<<e.flip[k]) }
+func (e *gridEncoder) minuses(k int) uint8 { return e.minus[k] ^ uint8(1<<e.flip[k]) }

@@ -67,3 +67,36 @@ func shifted8(y []float32, scale, shift float32, g *[8]float32) {
 	y[6] = scale * (g[6] + shift)
 	y[7] = scale * (g[7] + shift)
 }
+
+var (
+	iq1sFormat = &gridFormat{iq1Book, 32, shiftPerSub, 1, 7, iq1sBytes, packIQ1S}
+	iq1mFormat = &gridFormat{iq1Book, 16, shiftPerGroup, 1, 7, iq1mBytes, packIQ1M}
+)
+
+func packIQ1S(dst []byte, e *gridEncoder) {
+	binary.LittleEndian.PutUint16(dst, e.half)
+	for ib := range 8 {
+		high := uint16(e.q[ib])<<12 | uint16(e.down[4*ib])<<15
+		for g := range 4 {
+			c := e.code[4*ib+g]
+			dst[2+4*ib+g] = byte(c)
+			high |= c >> 8 << (3 * g)
+		}
+		binary.LittleEndian.PutUint16(dst[34+2*ib:], high)
+	}
+}
+
+func packIQ1M(dst []byte, e *gridEncoder) {
+	for g := range 32 {
+		c := e.code[g]
+		dst[g] = byte(c)
+		dst[32+g/2] |= (byte(c>>8) | e.down[g]<<3) << (g & 1 * 4)
+	}
+	for i := range 4 {
+		scales := e.half >> (4 * i) << 12
+		for j := range 4 {
+			scales |= uint16(e.q[4*i+j]) << (3 * j)
+		}
+		binary.LittleEndian.PutUint16(dst[48+2*i:], scales)
+	}
+}

@@ -47,8 +47,8 @@ func decodeIQ3S(dst []float32, src []byte) {
 }
 
 var (
-	iq3xxsFormat = &gridFormat{iq3xxsBook, 32, true, 0.25, iq3xxsBytes, packIQ3XXS}
-	iq3sFormat   = &gridFormat{iq3sBook, 32, false, 1, iq3sBytes, packIQ3S}
+	iq3xxsFormat = &gridFormat{iq3xxsBook, 32, evenMinuses, 0.25, 15, iq3xxsBytes, packIQ3XXS}
+	iq3sFormat   = &gridFormat{iq3sBook, 32, freeSigns, 1, 15, iq3sBytes, packIQ3S}
 )
 
 func packIQ3XXS(dst []byte, e *gridEncoder) {
@@ -71,7 +71,7 @@ func packIQ3S(dst []byte, e *gridEncoder) {
 		dst[2+i] = byte(c)
 		dst[66+i/8] |= byte(c>>8) << (i & 7)
 	}
-	for k := range e.signs {
+	for k := range e.minus {
 		dst[74+k] = e.minuses(k)
 	}
 	for i := range 4 {
