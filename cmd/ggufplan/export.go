@@ -39,7 +39,12 @@ listed as warnings. PLAN may be - for standard input.
 
 Example:
 
-  $ jq . plan.json | ggufplan export - --to llama-quantize -o tensor-types.txt`,
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json
+  $ ggufplan export plan.json --to llama-quantize -o tensor-types.txt --command
+  llama-quantize --imatrix mix.imatrix.gguf --tensor-type-file tensor-types.txt model-f16.gguf model-f16-planned.gguf Q4_K_M
+  ggufplan: warning: 6 of the expert tensors have one type here and several in the split plan, which takes 1780578 bytes where this takes 1768290
+  ggufplan: warning: blk.0.ffn_gate_exps.weight: all experts get Q3_K; the split plan gives 7 Q3_K, 1 Q4_K
+  ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			to := flags.String("to", "", "what to write: "+strings.Join(exportKinds, ", "))
 			out := flags.StringP("output", "o", "", "write to `FILE` instead of standard output")
@@ -103,8 +108,8 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 			c.say("hint", "%s", line)
 		}
 	}
-	if command && out == "" {
-		c.say("hint", "ggufplan export PLAN --to %s -o %s writes the rules", to, rulesName)
+	if command && out == "" && to == "llama-quantize" {
+		c.say("hint", "ggufplan export PLAN --to llama-quantize -o %s", rulesName)
 	}
 	for _, note := range q.Notes {
 		c.warn("%s", note)
