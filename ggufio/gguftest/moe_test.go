@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio"
@@ -76,30 +77,40 @@ func TestNoise(t *testing.T) {
 	}
 }
 
-// The real llama.cpp loads the model and runs it.
+// The real llama.cpp loads the model, whole or in shards, and runs it.
 func TestLlamaRunsIt(t *testing.T) {
 	lib := llamacpp.Load(t)
-	path := filepath.Join(t.TempDir(), "m.gguf")
-	if err := (gguftest.MoE{Type: quant.F16, Experts: 8}).Builder().WriteFile(path); err != nil {
-		t.Fatal(err)
-	}
-	m, err := lib.LoadModel(path, 16)
+	paths, err := gguftest.MoE{Type: quant.F16, Experts: 8}.Builder().WriteShards(t.TempDir(), "m", 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close()
-	logits, err := m.Logits([]int32{1, 2, 3})
-	if err != nil {
+	whole := filepath.Join(t.TempDir(), "m.gguf")
+	if err := (gguftest.MoE{Type: quant.F16, Experts: 8}).Builder().WriteFile(whole); err != nil {
 		t.Fatal(err)
 	}
-	for i, row := range logits {
-		for _, x := range row {
+	var first []float32
+	for _, path := range []string{whole, paths[0]} {
+		m, err := lib.LoadModel(path, 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logits, err := m.Logits([]int32{1, 2, 3})
+		m.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(logits) != 3 || len(logits[2]) != 64 {
+			t.Fatalf("%d rows of %d logits", len(logits), len(logits[0]))
+		}
+		for _, x := range logits[2] {
 			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-				t.Fatalf("a logit of token %d is %v", i, x)
+				t.Fatalf("a logit is %v", x)
 			}
 		}
-	}
-	if len(logits) != 3 || len(logits[0]) != 64 {
-		t.Errorf("%d rows of %d logits", len(logits), len(logits[0]))
+		if first == nil {
+			first = logits[2]
+		} else if !slices.Equal(first, logits[2]) {
+			t.Error("the shards are another model than the whole file")
+		}
 	}
 }
