@@ -104,8 +104,12 @@ func (h *header) checkPlace(i, count int, total uint64) error {
 	if err != nil {
 		return err
 	}
-	// llama-gguf-split --merge leaves a count of 0 in the file it makes.
-	if !hasCount || splitCount == 0 && count == 1 {
+	// llama-gguf-split --merge leaves a count of 0 in the file it makes. Of a
+	// file that is not split llama.cpp reads no other key of the kind.
+	if splitCount == 0 && count == 1 {
+		return nil
+	}
+	if !hasCount {
 		splitCount = 1
 	}
 	if splitCount != uint64(count) {
