@@ -1,0 +1,371 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"math/bits"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// Budget holds the parameters of the budget policy, which chooses types to
+// minimise predicted damage within a number of bytes.
+type Budget struct {
+	Target        Target
+	SizeBytes     uint64   // TargetSize: the largest planned file
+	BitsPerWeight Fraction // TargetBPW and TargetExpertBPW
+
+	Objective Objective
+	Seed      uint64       // of ObjectiveRandom
+	Scope     TensorScope  // which tensors are part of the problem
+	TieGateUp bool         // gate and up of a layer (and expert) get the same type
+	Types     []Type       // candidates; nil for all that have a known error
+	Errors    *NamedErrors // nil: typical errors per type
+
+	Sensitivity *NamedSensitivity // nil: all tensors alike
+}
+
+// NamedErrors are measured errors and the file they came from.
+type NamedErrors struct {
+	Name   string // base name
+	SHA256 string
+	*stats.Errors
+}
+
+// NamedSensitivity is a table of sensitivities and the file it came from.
+type NamedSensitivity struct {
+	Name   string
+	SHA256 string
+	*stats.Sensitivity
+}
+
+// A Target says what a budget bounds.
+type Target string
+
+// The targets.
+const (
+	TargetSize      Target = "size"       // bytes of the quantized file
+	TargetBPW       Target = "bpw"        // 8 × planned bytes / parameters
+	TargetExpertBPW Target = "expert-bpw" // the same for routed experts alone
+)
+
+// A TensorScope says which tensors the budget policy decides.
+type TensorScope string
+
+// The scopes.
+const (
+	ScopeAll     TensorScope = "all"     // every tensor that llama-quantize quantizes
+	ScopeExperts TensorScope = "experts" // routed experts; the base decides the rest
+)
+
+// An Objective says what predicted damage is: what an expert's error counts
+// for. allocation of bytes follows.
+type Objective string
+
+// The objectives. The last three are ablations, for comparison.
+const (
+	ObjectiveOutputShare    Objective = "output-share"    // relative error × share of the layer's output energy
+	ObjectiveTraffic        Objective = "traffic"         // relative error × smoothed share of the traffic
+	ObjectiveRelative       Objective = "relative"        // relative error, experts alike
+	ObjectiveMSE            Objective = "mse"             // squared error of the weights, absolute
+	ObjectiveUniform        Objective = "uniform"         // one type for all, then the next tensors in order
+	ObjectiveRandom         Objective = "random"          // upgrades in a seeded random order
+	ObjectiveInverseTraffic Objective = "inverse-traffic" // relative error × normalised inverse of the traffic
+)
+
+// Objectives lists the objectives, the default first.
+func Objectives() []Objective {
+	return []Objective{ObjectiveOutputShare, ObjectiveTraffic, ObjectiveRelative, ObjectiveMSE, ObjectiveUniform, ObjectiveRandom, ObjectiveInverseTraffic}
+}
+
+// weighing returns the objective that says what damage is: uniform and random
+// plans are measured by the default's.
+func (o Objective) weighing() Objective {
+	if o == ObjectiveUniform || o == ObjectiveRandom {
+		return ObjectiveOutputShare
+	}
+	return o
+}
+
+// needsTraffic reports whether the objective weighs experts by how busy they
+// are.
+func (o Objective) needsTraffic() bool {
+	return o == ObjectiveOutputShare || o == ObjectiveTraffic || o == ObjectiveInverseTraffic
+}
+
+// Reasons why the budget policy has too little to go by.
+var (
+	ErrNeedsErrors   = errors.New("typical errors cannot tell fused expert tensors apart: measured errors or sensitivities are needed")
+	ErrNeedsTraffic  = errors.New("the statistics say nothing about how often experts are used, which the objective needs")
+	ErrNeedsMeasured = errors.New("the objective needs measured errors")
+)
+
+// An UnreachableError reports a budget that no plan keeps.
+type UnreachableError struct {
+	CheapestBytes uint64 // of the smallest plan there is
+	BudgetBytes   uint64
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cheapest plan needs %d bytes, budget is %d bytes", e.CheapestBytes, e.BudgetBytes)
+}
+
+// Validate checks the parameters of the budget policy.
+func (b *Budget) Validate() error {
+	switch b.Target {
+	case TargetSize:
+	case TargetBPW, TargetExpertBPW:
+		if b.BitsPerWeight.Rat().Sign() <= 0 {
+			return fmt.Errorf("target %s of %s: want more than 0", b.Target, b.BitsPerWeight)
+		}
+	default:
+		return fmt.Errorf("target %q: want %q, %q or %q", b.Target, TargetSize, TargetBPW, TargetExpertBPW)
+	}
+	if !slices.Contains(Objectives(), b.Objective) {
+		return fmt.Errorf("objective %q: want one of %v", b.Objective, Objectives())
+	}
+	if b.Scope != ScopeAll && b.Scope != ScopeExperts {
+		return fmt.Errorf("tensor scope %q: want %q or %q", b.Scope, ScopeAll, ScopeExperts)
+	}
+	for i, t := range b.Types {
+		if err := plannable(t); err != nil {
+			return err
+		}
+		if t.Declared {
+			return fmt.Errorf("type %s is declared, so its error is not known", t.Name)
+		}
+		if slices.Contains(b.Types[:i], t) {
+			return fmt.Errorf("type %s is there twice", t.Name)
+		}
+	}
+	if b.Objective == ObjectiveMSE && b.Errors == nil {
+		return ErrNeedsMeasured
+	}
+	return nil
+}
+
+// budgetBytes returns the bytes that a plan may take: of the file, of all
+// tensors or of the routed experts, by the target.
+func (b *Budget) budgetBytes(f *frame) uint64 {
+	if b.Target == TargetSize {
+		return min(b.SizeBytes, maxTotal)
+	}
+	var parameters uint64
+	for i := range f.slots {
+		if b.Target == TargetBPW || f.slots[i].layer >= 0 {
+			parameters += f.slots[i].tensor.Parameters
+		}
+	}
+	r := new(big.Rat).SetInt(new(big.Int).SetUint64(parameters))
+	r.Mul(r, b.BitsPerWeight.Rat())
+	r.Quo(r, big.NewRat(8, 1))
+	n := new(big.Int).Quo(r.Num(), r.Denom())
+	if !n.IsUint64() {
+		return maxTotal
+	}
+	return min(n.Uint64(), maxTotal)
+}
+
+// ggufPaddingBytes is what llama-quantize aligns every tensor's data to.
+const ggufPaddingBytes = 32
+
+// counted returns what a tensor of some size counts for against the budget.
+func (b *Budget) counted(s *slot, sizeBytes uint64) uint64 {
+	switch {
+	case b.Target == TargetSize:
+		return (sizeBytes + ggufPaddingBytes - 1) / ggufPaddingBytes * ggufPaddingBytes
+	case b.Target == TargetExpertBPW && s.layer < 0:
+		return 0
+	}
+	return sizeBytes
+}
+
+// chooseBudget solves both plans: the fused one, and with the bytes it leaves
+// for routed experts the split one.
+func (f *frame) chooseBudget() (*decision, error) {
+	w, err := newWeighing(f)
+	if err != nil {
+		return nil, err
+	}
+	b := w.budget
+	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
+	for k := range f.layers {
+		d.layers[k] = f.facts(&f.layers[k])
+	}
+	fixed, err := w.fixedBytes(d)
+	if err != nil {
+		return nil, err
+	}
+	budget := b.budgetBytes(f)
+	fused, err := w.solveFused(fixed, budget)
+	if err != nil {
+		return nil, err
+	}
+	split, err := w.solveSplit(fused, budget-fixed-w.othersBytes(fused), d.layers)
+	if err != nil {
+		return nil, err
+	}
+	w.record(d, fused, split)
+	d.budget = w.recordPolicy(fused, split)
+	return d, nil
+}
+
+// fixedBytes returns what counts against the budget whatever the policy
+// decides: the file's header, and the tensors that it does not decide. It
+// gives layers without statistics the hot type.
+func (w *weighing) fixedBytes(d *decision) (uint64, error) {
+	f := w.frame
+	total := uint64(0)
+	if w.budget.Target == TargetSize {
+		header, err := f.headerBytes()
+		if err != nil {
+			return 0, err
+		}
+		total = header
+	}
+	for i := range f.slots {
+		if w.cellOf[i] >= 0 {
+			continue
+		}
+		s := &f.slots[i]
+		v := &d.verdicts[i]
+		if s.state == slotOpen && s.layer >= 0 {
+			*v = verdict{Fused: f.problem.Policy.Frequency.HotType, Reason: "no statistics for its layer: hot type"}
+		}
+		if t, ok := w.tiedTo[i]; ok {
+			*v = verdict{Fused: t, Reason: "the same type as the pinned tensor it is tied to"}
+		}
+		t, err := s.plan(v)
+		if err != nil {
+			return 0, err
+		}
+		var carry uint64
+		if total, carry = bits.Add64(total, w.budget.counted(s, t.SizeBytes), 0); carry != 0 || total > maxTotal {
+			return 0, fmt.Errorf("%s: the plan's sizes add up to more than 2^62 bytes", s.tensor.Name)
+		}
+	}
+	return total, nil
+}
+
+// An assignment is a candidate for every expert of every cell, and how good
+// the choice is known to be.
+type assignment struct {
+	choice [][]int // by cell and expert, index into cell.candidates
+	cost   uint64  // in units of weighing.scale
+	bound  uint64
+}
+
+// solveFused gives every cell one candidate.
+func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
+	a := &assignment{choice: make([][]int, len(w.cells))}
+	windows := map[int][]window{}
+	for c := range w.cells {
+		if cell := &w.cells[c]; cell.slot.layer >= 0 && !cell.splits() {
+			windows[c] = []window{{most: maxTotal}}
+		}
+	}
+	guards := w.guards(func(c *cell) bool { return c.slot.layer >= 0 && !c.splits() }, windows)
+	left := budget - min(fixed, budget)
+	sol, err := w.solveGuarded(a, guards, windows, left, exactLimits, func() []group { return w.fusedGroups(windows) })
+	var unreachable *UnreachableError
+	switch {
+	case errors.As(err, &unreachable):
+		return nil, &UnreachableError{fixed + unreachable.CheapestBytes, budget}
+	case err != nil:
+		return nil, err
+	case fixed > budget:
+		return nil, &UnreachableError{fixed, budget} // and everything else counts for nothing
+	}
+	a.cost, a.bound = sol.cost, sol.bound
+	return a, nil
+}
+
+// choose applies the objective: the optimum, or an ablation's rule.
+func (w *weighing) choose(k *knapsack, groups []group, budget uint64, lim limits) *solution {
+	sol, ok := k.solve(budget, lim)
+	if !ok {
+		panic("planner: the smallest choice was found to fit, and does not")
+	}
+	switch w.budget.Objective {
+	case ObjectiveUniform:
+		return w.uniform(groups, budget, sol.bound)
+	case ObjectiveRandom:
+		return randomUpgrades(groups, budget, w.budget.Seed, sol.bound)
+	}
+	return sol
+}
+
+// othersBytes returns what the cells that are no routed experts' count for.
+func (w *weighing) othersBytes(a *assignment) uint64 {
+	var total uint64
+	for c := range w.cells {
+		if cell := &w.cells[c]; !cell.splits() {
+			total += w.budget.counted(cell.slot, cell.candidates[a.choice[c][0]].SizeBytes)
+		}
+	}
+	return total
+}
+
+// record writes both plans into the decision.
+func (w *weighing) record(d *decision, fused, split *assignment) {
+	reason := "least predicted damage within the budget"
+	switch w.budget.Objective {
+	case ObjectiveUniform:
+		reason = "the largest single type within the budget, tensors in order"
+	case ObjectiveRandom:
+		reason = "random upgrades within the budget"
+	}
+	for c := range w.cells {
+		cell := &w.cells[c]
+		v := verdict{Fused: cell.candidates[fused.choice[c][0]].Type, Reason: reason}
+		if len(cell.candidates) == 1 {
+			v.Reason = "its only candidate"
+		}
+		if cell.slot.layer >= 0 {
+			v.Split = make([]Type, len(cell.cost))
+			for e, choice := range split.choice[c] {
+				v.Split[e] = cell.candidates[choice].Type
+			}
+		}
+		d.verdicts[cell.index] = v
+	}
+	for k := range w.frame.layers {
+		w.recordExperts(k, d)
+	}
+}
+
+// recordExperts names each expert's type where its projections have the same.
+func (w *weighing) recordExperts(k int, d *decision) {
+	plan := &d.layers[k]
+	mixed := make([]bool, len(plan.Experts))
+	put := func(e int, t Type) {
+		x := &plan.Experts[e]
+		if x.Type != nil && *x.Type != t {
+			mixed[e] = true
+		}
+		x.Type = &t
+	}
+	for _, i := range w.frame.layers[k].slots {
+		s := &w.frame.slots[i]
+		for j := range s.matrices() {
+			e, t := j, s.settled
+			if s.tensor.Expert >= 0 {
+				e = s.tensor.Expert
+			}
+			if v := &d.verdicts[i]; s.state == slotOpen {
+				t = v.Fused
+				if v.Split != nil {
+					t = v.Split[j]
+				}
+			}
+			put(e, t)
+		}
+	}
+	for e := range mixed {
+		if mixed[e] {
+			plan.Experts[e].Type = nil
+		}
+	}
+}

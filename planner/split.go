@@ -1,0 +1,233 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+)
+
+// A group is what gets one choice: one cell or expert of it, or with gate and
+// up tied two.
+type group struct {
+	members []int   // cells
+	expert  int     // of the cells; -1 for all of them
+	picks   [][]int // by option, then member: candidate
+	options []option
+}
+
+func optionsOf(groups []group) [][]option {
+	out := make([][]option, len(groups))
+	for i := range groups {
+		out[i] = groups[i].options
+	}
+	return out
+}
+
+// fusedGroups makes the fused problem: every cell takes one candidate. windows
+// narrow those of tensors of one expert.
+func (w *weighing) fusedGroups(windows map[int][]window) []group {
+	var groups []group
+	for _, members := range w.tied() {
+		g := group{members: members, expert: -1}
+		for _, picks := range w.common(members) {
+			var o option
+			fits := true
+			for m, c := range members {
+				cell := &w.cells[c]
+				size := cell.candidates[picks[m]].SizeBytes
+				if list := windows[c]; list != nil {
+					fits = fits && list[0].holds(size)
+				}
+				o.sizeBytes += w.budget.counted(cell.slot, size)
+				for e := range cell.cost {
+					o.cost += cell.cost[e][picks[m]]
+				}
+			}
+			g.add(fits, picks, o)
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+func (g *group) add(fits bool, picks []int, o option) {
+	if fits {
+		g.picks = append(g.picks, picks)
+		g.options = append(g.options, o)
+	}
+}
+
+// tied lists the cells that share a choice, in the order of the cells: pairs of
+// gate and up of a layer and expert where they are tied, else single ones.
+func (w *weighing) tied() [][]int {
+	type place struct{ layer, expert int }
+	ups := map[place]int{}
+	for c := range w.cells {
+		if t := w.cells[c].slot.tensor; w.budget.TieGateUp && t.Role == ggufio.RoleExpertUp {
+			ups[place{t.Layer, t.Expert}] = c
+		}
+	}
+	var out [][]int
+	partner := map[int]bool{}
+	for c := range w.cells {
+		if partner[c] {
+			continue
+		}
+		members := []int{c}
+		if t := w.cells[c].slot.tensor; t.Role == ggufio.RoleExpertGate {
+			if up, ok := ups[place{t.Layer, t.Expert}]; ok {
+				members = append(members, up)
+				partner[up] = true
+			}
+		}
+		out = append(out, members)
+	}
+	return out
+}
+
+// common lists the types that all members can have, as candidates of each. A
+// source's own type that stays is the same type only where it has the same
+// name.
+func (w *weighing) common(members []int) [][]int {
+	var out [][]int
+	for i, first := range w.cells[members[0]].candidates {
+		picks := []int{i}
+		for _, c := range members[1:] {
+			j := slices.IndexFunc(w.cells[c].candidates, func(x candidate) bool { return x.Type == first.Type })
+			if j >= 0 {
+				picks = append(picks, j)
+			}
+		}
+		if len(picks) == len(members) {
+			out = append(out, picks)
+		}
+	}
+	return out
+}
+
+// checkTies reports a gate and an up that are to have the same type and cannot.
+func (w *weighing) checkTies() error {
+	for _, members := range w.tied() {
+		if len(w.common(members)) == 0 {
+			return fmt.Errorf("%s and %s have no type in common", w.cells[members[0]].slot.tensor.Name, w.cells[members[1]].slot.tensor.Name)
+		}
+	}
+	return nil
+}
+
+// A window narrows an expert's candidates by the bytes one expert takes.
+type window struct{ least, most uint64 }
+
+func (x window) holds(size uint64) bool { return x.least <= size && size <= x.most }
+
+// solveSplit gives every expert of a fused tensor a candidate of its own,
+// within the bytes that the fused plan leaves for them. All other cells stay as
+// the fused plan has them.
+func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPlan) (*assignment, error) {
+	out := &assignment{choice: make([][]int, len(w.cells)), cost: fused.cost, bound: fused.bound}
+	windows := map[int][]window{}
+	var others uint64
+	for c := range w.cells {
+		cell := &w.cells[c]
+		out.choice[c] = slices.Clone(fused.choice[c])
+		if cell.splits() {
+			windows[c] = w.cap(cell, fused.choice[c][0], layers)
+			continue
+		}
+		others += cell.cost[0][fused.choice[c][0]]
+	}
+	if len(windows) == 0 {
+		return out, nil
+	}
+	guards := w.guards(func(c *cell) bool { return c.splits() }, windows)
+	for i := range guards {
+		// All experts at their tensor's fused type is a plan that holds.
+		p := guards[i].super[0]
+		guards[i].raise(w, windows, w.cells[p.cell].expertBytes(fused.choice[p.cell][0]))
+	}
+	sol, err := w.solveGuarded(out, guards, windows, budget, splitLimits, func() []group { return w.splitGroups(windows) })
+	if err != nil {
+		return nil, err
+	}
+	out.cost, out.bound = others+sol.cost, others+sol.bound
+	return out, nil
+}
+
+// cap applies the rule for experts with thin statistics: no type smaller than
+// one step below the tensor's type in the fused plan.
+func (w *weighing) cap(c *cell, chosen int, layers []LayerPlan) []window {
+	below := w.stepBelow(c, chosen)
+	list := make([]window, len(c.cost))
+	for e := range list {
+		list[e].most = maxTotal
+		switch layers[c.slot.layer].Experts[e].Flag {
+		case FlagUnseen, FlagScarce:
+			list[e].least = below
+		}
+	}
+	return list
+}
+
+// stepBelow returns the bytes per expert of the next smaller candidate of a
+// tensor that no other candidate beats in size and damage.
+func (w *weighing) stepBelow(c *cell, chosen int) uint64 {
+	options := make([]option, len(c.candidates))
+	for i := range options {
+		options[i].sizeBytes = c.candidates[i].SizeBytes
+		for e := range c.cost {
+			options[i].cost += c.cost[e][i]
+		}
+	}
+	below := c.candidates[chosen].SizeBytes
+	for _, o := range packGroup(options).options {
+		if uint64(o.size) >= c.candidates[chosen].SizeBytes {
+			break
+		}
+		below = uint64(o.size)
+	}
+	return below / uint64(len(c.cost))
+}
+
+// splitGroups makes the split problem: every expert of the cells that have
+// windows takes one candidate within its own.
+func (w *weighing) splitGroups(windows map[int][]window) []group {
+	var groups []group
+	for _, members := range w.tied() {
+		if windows[members[0]] == nil {
+			continue
+		}
+		common := w.common(members)
+		for e := range w.cells[members[0]].cost {
+			g := group{members: members, expert: e}
+			for _, picks := range common {
+				var o option
+				fits := true
+				for m, c := range members {
+					cell := &w.cells[c]
+					size := cell.expertBytes(picks[m])
+					fits = fits && windows[c][e].holds(size)
+					o.sizeBytes += size
+					o.cost += cell.cost[e][picks[m]]
+				}
+				g.add(fits, picks, o)
+			}
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+// apply writes a solution into an assignment.
+func (w *weighing) apply(a *assignment, groups []group, sol *solution) {
+	for i, g := range groups {
+		for m, c := range g.members {
+			pick := g.picks[sol.choice[i]][m]
+			if g.expert >= 0 {
+				a.choice[c][g.expert] = pick
+				continue
+			}
+			a.choice[c] = slices.Repeat([]int{pick}, len(w.cells[c].cost))
+		}
+	}
+}

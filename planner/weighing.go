@@ -1,0 +1,392 @@
+package planner
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// A weighing is the budget policy's problem before a budget is set: what every
+// candidate of every tensor takes and costs. Damage is held as an integer, a
+// multiple of 2^-scale, so that sums are exact.
+type weighing struct {
+	frame  *frame
+	budget *Budget
+
+	types  []Type // candidates asked for, smallest first
+	cells  []cell // by layer, projection, expert
+	cellOf []int  // by slot, -1 where the policy does not decide
+	tiedTo map[int]Type // by slot: the type of the pinned tensor that it is tied to
+	scale  int
+
+	interpolated []string // tensors whose sensitivity was not measured
+	measured     map[string]*stats.TensorErrors
+}
+
+// A cell is a tensor that the policy decides.
+type cell struct {
+	slot       *slot
+	index      int         // of slot
+	candidates []candidate // by size, then type number; no type twice
+	damage     [][]float64 // by expert and candidate
+	cost       [][]uint64  // damage × 2^scale, rounded
+}
+
+// A candidate is a type that a tensor can have: the outcome of one that was
+// asked for.
+type candidate struct {
+	outcome
+	free bool // the source's own type: no error
+}
+
+// splits reports whether the split plan decides expert by expert.
+func (c *cell) splits() bool { return c.slot.layer >= 0 && c.slot.tensor.Expert < 0 }
+
+// expertBytes returns the bytes of one expert in a candidate.
+func (c *cell) expertBytes(i int) uint64 { return c.candidates[i].SizeBytes / uint64(len(c.cost)) }
+
+func newWeighing(f *frame) (*weighing, error) {
+	b := &f.problem.Policy.Budget
+	if err := b.Validate(); err != nil {
+		return nil, err
+	}
+	w := &weighing{frame: f, budget: b, cellOf: make([]int, len(f.slots)), tiedTo: map[int]Type{}}
+	if b.Errors != nil {
+		w.measured = make(map[string]*stats.TensorErrors, len(b.Errors.Tensors))
+		for i := range b.Errors.Tensors {
+			w.measured[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
+		}
+	}
+	if err := w.resolveTypes(); err != nil {
+		return nil, err
+	}
+	if err := w.findCells(); err != nil {
+		return nil, err
+	}
+	sensitivity, err := w.sensitivities()
+	if err != nil {
+		return nil, err
+	}
+	shares := &layerShares{w: w}
+	for c := range w.cells {
+		if err := w.weigh(&w.cells[c], sensitivity[c], shares); err != nil {
+			return nil, err
+		}
+	}
+	return w, w.setScale()
+}
+
+// resolveTypes settles which types are candidates, smallest first.
+func (w *weighing) resolveTypes() error {
+	w.types = slices.Clone(w.budget.Types)
+	if w.types == nil && w.budget.Errors != nil {
+		for _, name := range w.budget.Errors.Types {
+			if f, ok := quant.ByName(name); ok && f.Writable && f.Engine == quant.LlamaCpp {
+				w.types = append(w.types, GGML(f.Type))
+			}
+		}
+	}
+	for _, f := range quant.Formats() {
+		if _, ok := typicalError(f.Type); ok && w.types == nil && w.budget.Errors == nil {
+			w.types = append(w.types, GGML(f.Type))
+		}
+	}
+	if len(w.types) == 0 {
+		return fmt.Errorf("no candidate types")
+	}
+	slices.SortFunc(w.types, compareTypes)
+	return nil
+}
+
+// compareTypes orders types by bits per weight, then by number.
+func compareTypes(a, b Type) int {
+	return cmp.Or(compareRates(rate{a.Layout.BytesPerBlock, a.Layout.WeightsPerBlock}, rate{b.Layout.BytesPerBlock, b.Layout.WeightsPerBlock}),
+		cmp.Compare(a.GGML, b.GGML), cmp.Compare(a.Name, b.Name))
+}
+
+// findCells lists the tensors that the policy decides, with their candidates.
+func (w *weighing) findCells() error {
+	f, b := w.frame, w.budget
+	traffic := b.Objective.weighing().needsTraffic()
+	if len(f.layers) > 0 && traffic {
+		ev := f.problem.Evidence
+		if ev == nil || ev.Kind == stats.KindNone || ev.Kind == stats.KindRank {
+			return ErrNeedsTraffic
+		}
+	}
+	for i := range f.slots {
+		s := &f.slots[i]
+		w.cellOf[i] = -1
+		switch {
+		case s.state != slotOpen:
+			continue
+		case s.layer < 0 && b.Scope == ScopeExperts:
+			continue
+		case s.layer >= 0 && f.layers[s.layer].evidence == nil && (traffic || f.hasCounts()):
+			continue // no statistics: the hot type
+		case w.tieToPin(i):
+			continue
+		}
+		candidates, err := w.candidates(s)
+		if err != nil {
+			return err
+		}
+		w.cells = append(w.cells, cell{slot: s, index: i, candidates: candidates})
+	}
+	slices.SortStableFunc(w.cells, func(a, b cell) int {
+		s, t := a.slot.tensor, b.slot.tensor
+		return cmp.Or(cmp.Compare(s.Layer, t.Layer), cmp.Compare(projection(s.Role), projection(t.Role)), cmp.Compare(s.Expert, t.Expert))
+	})
+	fused := false
+	for c := range w.cells {
+		w.cellOf[w.cells[c].index] = c
+		fused = fused || w.cells[c].splits()
+	}
+	if fused && b.Errors == nil && b.Sensitivity == nil && b.Objective != ObjectiveUniform && b.Objective != ObjectiveRandom {
+		return ErrNeedsErrors
+	}
+	return w.checkTies()
+}
+
+// tieToPin notes the type of an open gate or up that is tied to a pinned one.
+func (w *weighing) tieToPin(i int) bool {
+	s := &w.frame.slots[i]
+	partner := map[ggufio.Role]ggufio.Role{ggufio.RoleExpertGate: ggufio.RoleExpertUp, ggufio.RoleExpertUp: ggufio.RoleExpertGate}[s.tensor.Role]
+	if !w.budget.TieGateUp || partner == "" {
+		return false
+	}
+	for _, j := range w.frame.layers[s.layer].slots {
+		p := &w.frame.slots[j]
+		if p.tensor.Role == partner && p.tensor.Expert == s.tensor.Expert && p.state == slotPinned {
+			w.tiedTo[i] = p.settled
+			return true
+		}
+	}
+	return false
+}
+
+// hasCounts reports whether the evidence says how busy experts are.
+func (f *frame) hasCounts() bool {
+	ev := f.problem.Evidence
+	return ev != nil && ev.Kind != stats.KindNone && ev.Kind != stats.KindRank
+}
+
+// projection orders the tensors of a layer: gate, up, gate and up in one, down,
+// then all others in the file's order.
+func projection(r ggufio.Role) int {
+	i := slices.Index([]ggufio.Role{ggufio.RoleExpertGate, ggufio.RoleExpertUp, ggufio.RoleExpertGateUp, ggufio.RoleExpertDown}, r)
+	if i < 0 {
+		return 4
+	}
+	return i
+}
+
+// candidates lists what the types asked for come to for a tensor: after shape
+// fallback, and the source's type instead of one that is larger.
+func (w *weighing) candidates(s *slot) ([]candidate, error) {
+	var list []candidate
+	for _, t := range w.types {
+		o, err := s.resolve(t, false)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(list, func(c candidate) bool { return c.Type == o.Type }) {
+			continue
+		}
+		if f, ok := quant.Lookup(o.Type.GGML); ok && f.NeedsImatrix && o.Type != s.source && !w.hasImatrix(s.tensor) {
+			continue
+		}
+		if w.budget.Types == nil && o.Type != s.source && !w.isKnown(s, o.Type) {
+			continue // not measured for this tensor; others were
+		}
+		list = append(list, candidate{o, o.Type == s.source})
+	}
+	if len(list) == 0 && w.budget.Types == nil && w.budget.Errors != nil {
+		return nil, &MissingErrorError{s.tensor.Name, "any type that it can have"}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s: none of the types can be had without an imatrix entry of its own: add a type that needs none, such as Q2_K", s.tensor.Name)
+	}
+	slices.SortStableFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.SizeBytes, b.SizeBytes), cmp.Compare(a.Type.GGML, b.Type.GGML))
+	})
+	return list, nil
+}
+
+// isKnown reports whether there is an error of the tensor in a type.
+func (w *weighing) isKnown(s *slot, t Type) bool {
+	if w.budget.Errors == nil {
+		_, ok := typicalError(t.GGML)
+		return ok
+	}
+	m := w.measured[s.tensor.Name]
+	return m != nil && slices.Contains(m.Types, t.Name)
+}
+
+// hasImatrix reports whether llama-quantize would find importances for every
+// column of every matrix of the tensor, under its own name.
+func (w *weighing) hasImatrix(t *ggufio.Tensor) bool {
+	ev := w.frame.problem.Evidence
+	if ev == nil || ev.Columns == nil {
+		return false
+	}
+	matrices := uint64(1)
+	if len(t.Shape) > 2 {
+		matrices = t.Shape[2]
+	}
+	return ev.Columns.Complete(t.Name, t.Shape[0], matrices)
+}
+
+// weigh computes a cell's damages: sensitivity × weight × error, for every
+// expert and candidate.
+func (w *weighing) weigh(c *cell, sensitivity float64, shares *layerShares) error {
+	weights := []float64{1}
+	if c.slot.layer >= 0 {
+		all, err := shares.of(c.slot.layer)
+		if err != nil {
+			return err
+		}
+		weights = all
+		if e := c.slot.tensor.Expert; e >= 0 {
+			weights = all[e : e+1]
+		}
+	}
+	c.damage = make([][]float64, len(weights))
+	for e := range weights {
+		c.damage[e] = make([]float64, len(c.candidates))
+	}
+	for i := range c.candidates {
+		if c.candidates[i].free {
+			continue
+		}
+		errs, err := w.errorsOf(c, c.candidates[i].Type)
+		if err != nil {
+			return err
+		}
+		for e := range weights {
+			r := errs.relative(e)
+			if w.budget.Objective == ObjectiveMSE {
+				r = errs.plain(e)
+			} else {
+				r = float64(weights[e] * r)
+			}
+			if r = float64(sensitivity * r); !(r >= 0 && r <= math.MaxFloat64) {
+				return fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, c.candidates[i].Type, r)
+			}
+			c.damage[e][i] = r
+		}
+	}
+	return nil
+}
+
+// typeErrors are the errors of a tensor's experts in one type.
+type typeErrors struct {
+	measured *stats.TensorErrors // nil: typical
+	index    int                 // of the type
+	typical  float64
+}
+
+func (t typeErrors) relative(expert int) float64 {
+	if t.measured == nil {
+		return t.typical
+	}
+	return t.measured.Experts[expert].Types[t.index].Relative
+}
+
+func (t typeErrors) plain(expert int) float64 {
+	return t.measured.Experts[expert].Types[t.index].PlainError
+}
+
+// A MissingErrorError reports an error that was not measured.
+type MissingErrorError struct{ Tensor, Type string }
+
+func (e *MissingErrorError) Error() string {
+	return fmt.Sprintf("%s: its error as %s was not measured", e.Tensor, e.Type)
+}
+
+func (w *weighing) errorsOf(c *cell, t Type) (typeErrors, error) {
+	name := c.slot.tensor.Name
+	if w.budget.Errors == nil {
+		r, ok := typicalError(t.GGML)
+		if !ok {
+			return typeErrors{}, fmt.Errorf("%s: there is no typical error of %s", name, t)
+		}
+		return typeErrors{typical: r}, nil
+	}
+	m := w.measured[name]
+	if m == nil || len(m.Experts) != c.slot.matrices() {
+		return typeErrors{}, &MissingErrorError{name, t.Name}
+	}
+	i := slices.Index(m.Types, t.Name)
+	if i < 0 {
+		return typeErrors{}, &MissingErrorError{name, t.Name}
+	}
+	return typeErrors{measured: m, index: i}, nil
+}
+
+// setScale turns damages into integers whose sum fits.
+func (w *weighing) setScale() error {
+	var total float64
+	for c := range w.cells {
+		for _, damages := range w.cells[c].damage {
+			total += slices.Max(damages)
+		}
+	}
+	if total > math.MaxFloat64 {
+		return fmt.Errorf("the damages add up to more than a number can hold")
+	}
+	_, exponent := math.Frexp(total)
+	w.scale = 61 - exponent
+	for c := range w.cells {
+		cell := &w.cells[c]
+		cell.cost = make([][]uint64, len(cell.damage))
+		for e, damages := range cell.damage {
+			cell.cost[e] = make([]uint64, len(damages))
+			for i, d := range damages {
+				cell.cost[e][i] = uint64(math.RoundToEven(math.Ldexp(d, w.scale)))
+			}
+		}
+	}
+	return nil
+}
+
+// damageOf returns a cost as damage.
+func (w *weighing) damageOf(cost uint64) float64 { return math.Ldexp(float64(cost), -w.scale) }
+
+// recordPolicy says what was solved and how well.
+func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
+	b := w.budget
+	rec := &manifest.Budget{
+		Target: string(b.Target), TargetValue: b.BitsPerWeight.Float64(), Objective: string(b.Objective), Seed: b.Seed,
+		ScopeTensors: string(b.Scope), TieGateUp: b.TieGateUp, Types: []string{}, Errors: manifest.ErrorSource{Kind: "typical"},
+		Damage: w.damageOf(fused.cost), Bound: w.damageOf(fused.bound), Gap: gap(fused),
+		SplitDamage: w.damageOf(split.cost), SplitBound: w.damageOf(split.bound), SplitGap: gap(split),
+	}
+	if b.Target == TargetSize {
+		rec.TargetValue = float64(b.SizeBytes)
+	}
+	for _, t := range w.types {
+		rec.Types = append(rec.Types, t.Name)
+	}
+	if b.Errors != nil {
+		rec.Errors = manifest.ErrorSource{Kind: "measured", Name: &b.Errors.Name, SHA256: &b.Errors.SHA256}
+	}
+	if b.Sensitivity != nil {
+		rec.Sensitivity = &manifest.Sensitivity{Name: b.Sensitivity.Name, SHA256: b.Sensitivity.SHA256, Interpolated: append([]string{}, w.interpolated...)}
+	}
+	return rec
+}
+
+// gap is how far a plan may be from the optimum, as a fraction of its damage.
+func gap(a *assignment) float64 {
+	if a.cost == 0 {
+		return 0
+	}
+	return float64(a.cost-a.bound) / float64(a.cost)
+}
