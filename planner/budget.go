@@ -168,14 +168,11 @@ func (b *Budget) budgetBytes(f *frame) uint64 {
 	return min(n.Uint64(), maxTotal)
 }
 
-// ggufPaddingBytes is what llama-quantize aligns every tensor's data to.
-const ggufPaddingBytes = 32
-
 // counted returns what a tensor of some size counts for against the budget.
 func (b *Budget) counted(s *slot, sizeBytes uint64) uint64 {
 	switch {
 	case b.Target == TargetSize:
-		return (sizeBytes + ggufPaddingBytes - 1) / ggufPaddingBytes * ggufPaddingBytes
+		return padded(sizeBytes, outputAlignment)
 	case b.Target == TargetExpertBPW && s.layer < 0:
 		return 0
 	}
@@ -219,11 +216,7 @@ func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 	f := w.frame
 	total := uint64(0)
 	if w.budget.Target == TargetSize {
-		header, err := f.headerBytes()
-		if err != nil {
-			return 0, err
-		}
-		total = header
+		total = HeaderBytes(f.problem.Model, f.problem.Evidence)
 	}
 	for i := range f.slots {
 		if w.cellOf[i] >= 0 {

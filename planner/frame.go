@@ -7,6 +7,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -111,6 +112,7 @@ type decision struct {
 	verdicts []verdict   // parallel to frame.slots; read for open slots
 	layers   []LayerPlan // parallel to frame.layers
 	findings []Finding
+	budget   *manifest.Budget // of the budget policy, else nil
 }
 
 // A moeLayer is a block that has routed experts, with what is known of them.

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
 // A Plan says what every tensor of a model becomes, and why.
@@ -12,6 +13,10 @@ type Plan struct {
 	Layers   []LayerPlan  // MoE layers, ascending
 	Totals   Totals
 	Findings []Finding // by code, then in the model's order
+
+	// Budget records the budget policy's problem and how well it was solved;
+	// nil under the frequency policy.
+	Budget *manifest.Budget
 }
 
 // A TensorPlan is the decision for one tensor.

@@ -40,6 +40,7 @@ const BaseKeep = "keep"
 type Policy struct {
 	Name      PolicyName
 	Frequency Frequency
+	Budget    Budget // of the budget policy
 
 	// Base is what tensors get that the policy does not decide: [BaseKeep], or
 	// a llama-quantize file type such as "Q4_K_M".

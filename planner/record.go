@@ -125,6 +125,7 @@ func (p *Plan) recordPolicy() manifest.Policy {
 		rec.HotPercentile, rec.ColdPercentile = new(fr.HotPercentile.Float64()), new(fr.ColdPercentile.Float64())
 		rec.WarmType, rec.ColdType = new(fr.WarmType.Name), new(fr.ColdType.Name)
 	}
+	rec.Budget = p.Budget
 	for _, pin := range pol.Pins {
 		rec.Pins = append(rec.Pins, manifest.Pin{Pattern: pin.Pattern.String(), Type: pin.Type.Name})
 	}

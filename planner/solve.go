@@ -19,8 +19,10 @@ func Solve(p *Problem) (*Plan, error) {
 	switch p.Policy.Name {
 	case PolicyFrequency:
 		d, err = f.chooseFrequency()
+	case PolicyBudget:
+		d, err = f.chooseBudget()
 	default:
-		err = fmt.Errorf("policy %q: want %q", p.Policy.Name, PolicyFrequency)
+		err = fmt.Errorf("policy %q: want %q or %q", p.Policy.Name, PolicyFrequency, PolicyBudget)
 	}
 	if err != nil {
 		return nil, err
@@ -31,7 +33,7 @@ func Solve(p *Problem) (*Plan, error) {
 // assemble turns a policy's decision into a plan: sizes, fallbacks, reasons,
 // totals and findings are the same for every policy.
 func (f *frame) assemble(d *decision) (*Plan, error) {
-	plan := &Plan{Problem: f.problem, Base: f.baseName, Tensors: make([]TensorPlan, len(f.slots)), Layers: d.layers}
+	plan := &Plan{Problem: f.problem, Base: f.baseName, Tensors: make([]TensorPlan, len(f.slots)), Layers: d.layers, Budget: d.budget}
 	for i := range f.slots {
 		t, err := f.slots[i].plan(&d.verdicts[i])
 		if err != nil {

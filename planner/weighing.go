@@ -19,9 +19,9 @@ type weighing struct {
 	frame  *frame
 	budget *Budget
 
-	types  []Type // candidates asked for, smallest first
-	cells  []cell // by layer, projection, expert
-	cellOf []int  // by slot, -1 where the policy does not decide
+	types  []Type       // candidates asked for, smallest first
+	cells  []cell       // by layer, projection, expert
+	cellOf []int        // by slot, -1 where the policy does not decide
 	tiedTo map[int]Type // by slot: the type of the pinned tensor that it is tied to
 	scale  int
 
