@@ -66,11 +66,11 @@ func (g *guard) raise(w *weighing, windows map[int][]window, floor uint64) {
 	}
 }
 
-// hold keeps the other experts at or below what the super experts had, and
-// those at or above it.
+// hold gives super experts what the smallest of them had, and keeps the others
+// at or below it. The last plan, cut down to that, still fits.
 func (g *guard) hold(windows map[int][]window) {
 	for _, p := range g.super {
-		windows[p.cell][p.expert].least = g.had
+		windows[p.cell][p.expert] = window{g.had, g.had}
 	}
 	for _, p := range g.others {
 		windows[p.cell][p.expert].most = g.had

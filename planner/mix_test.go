@@ -16,7 +16,7 @@ import (
 const recorded = "../testdata/llama-quantize"
 
 // openHeader opens a published shape, its header extended sparsely.
-func openHeader(t *testing.T, name string) *ggufio.Model {
+func openHeader(t testing.TB, name string) *ggufio.Model {
 	t.Helper()
 	path, err := gguftest.ExtendHeader(t.TempDir(), filepath.Join(recorded, name+"-bf16.gguf"))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // openModel writes a built model and opens it.
-func openModel(t *testing.T, b *gguftest.Builder) *ggufio.Model {
+func openModel(t testing.TB, b *gguftest.Builder) *ggufio.Model {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	if err := b.WriteFile(path); err != nil {

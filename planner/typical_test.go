@@ -25,7 +25,7 @@ func TestTypicalErrors(t *testing.T) {
 	measured := map[quant.Type]float64{}
 	var types []quant.Type
 	for _, f := range quant.Formats() {
-		if f.Engine != quant.LlamaCpp || !f.Writable || f.Type == quant.F32 {
+		if f.Engine != quant.LlamaCpp || !f.Writable || f.Type == quant.F32 || f.Type == quant.F16 {
 			continue
 		}
 		encode := encoderFor(t, f.Type)
@@ -87,7 +87,8 @@ func readTypicalSample(t *testing.T) *typicalSample {
 			for j := range weights {
 				weights[j] /= counts[e]
 			}
-			for row := range slices.Chunk(values, columns) {
+			for i := 0; i < len(values); i += 6 * columns { // every sixth row
+				row := values[i : i+columns]
 				s.rows = append(s.rows, row)
 				s.weights = append(s.weights, weights)
 			}

@@ -87,13 +87,13 @@ func (w *weighing) resolveTypes() error {
 	w.types = slices.Clone(w.budget.Types)
 	if w.types == nil && w.budget.Errors != nil {
 		for _, name := range w.budget.Errors.Types {
-			if f, ok := quant.ByName(name); ok && f.Writable && f.Engine == quant.LlamaCpp {
+			if f, ok := quant.ByName(name); ok && f.Quantized && f.Writable && f.Engine == quant.LlamaCpp {
 				w.types = append(w.types, GGML(f.Type))
 			}
 		}
 	}
 	for _, f := range quant.Formats() {
-		if _, ok := typicalError(f.Type); ok && w.types == nil && w.budget.Errors == nil {
+		if _, ok := typicalError(f.Type); ok && f.Quantized && w.budget.Types == nil && w.budget.Errors == nil {
 			w.types = append(w.types, GGML(f.Type))
 		}
 	}

@@ -1,0 +1,619 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// checkBudget holds a plan against what its budget promises.
+func checkBudget(t *testing.T, plan *Plan) {
+	t.Helper()
+	b := &plan.Problem.Policy.Budget
+	tot := &plan.Totals
+	used, limit := tot.FileBytes, b.SizeBytes
+	split := used - tot.PlannedBytes + tot.SplitBytes
+	parameters := tot.Parameters
+	switch b.Target {
+	case TargetBPW:
+		used, split = tot.PlannedBytes, tot.SplitBytes
+	case TargetExpertBPW:
+		used, split, parameters = tot.Experts.PlannedBytes, tot.Experts.SplitBytes, tot.Experts.Parameters
+	}
+	if b.Target != TargetSize {
+		limit = uint64(b.BitsPerWeight.Float64() * float64(parameters) / 8)
+	}
+	if used > limit || split > limit {
+		t.Errorf("%d bytes, split %d, over the budget of %d", used, split, limit)
+	}
+	rec := plan.Budget
+	if rec.Bound > rec.Damage || rec.SplitBound > rec.SplitDamage || rec.Gap < 0 || rec.SplitGap < 0 {
+		t.Errorf("bounds above damages: %+v", rec)
+	}
+}
+
+// damageByHand computes a plan's damages from the definitions, in another way
+// than the policy does.
+func damageByHand(p *Problem, plan *Plan) (fused, split float64) {
+	b := &p.Policy.Budget
+	errs := map[string]*stats.TensorErrors{}
+	for i := range b.Errors.Tensors {
+		errs[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
+	}
+	relative := func(name string, e int, typ Type) float64 {
+		x := errs[name]
+		i := slices.Index(x.Types, typ.Name)
+		if i < 0 {
+			return 0 // the source's own type
+		}
+		return x.Experts[e].Types[i].Relative
+	}
+	for i := range plan.Tensors {
+		tp := &plan.Tensors[i]
+		t := tp.Tensor
+		if !Quantizable(t) || tp.Type.GGML == t.Type {
+			continue
+		}
+		if tp.ExpertTypes == nil {
+			fused += relative(t.Name, 0, tp.Type)
+			split += relative(t.Name, 0, tp.Type)
+			continue
+		}
+		down := errs[fmt.Sprintf("blk.%d.ffn_down_exps.weight", t.Layer)]
+		var total float64
+		for e := range down.Experts {
+			total += *down.Experts[e].OutputEnergy
+		}
+		for e, typ := range tp.ExpertTypes {
+			q := *down.Experts[e].OutputEnergy / total
+			fused += q * relative(t.Name, e, tp.Type)
+			split += q * relative(t.Name, e, typ)
+		}
+	}
+	return fused, split
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) <= 1e-12*math.Max(math.Abs(a), math.Abs(b)) }
+
+// TestBudgetAgainstBruteForce tries every fused plan of small models.
+func TestBudgetAgainstBruteForce(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 9))
+	types := []Type{GGML(quant.Q2_K), GGML(quant.Q4_K), GGML(quant.Q6_K)}
+	for n := range 12 {
+		m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 3, FF: 256 * (1 + n%2), Vocab: 40})
+		p := budgetProblem(m, uint64(n), 0)
+		p.Policy.Budget.Types = types
+		p.Policy.Pins = []Pin{{regexp.MustCompile("token_embd|attn_k"), GGML(quant.Q8_0)}}
+		least := cheapest(t, p)
+		for range 4 {
+			p.Policy.Budget.SizeBytes = least + rng.Uint64N(300<<10)
+			plan := solve(t, p)
+			checkBudget(t, plan)
+			fused, split := damageByHand(p, plan)
+			pinned := 0.0
+			for _, name := range []string{"token_embd.weight", "blk.0.attn_k.weight"} {
+				x := p.Policy.Budget.Errors.Tensor(name)
+				pinned += x.Experts[0].Types[slices.Index(x.Types, "Q8_0")].Relative
+			}
+			if !near(fused-pinned, plan.Budget.Damage) || !near(split-pinned, plan.Budget.SplitDamage) {
+				t.Errorf("problem %d: damages %v and %v, by hand %v and %v", n, plan.Budget.Damage, plan.Budget.SplitDamage, fused-pinned, split-pinned)
+			}
+			if plan.Budget.Gap != 0 || plan.Budget.SplitDamage > plan.Budget.Damage {
+				t.Errorf("problem %d: gap %v, split damage %v of %v", n, plan.Budget.Gap, plan.Budget.SplitDamage, plan.Budget.Damage)
+			}
+			if best := bestFused(p, plan, types); !near(best-pinned, plan.Budget.Damage) {
+				t.Errorf("problem %d, %d bytes: damage %v, the best is %v", n, p.Policy.Budget.SizeBytes, plan.Budget.Damage, best-pinned)
+			}
+		}
+	}
+}
+
+// bestFused changes the fused types of a plan to every combination that keeps
+// the budget and returns the least damage.
+func bestFused(p *Problem, plan *Plan, types []Type) float64 {
+	trial := *plan
+	trial.Tensors = slices.Clone(plan.Tensors)
+	var free []int
+	for i := range trial.Tensors {
+		if x := &trial.Tensors[i]; Quantizable(x.Tensor) && !strings.HasPrefix(x.Reason, "pinned") {
+			free = append(free, i)
+		}
+	}
+	best := math.Inf(1)
+	var try func(k int)
+	try = func(k int) {
+		if k == len(free) {
+			if size, err := trial.FileBytes(); err == nil && size <= p.Policy.Budget.SizeBytes {
+				fused, _ := damageByHand(p, &trial)
+				best = min(best, fused)
+			}
+			return
+		}
+		x := &trial.Tensors[free[k]]
+		for _, typ := range types {
+			x.Type = typ
+			x.SizeBytes, _ = typ.Layout.EncodedBytes(x.Tensor.Rows(), x.Tensor.Shape[0])
+			try(k + 1)
+		}
+	}
+	try(0)
+	return best
+}
+
+func TestBudgetTargets(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 3, Experts: 8, Shared: 1})
+	for _, b := range []Budget{
+		{Target: TargetSize, SizeBytes: 4_000_001},
+		{Target: TargetBPW, BitsPerWeight: MakeFraction(3.7)},
+		{Target: TargetExpertBPW, BitsPerWeight: MakeFraction(3.438)},
+	} {
+		p := budgetProblem(m, 1, 0)
+		pb := &p.Policy.Budget
+		pb.Target, pb.SizeBytes, pb.BitsPerWeight = b.Target, b.SizeBytes, b.BitsPerWeight
+		for _, scope := range []TensorScope{ScopeAll, ScopeExperts} {
+			pb.Scope = scope
+			if b.Target == TargetBPW && scope == ScopeExperts {
+				p.Policy.Base = "Q4_K_M"
+			}
+			plan := solve(t, p)
+			checkBudget(t, plan)
+			switch attn := plan.planOf(t, "blk.0.attn_q.weight"); {
+			case scope == ScopeAll && b.Target == TargetExpertBPW && attn.Type.GGML != quant.Q8_0:
+				t.Errorf("%s: attention gets %s where only experts are bounded", b.Target, attn.Type)
+			case scope == ScopeExperts && !strings.HasPrefix(attn.Reason, "base"):
+				t.Errorf("%s: attention is decided by %q", b.Target, attn.Reason)
+			}
+		}
+	}
+	// 3.438 bits of 1000 weights are 429.75 bytes; binary rounding must not
+	// make it 430 or 429 of an exact 3.44.
+	p := budgetProblem(m, 1, 0)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(4.5)
+	p.Policy.Budget.Types = []Type{GGML(quant.Q4_K), GGML(quant.Q5_K)}
+	plan := solve(t, p)
+	if x := plan.Totals.Experts; x.PlannedBytes*8*2 != x.Parameters*9 {
+		t.Errorf("%d bytes for %d weights, want 4.5 bits exactly", x.PlannedBytes, x.Parameters)
+	}
+	p.Policy.Budget.BitsPerWeight, _ = ParseFraction("4.49999999999999999999")
+	var u *UnreachableError
+	if _, err := Solve(p); !errors.As(err, &u) || u.CheapestBytes != plan.Totals.Experts.PlannedBytes || u.BudgetBytes != u.CheapestBytes-1 {
+		t.Errorf("just below 4.5 bits: error %v", err)
+	}
+}
+
+func TestBudgetUnreachable(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{})
+	p := budgetProblem(m, 1, 0)
+	least := cheapest(t, p)
+	p.Policy.Budget.SizeBytes = least
+	plan := solve(t, p)
+	checkBudget(t, plan)
+	if plan.Totals.FileBytes != least {
+		t.Errorf("the cheapest plan has %d bytes, %d were promised", plan.Totals.FileBytes, least)
+	}
+	p.Policy.Budget.SizeBytes--
+	_, err := Solve(p)
+	if want := fmt.Sprintf("cheapest plan needs %d bytes, budget is %d bytes", least, least-1); err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	// Even without anything to decide.
+	p.Policy.Pins = []Pin{{regexp.MustCompile("."), GGML(quant.Q8_0)}}
+	if _, err := Solve(p); !errors.As(err, new(*UnreachableError)) {
+		t.Errorf("all pinned: error %v", err)
+	}
+}
+
+func TestBudgetSweep(t *testing.T) {
+	m := openHeader(t, "olmoe-1b-7b")
+	p := budgetProblem(m, 3, 0)
+	least := cheapest(t, p)
+	var last, lastSplit float64 = math.Inf(1), math.Inf(1)
+	for i := range uint64(21) {
+		p.Policy.Budget.SizeBytes = least + i*250_000_000
+		plan := solve(t, p)
+		checkBudget(t, plan)
+		b := plan.Budget
+		if b.Damage > last || b.Gap != 0 {
+			t.Errorf("%d bytes: damage %v (gap %v) after %v", p.Policy.Budget.SizeBytes, b.Damage, b.Gap, last)
+		}
+		if b.SplitDamage-b.SplitGap*b.SplitDamage > lastSplit || b.SplitGap > 1e-4 {
+			t.Errorf("%d bytes: split damage %v (gap %v) after %v", p.Policy.Budget.SizeBytes, b.SplitDamage, b.SplitGap, lastSplit)
+		}
+		if b.SplitDamage > b.Damage {
+			t.Errorf("%d bytes: split damage %v above the fused %v", p.Policy.Budget.SizeBytes, b.SplitDamage, b.Damage)
+		}
+		last, lastSplit = b.Damage, b.SplitDamage
+	}
+}
+
+func TestBudgetCapsThinStatistics(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 2, Experts: 8})
+	p := budgetProblem(m, 5, 0)
+	p.Policy.Budget.Types = kTypes
+	for i := range p.Evidence.Layers {
+		p.Evidence.Layers[i].Counts[2], p.Evidence.Layers[i].Counts[5] = 0, 99 // 99 / 10 < 10
+	}
+	p.Policy.Budget.Errors = measuredErrors(m, p.Evidence, 5)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(4.2)
+	capped := solve(t, p)
+	for i := range capped.Tensors {
+		x := &capped.Tensors[i]
+		for e, typ := range x.ExpertTypes {
+			below := max(0, slices.Index(kTypes, x.Type)-1)
+			if (e == 2 || e == 5) && slices.Index(kTypes, typ) < below {
+				t.Errorf("%s: expert %d gets %s, the tensor %s", x.Tensor.Name, e, typ, x.Type)
+			}
+		}
+	}
+	checkBudget(t, capped)
+	// The cap binds: with enough tokens (deff 1) they get less.
+	for i := range p.Evidence.Layers {
+		p.Evidence.Layers[i].Counts[2] = 1
+		p.Evidence.Layers[i].Blocks = &stats.Blocks{N: 10, Deff: 0.01}
+	}
+	if free := solve(t, p); free.Budget.SplitDamage >= capped.Budget.SplitDamage {
+		t.Errorf("split damage %v without the cap, %v with it", free.Budget.SplitDamage, capped.Budget.SplitDamage)
+	}
+}
+
+func TestBudgetGuardsSuperExperts(t *testing.T) {
+	for _, separate := range []bool{false, true} {
+		m := tinyMoE(t, gguftest.MoE{Layers: 2, Experts: 8, Separate: separate})
+		for n := range uint64(6) {
+			p := budgetProblem(m, n, 0)
+			p.Policy.Budget.Types = kTypes
+			for i := range p.Evidence.Layers {
+				p.Evidence.Layers[i].Counts[3] = 1000 // else of little weight
+				p.Evidence.Layers[i].SuperExperts = []int{3, 6}
+			}
+			p.Policy.Budget.Errors = measuredErrors(m, p.Evidence, n)
+			p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(2.7+0.3*float64(n))
+			plan := solve(t, p)
+			checkBudget(t, plan)
+			largest, super := map[string]float64{}, map[string]float64{}
+			for i := range plan.Tensors {
+				x := &plan.Tensors[i]
+				for j, typ := range x.ExpertTypes {
+					e := max(j, x.Tensor.Expert)
+					key := fmt.Sprint(x.Tensor.Layer, x.Tensor.Role)
+					largest[key] = max(largest[key], typ.BitsPerWeight())
+					if e == 3 || e == 6 {
+						if v, ok := super[key]; !ok || typ.BitsPerWeight() < v {
+							super[key] = typ.BitsPerWeight()
+						}
+					}
+				}
+			}
+			for key, bits := range super {
+				if bits < largest[key] {
+					t.Errorf("separate %v, problem %d: %s: a super expert has %v bits, another expert %v", separate, n, key, bits, largest[key])
+				}
+			}
+		}
+	}
+}
+
+func TestBudgetTiesGateAndUp(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 3, Experts: 4})
+	p := budgetProblem(m, 2, 0)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, MakeFraction(3.5)
+	differ := func(plan *Plan) (n int) {
+		for l := range 3 {
+			gate, up := plan.planOf(t, fmt.Sprintf("blk.%d.ffn_gate_exps.weight", l)), plan.planOf(t, fmt.Sprintf("blk.%d.ffn_up_exps.weight", l))
+			if gate.Type != up.Type {
+				n++
+			}
+			for e := range gate.ExpertTypes {
+				if gate.ExpertTypes[e] != up.ExpertTypes[e] {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	free := solve(t, p)
+	p.Policy.Budget.TieGateUp = true
+	tied := solve(t, p)
+	checkBudget(t, tied)
+	if differ(free) == 0 || differ(tied) != 0 || tied.Budget.Damage < free.Budget.Damage {
+		t.Errorf("%d differ when free, %d when tied; damages %v and %v", differ(free), differ(tied), free.Budget.Damage, tied.Budget.Damage)
+	}
+	p.Policy.Pins = []Pin{{regexp.MustCompile(`blk\.1\.ffn_up`), GGML(quant.Q6_K)}}
+	if gate := solve(t, p).planOf(t, "blk.1.ffn_gate_exps.weight"); gate.Type.GGML != quant.Q6_K || !strings.Contains(gate.Reason, "tied") {
+		t.Errorf("gate %s (%s), its up is pinned to Q6_K", gate.Type, gate.Reason)
+	}
+}
+
+func TestBudgetCandidates(t *testing.T) {
+	m := openModel(t, gguftest.MoE{Experts: 4, Embd: 256, FF: 288, Sparse: true, Type: quant.F16}.Builder())
+	p := budgetProblem(m, 4, 1<<30)
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(tensor string) string {
+		w, err := newWeighing(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range w.cells {
+			if w.cells[c].slot.tensor.Name == tensor {
+				var out []string
+				for _, x := range w.cells[c].candidates {
+					out = append(out, x.Type.Name)
+				}
+				return strings.Join(out, " ")
+			}
+		}
+		return "none"
+	}
+	const gate, down = "blk.0.ffn_gate_exps.weight", "blk.0.ffn_down_exps.weight"
+	p.Policy.Budget.Types = []Type{GGML(quant.Q6_K), GGML(quant.Q3_K), GGML(quant.IQ3_XXS), GGML(quant.Q2_K), GGML(quant.IQ4_XS)}
+	if got := names(gate); got != "Q2_K IQ3_XXS Q3_K IQ4_XS Q6_K" {
+		t.Errorf("gate: %s", got)
+	}
+	// Rows of 288 divide into 32 but not 256; two K types fall back to Q4_0.
+	if got := names(down); got != "Q4_0 IQ4_NL Q8_0" {
+		t.Errorf("down: %s", got)
+	}
+	p.Evidence.Columns = nil
+	if got := names(gate); got != "Q2_K Q3_K IQ4_XS Q6_K" {
+		t.Errorf("gate without imatrix: %s", got)
+	}
+	// The source's own type stands for all that would enlarge.
+	for i := range m.Tensors {
+		if m.Tensors[i].Name == gate {
+			m.Tensors[i].Type, m.Tensors[i].SizeBytes = quant.Q3_K, m.Tensors[i].Parameters/256*110
+		}
+	}
+	if f, err = newFrame(p); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(gate); got != "Q2_K Q3_K" {
+		t.Errorf("gate of a Q3_K source: %s", got)
+	}
+	p.Policy.Budget.Types = []Type{GGML(quant.IQ2_S)}
+	if _, err := Solve(p); err == nil || !strings.Contains(err.Error(), "imatrix entry") {
+		t.Errorf("nothing but IQ2_S: error %v", err)
+	}
+}
+
+func TestBudgetLayersWithoutStatistics(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 2, MTP: 1})
+	p := budgetProblem(m, 6, 0)
+	p.Evidence.Layers = p.Evidence.Layers[:2]
+	p.Policy.Budget.Errors = measuredErrors(m, p.Evidence, 6)
+	p.Policy.Budget.SizeBytes = cheapest(t, p) + 50_000
+	plan := solve(t, p)
+	checkBudget(t, plan)
+	x := plan.planOf(t, "blk.2.ffn_up_exps.weight")
+	if x.Type.GGML != quant.Q4_K || !strings.Contains(x.Reason, "no statistics") {
+		t.Errorf("%s: %s", x.Type, x.Reason)
+	}
+	for _, e := range plan.Layers[2].Experts {
+		if e.Type == nil || e.Type.GGML != quant.Q4_K || e.Count != nil {
+			t.Errorf("expert of the layer without statistics: %+v", e)
+		}
+	}
+}
+
+func TestBudgetObjectives(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 3, Experts: 8})
+	p := budgetProblem(m, 8, 0)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3.2)
+	p.Policy.Budget.Types = kTypes
+	best := solve(t, p).Budget
+	plans := map[Objective]string{}
+	for _, o := range Objectives() {
+		p.Policy.Budget.Objective = o
+		plan := solve(t, p)
+		checkBudget(t, plan)
+		if again := solve(t, p); fmt.Sprint(again.Manifest()) == "" || again.Budget.SplitDamage != plan.Budget.SplitDamage {
+			t.Errorf("%s: two plans", o)
+		}
+		var types []string
+		for i := range plan.Tensors {
+			for _, typ := range plan.Tensors[i].ExpertTypes {
+				types = append(types, typ.Name)
+			}
+		}
+		plans[o] = strings.Join(types, " ")
+		if o.weighing() == ObjectiveOutputShare && (plan.Budget.Damage < best.Damage || plan.Budget.SplitDamage < best.SplitDamage) {
+			t.Errorf("%s: damages %v and %v are below the optimum's", o, plan.Budget.Damage, plan.Budget.SplitDamage)
+		}
+		if o == ObjectiveUniform && plan.Budget.Gap <= 0 {
+			t.Errorf("uniform: gap %v", plan.Budget.Gap)
+		}
+		for other, s := range plans {
+			if other != o && s == plans[o] {
+				t.Errorf("%s and %s give the same plan", o, other)
+			}
+		}
+	}
+	p.Policy.Budget.Objective = ObjectiveRandom
+	p.Policy.Budget.Seed = 2
+	types := ""
+	for i, x := range solve(t, p).Tensors {
+		for _, typ := range x.ExpertTypes {
+			types += typ.Name + " "
+		}
+		_ = i
+	}
+	if strings.TrimSpace(types) == plans[ObjectiveRandom] {
+		t.Error("seeds 1 and 2 give the same random plan")
+	}
+}
+
+// A uniform plan gives one type to all, then raises tensors in order.
+func TestBudgetUniform(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 4, Experts: 4})
+	p := budgetProblem(m, 8, 0)
+	p.Policy.Budget.Objective, p.Policy.Budget.Types = ObjectiveUniform, kTypes
+	p.Policy.Budget.Errors = nil // it needs none
+	// Q3_K is 3.4375 bits and Q4_K 4.5: 3.8 leaves room for 4 of 12 tensors.
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3.8)
+	plan := solve(t, p)
+	checkBudget(t, plan)
+	var got []string
+	for l := range 4 {
+		for _, name := range []string{"gate", "up", "down"} {
+			got = append(got, plan.planOf(t, fmt.Sprintf("blk.%d.ffn_%s_exps.weight", l, name)).Type.Name)
+		}
+	}
+	want := append(slices.Repeat([]string{"Q4_K"}, 4), slices.Repeat([]string{"Q3_K"}, 8)...)
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestBudgetNeeds(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{})
+	dense := openModel(t, gguftest.MoE{Layers: 2, Dense: 2, Sparse: true, Type: quant.F16}.Builder())
+	for _, tt := range []struct {
+		name   string
+		change func(*Problem)
+		want   error
+	}{
+		{"all", func(p *Problem) {}, nil},
+		{"typical errors alone", func(p *Problem) { p.Policy.Budget.Errors = nil }, ErrNeedsErrors},
+		{"typical errors and sensitivities", func(p *Problem) {
+			p.Policy.Budget.Errors = nil
+			p.Policy.Budget.Sensitivity = &NamedSensitivity{"s.csv", "00", &stats.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight"}, Values: []float64{1}}}
+		}, nil},
+		{"typical errors of a dense model", func(p *Problem) { p.Policy.Budget.Errors, p.Model, p.Evidence = nil, dense, nil }, nil},
+		{"absolute errors, typical", func(p *Problem) { p.Policy.Budget.Errors, p.Policy.Budget.Objective = nil, ObjectiveMSE }, ErrNeedsMeasured},
+		{"no statistics", func(p *Problem) { p.Evidence = nil }, ErrNeedsTraffic},
+		{"no statistics, experts alike", func(p *Problem) { p.Evidence, p.Policy.Budget.Objective = nil, ObjectiveRelative }, nil},
+		{"no counts", func(p *Problem) { p.Evidence.Kind = stats.KindNone }, ErrNeedsTraffic},
+		{"rank", func(p *Problem) { p.Evidence.Kind = stats.KindRank }, ErrNeedsTraffic},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := budgetProblem(m, 1, 1<<30)
+			tt.change(p)
+			if _, err := Solve(p); !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
+		})
+	}
+	p := budgetProblem(m, 1, 1<<30)
+	p.Policy.Budget.Errors.Tensors = p.Policy.Budget.Errors.Tensors[:2]
+	var missing *MissingErrorError
+	if _, err := Solve(p); !errors.As(err, &missing) {
+		t.Errorf("errors of two tensors: error %v", err)
+	}
+	p = budgetProblem(m, 1, 1<<30)
+	p.Policy.Budget.Types = []Type{GGML(quant.Q4_K), GGML(quant.I8)}
+	if _, err := Solve(p); err == nil || !strings.Contains(err.Error(), "cannot write type I8") {
+		t.Errorf("I8: error %v", err)
+	}
+}
+
+// Weights without counts rank experts as counts do.
+func TestBudgetRelativeWeights(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 4})
+	p := budgetProblem(m, 1, 0)
+	p.Policy.Budget.Objective = ObjectiveTraffic
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3)
+	p.Evidence.Kind = stats.KindRelative
+	p.Evidence.Layers[0].Counts, p.Evidence.Layers[0].Weights = nil, []float64{0, 0.001, 0.01, 1}
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := (&layerShares{w: w}).of(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Scaled to 100 an expert, plus 0.5, of 402 in all.
+	want := []float64{0.5 / 402, (0.4/1.011 + 0.5) / 402, (4/1.011 + 0.5) / 402, (400/1.011 + 0.5) / 402}
+	for e := range want {
+		if !near(got[e], want[e]) {
+			t.Errorf("expert %d: share %v, want %v", e, got[e], want[e])
+		}
+	}
+	checkBudget(t, solve(t, p))
+}
+
+func TestSensitivities(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 5})
+	p := budgetProblem(m, 1, 1<<30)
+	p.Policy.Budget.Sensitivity = &NamedSensitivity{"kld.csv", "00", &stats.Sensitivity{
+		Names:  []string{"blk.1.ffn_up_exps.weight", "blk.3.ffn_up_exps.weight", "blk.2.attn_q.weight", "blk.0.attn_k.weight", "elsewhere.weight", "blk.4.ffn_up_exps.weight"},
+		Values: []float64{1, 3, 4, 0, 2, math.NaN()}}} // mean of 5: 2
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.interpolated = nil
+	values, err := w.sensitivities()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{
+		"blk.0.ffn_up_exps.weight": 0.5, // nearest
+		"blk.1.ffn_up_exps.weight": 0.5, // measured
+		"blk.2.ffn_up_exps.weight": 1,   // halfway
+		"blk.3.ffn_up_exps.weight": 1.5,
+		"blk.4.ffn_up_exps.weight": 1.5, // nearest
+		"blk.4.attn_q.weight":      2,
+		"blk.3.attn_k.weight":      0, // measured as free nearby
+		"blk.3.attn_v.weight":      1, // the mean of attention
+		"output.weight":            1, // the table's mean
+	} {
+		c := slices.IndexFunc(w.cells, func(c cell) bool { return c.slot.tensor.Name == name })
+		if c < 0 || values[c] != want {
+			t.Errorf("%s: %v, want %v", name, values[c], want)
+		}
+	}
+	if slices.Contains(w.interpolated, "blk.1.ffn_up_exps.weight") || !slices.Contains(w.interpolated, "blk.4.ffn_up_exps.weight") || len(w.interpolated) != len(w.cells)-4 {
+		t.Errorf("interpolated: %v", w.interpolated)
+	}
+	p.Policy.Budget.Sensitivity.Names = []string{"a.b", "c.d", "e.f", "g.h", "i.j", "k.l"}
+	if _, err := Solve(p); err == nil || !strings.Contains(err.Error(), "its first is a.b") {
+		t.Errorf("another model's table: error %v", err)
+	}
+}
+
+func benchmarkBudget(b *testing.B, model string, size uint64) {
+	m := openHeader(b, model)
+	p := budgetProblem(m, 1, size)
+	for b.Loop() {
+		if _, err := Solve(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The whole policy on published shapes with made-up errors in all types.
+func BenchmarkBudgetQwen3_30B_A3B(b *testing.B) { benchmarkBudget(b, "qwen3-30b-a3b", 12<<30) }
+func BenchmarkBudgetDeepSeekV3(b *testing.B)    { benchmarkBudget(b, "deepseek-v3", 230<<30) }
+
+func TestBudgetOfPublishedShapes(t *testing.T) {
+	for model, size := range map[string]uint64{"qwen3-30b-a3b": 12 << 30, "deepseek-v3": 230 << 30} {
+		plan := solve(t, budgetProblem(openHeader(t, model), 1, size))
+		checkBudget(t, plan)
+		if plan.Budget.Gap != 0 || plan.Budget.SplitGap > 1e-4 {
+			t.Errorf("%s: gaps %v and %v", model, plan.Budget.Gap, plan.Budget.SplitGap)
+		}
+		if plan.Totals.FileBytes < size-size/1000 {
+			t.Errorf("%s: %d bytes of %d used", model, plan.Totals.FileBytes, size)
+		}
+	}
+}
