@@ -130,7 +130,7 @@ func (b *Budget) Validate() error {
 		return fmt.Errorf("tensor scope %q: want %q or %q", b.Scope, ScopeAll, ScopeExperts)
 	}
 	for i, t := range b.Types {
-		if err := plannable(t); err != nil {
+		if err := Plannable(t); err != nil {
 			return err
 		}
 		if t.Declared {
