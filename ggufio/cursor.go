@@ -2,6 +2,7 @@ package ggufio
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -79,6 +80,36 @@ func (c *cursor) skip(n uint64, field string) error {
 	c.r.Reset(c.f)
 	c.pos += n
 	return nil
+}
+
+// skipText passes over a string of n bytes and returns its zero tail.
+func (c *cursor) skipText(n uint64, field string) (tail uint64, err error) {
+	if err := c.need(n, field); err != nil {
+		return 0, err
+	}
+	for left := n; left > 0; {
+		chunk, err := c.r.Peek(int(min(left, cursorBufferBytes)))
+		if err != nil {
+			return 0, c.fail(c.pos, field, readError(err))
+		}
+		if i := bytes.IndexByte(chunk, 0); i >= 0 && tail == 0 {
+			tail = left - uint64(i)
+		}
+		if _, err := c.r.Discard(len(chunk)); err != nil {
+			return 0, c.fail(c.pos, field, readError(err))
+		}
+		left -= uint64(len(chunk))
+		c.pos += uint64(len(chunk))
+	}
+	return tail, nil
+}
+
+// zeroTail returns how many bytes a string has from its first zero byte on.
+func zeroTail(b []byte) uint64 {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		return uint64(len(b) - i)
+	}
+	return 0
 }
 
 func (c *cursor) uint32(field string) (uint32, error) {

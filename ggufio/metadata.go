@@ -53,6 +53,10 @@ type Pair struct {
 	OffsetBytes uint64    // of the whole pair: key length, key, type, value
 	SizeBytes   uint64    // of the whole pair
 
+	// ZeroTailBytes is how much of SizeBytes is lost on a program that copies
+	// strings as C has them: in each string, the first zero byte and all after.
+	ZeroTailBytes uint64
+
 	// value is a uint64, int64, float64, bool or string, or a slice of one of
 	// these; nil where the value is too long to keep.
 	value any

@@ -49,6 +49,7 @@ func (c *cursor) pair(i uint64, kept *uint64) (p Pair, err error) {
 		return p, err
 	}
 	p.Key = string(key)
+	p.ZeroTailBytes = zeroTail(key)
 	switch {
 	case p.Key == "":
 		return p, c.fail(p.OffsetBytes, field, errors.New("is empty"))
@@ -85,10 +86,13 @@ func (c *cursor) stringValue(p *Pair, field string, kept *uint64) (err error) {
 		return err
 	}
 	if p.Length > maxKeptStringBytes || *kept+p.Length > maxKeptBytes {
-		return c.skip(p.Length, field)
+		tail, err := c.skipText(p.Length, field)
+		p.ZeroTailBytes += tail
+		return err
 	}
 	b, err := c.bytes(p.Length, field)
 	p.value = string(b)
+	p.ZeroTailBytes += zeroTail(b)
 	*kept += p.Length
 	return err
 }
@@ -149,15 +153,18 @@ func (c *cursor) stringArray(p *Pair, field string, kept *uint64) error {
 			keep, items = false, nil
 		}
 		if !keep {
-			if err := c.skip(n, field); err != nil {
+			tail, err := c.skipText(n, field)
+			if err != nil {
 				return err
 			}
+			p.ZeroTailBytes += tail
 			continue
 		}
 		b, err := c.bytes(n, field)
 		if err != nil {
 			return err
 		}
+		p.ZeroTailBytes += zeroTail(b)
 		items = append(items, string(b))
 		*kept += n + 16
 	}

@@ -30,8 +30,8 @@ type writtenKey struct {
 
 // HeaderBytes returns the size of the header, padding included, of the file
 // that llama-quantize v0.5.0 writes of the model as export's command line runs
-// it: the source's metadata without the keys of a split, with the file type and
-// quantization version, and with what it records of the importance matrix where
+// it: the source's metadata without the keys of a split, strings cut at their
+// first zero byte, with the file type and quantization version, and with what it records of the importance matrix where
 // ev has one (nil: none). Types do not change it.
 func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 	written := append(writtenKeys[:len(writtenKeys):len(writtenKeys)], imatrixKeys(ev)...)
@@ -41,7 +41,7 @@ func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 	}
 	for i := range m.Metadata.Pairs {
 		if pair := &m.Metadata.Pairs[i]; pair.File == 0 && !replaced(pair.Key, written) {
-			size += pair.SizeBytes
+			size += pair.SizeBytes - pair.ZeroTailBytes
 		}
 	}
 	for i := range m.Tensors {

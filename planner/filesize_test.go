@@ -51,6 +51,9 @@ func TestFileBytesAgainstLlamaCpp(t *testing.T) {
 			b.Alignment = 64
 			b.Set("general.alignment", uint32(64))
 		}},
+		{name: "zero bytes in strings", model: small, base: "Q4_K_M", change: func(b *gguftest.Builder) {
+			b.Set("tokenizer.ggml.tokens", []string{"a\x00b", "\x00", "whole"}).Set("general.description", "cut\x00 here and there, with more behind it than a padding of 32 bytes hides")
+		}},
 		{name: "an axis of one", model: small, base: "Q4_K_M", change: func(b *gguftest.Builder) {
 			n := b.Tensor("output_norm.weight")
 			n.Shape = append(n.Shape, 1, 1)
@@ -130,7 +133,12 @@ func planBase(t *testing.T, m *ggufio.Model, base string, ev *stats.Evidence) *P
 // its length: what holds without the library.
 func TestHeaderBytes(t *testing.T) {
 	source := gguftest.MoE{Type: quant.F16}.Builder()
-	source.Set("general.file_type", uint32(1)).Set("tokenizer.ggml.tokens", []string{"a", "", "é"})
+	many := make([]string, 70000) // more than are kept in memory
+	cut := make([]string, len(many))
+	for i := range many {
+		many[i], cut[i] = "token\x00 and more", "token"
+	}
+	source.Set("general.file_type", uint32(1)).Set("tokenizer.ggml.tokens", many).Set("some.text", strings.Repeat("x", 1<<20)+"\x00behind")
 	dir := t.TempDir()
 	paths, err := source.WriteShards(dir, "model", 3)
 	if err != nil {
@@ -164,6 +172,7 @@ func TestHeaderBytes(t *testing.T) {
 		want := *source
 		want.Pairs = append([]gguftest.Pair(nil), source.Pairs...)
 		want.Set("general.quantization_version", uint32(2))
+		want.Set("tokenizer.ggml.tokens", cut).Set("some.text", strings.Repeat("x", 1<<20))
 		if tt.want != nil {
 			want.Set("quantize.imatrix.entries_count", uint32(9)).Set("quantize.imatrix.chunks_count", uint32(3))
 		}
