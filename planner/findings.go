@@ -25,15 +25,18 @@ const (
 
 // Codes of findings that come with the evidence.
 const (
-	CodeRoundedCounts  = "rounded-counts"
-	CodeRelativeCounts = "relative-counts"
+	CodeDuplicateInput = "duplicate-input"
+	CodeEnergyMismatch = "energy-mismatch"
 	CodeKMismatch      = "k-mismatch"
+	CodeMixedPhases    = "mixed-phases"
+	CodeRelativeCounts = "relative-counts"
+	CodeRoundedCounts  = "rounded-counts"
 )
 
 // FindingCodes lists the codes a manifest of this version may hold, in
 // alphabetical order.
 func FindingCodes() []string {
-	codes := append(ownCodes(), CodeRoundedCounts, CodeRelativeCounts, CodeKMismatch)
+	codes := append(ownCodes(), CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeRelativeCounts, CodeRoundedCounts)
 	slices.Sort(codes)
 	return codes
 }
@@ -50,7 +53,10 @@ func (f *frame) findings(plan *Plan, d *decision) []Finding {
 	if ev := f.problem.Evidence; ev != nil {
 		for _, e := range ev.Findings {
 			if !slices.Contains(ownCodes(), e.Code) { // those are said below, of the plan
-				list = append(list, Finding{e.Code, e.Subject, e.Message})
+				if e.Subject == "" && len(ev.Inputs) > 0 {
+					e.Subject = ev.Inputs[0].Name
+				}
+				list = append(list, Finding(e))
 			}
 		}
 	}

@@ -185,7 +185,7 @@ func TestFlags(t *testing.T) {
 		{9, 1, stats.KindExact, "scarce"}, {10, 1, stats.KindExact, "low"},
 		{99, 10, stats.KindScaled, "scarce"}, {4000, 10, stats.KindScaled, ""},
 	} {
-		if got := flag(tt.count, tt.deff, tt.kind); got != tt.want {
+		if got := grade(tt.count, tt.deff, tt.kind); got != tt.want {
 			t.Errorf("%d over %v, %s: %q, want %q", tt.count, tt.deff, tt.kind, got, tt.want)
 		}
 	}

@@ -37,10 +37,7 @@ func (f *frame) attach(l *moeLayer) error {
 		if l.total == 0 {
 			return nil
 		}
-		l.counts, l.deff = e.Counts, defaultDeff
-		if e.Blocks != nil {
-			l.deff = e.Blocks.Deff
-		}
+		l.counts, l.deff = e.Counts, e.Deff()
 	case stats.KindRelative, stats.KindRank:
 		if e.Weights == nil {
 			return nil
@@ -66,11 +63,6 @@ func (f *frame) attach(l *moeLayer) error {
 
 // maxWeight keeps every sum of weights finite.
 const maxWeight = 1e300
-
-// defaultDeff is the design effect assumed where a source has no block
-// records: tokens of a text are correlated, so counts are worth less than
-// independent draws.
-const defaultDeff = 10
 
 // sum adds in the order given, which is the order of experts everywhere, so
 // that it is the same number on every machine.
@@ -99,7 +91,7 @@ func (f *frame) facts(l *moeLayer) LayerPlan {
 			x.Count = &l.counts[e]
 			x.Share = ratio(float64(l.counts[e]), float64(l.total))
 			x.Relative = ratio(float64(l.counts[e]), float64(largest))
-			x.Flag = flag(l.counts[e], l.deff, f.problem.Evidence.Kind)
+			x.Flag = grade(l.counts[e], l.deff, f.problem.Evidence.Kind)
 		}
 	case l.weights != nil && f.problem.Evidence.Kind == stats.KindRelative:
 		total, largest := sum(l.weights), slices.Max(l.weights)
@@ -122,31 +114,18 @@ func ratio(a, b float64) *float64 {
 	return &r
 }
 
-// Flags say how far an expert's count can be trusted. The effective count is
-// the count over the layer's design effect.
+// Flags of experts that the budget policy guards, as plans spell them.
 const (
-	FlagUnseen = "unseen" // never counted
-	FlagScarce = "scarce" // effective count below 10
-	FlagLow    = "low"    // below 100
-	FlagOK     = "ok"     // at least 100
-	FlagGood   = "good"   // at least 400
+	FlagUnseen = string(stats.FlagUnseen)
+	FlagScarce = string(stats.FlagScarce)
 )
 
-// flag grades a count. Counts that are multiples of an unknown number are at
+// grade returns the flag of a count. Counts that are multiples of an unknown number are at
 // most what they seem, so only their low grades are known.
-func flag(count uint64, deff float64, kind stats.Kind) string {
-	n := float64(count) / deff
-	switch {
-	case count == 0:
-		return FlagUnseen
-	case n < 10:
-		return FlagScarce
-	case kind == stats.KindScaled:
+func grade(count uint64, deff float64, kind stats.Kind) string {
+	f := stats.FlagOf(count, deff)
+	if kind == stats.KindScaled && f != stats.FlagUnseen && f != stats.FlagScarce {
 		return ""
-	case n < 100:
-		return FlagLow
-	case n < 400:
-		return FlagOK
 	}
-	return FlagGood
+	return string(f)
 }
