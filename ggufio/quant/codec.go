@@ -54,14 +54,14 @@ var codecs = [...]codec{
 
 	// Super-blocks of 256.
 	Q2_K: {decode: decodeQ2_K, newEncoder: newAffine(&affineQ2K)},
-	Q3_K: {decode: decodeQ3_K},
+	Q3_K: {decode: decodeQ3_K, newEncoder: newSymmetric(&symmetricQ3K)},
 	Q4_K: {decode: decodeQ4_K, newEncoder: newAffine(&affineQ4K)},
 	Q5_K: {decode: decodeQ5_K, newEncoder: newAffine(&affineQ5K)},
-	Q6_K: {decode: decodeQ6_K},
+	Q6_K: {decode: decodeQ6_K, newEncoder: newSymmetric(&symmetricQ6K)},
 
 	// Four bits with levels of their own.
 	IQ4_NL: {decode: decodeIQ4_NL},
-	IQ4_XS: {decode: decodeIQ4_XS},
+	IQ4_XS: {decode: decodeIQ4_XS, newEncoder: newSymmetric(&symmetricIQ4XS)},
 	MXFP4:  {decode: decodeMXFP4},
 
 	// Codebooks, ternary and the small types.

@@ -44,10 +44,15 @@ type affineScratch struct {
 	importance
 	y, wy      [superBlock]float32 // weights less the least of their sub-block; w × y
 	scale, min [16]float32         // real scale and −offset of each sub-block
-	sc, mc     [16]int32           // their integers
-	d, dmin    float32
-	hd, hmin   uint16
-	q          [superBlock]uint8
+	super
+	q [superBlock]uint8
+}
+
+// super is the scales of a super-block as they are written.
+type super struct {
+	sc, mc   [16]int32 // integer scales and mins
+	d, dmin  float32
+	hd, hmin uint16
 }
 
 func newAffine(a *affine) func() rowEncoder {
@@ -78,12 +83,18 @@ func (s *affineScratch) encode(x []float32) bool {
 	if !s.setSuper(maxScale/float32(s.maxCode), maxMin/float32(s.maxCode)) {
 		return false
 	}
-	s.chooseCodes(x, false)
+	least := s.chooseCodes(x, false)
 	for range s.again {
+		before := s.super
 		if !s.adjust(x) {
 			break
 		}
-		s.chooseCodes(x, true)
+		e := s.chooseCodes(x, true)
+		if !(e < least) {
+			s.super = before
+			break
+		}
+		least = e
 	}
 	for k := 0; k*s.sub < superBlock; k++ {
 		at := k * s.sub
@@ -212,8 +223,10 @@ func (b *affineBest) take(m *moments) {
 }
 
 // chooseCodes gives each sub-block the integers with the smallest error, near
-// its real scale and min or, from the second time on, near those it has.
-func (s *affineScratch) chooseCodes(x []float32, near bool) {
+// its real scale and min or, from the second time on, near those it has. It
+// returns the error of all.
+func (s *affineScratch) chooseCodes(x []float32, near bool) float32 {
+	var total float32
 	var inv, off, sum lanes
 	var sc, mc [ways]int32
 	for k := 0; k*s.sub < superBlock; k++ {
@@ -249,7 +262,9 @@ func (s *affineScratch) chooseCodes(x []float32, near bool) {
 				}
 			}
 		}
+		total += best
 	}
+	return float32(total*s.d) * s.d
 }
 
 // adjust fits d and dmin to the integers and their levels, and reports whether

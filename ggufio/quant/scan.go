@@ -2,9 +2,9 @@ package quant
 
 import "math"
 
-// The searches of the encoders try eight scales at once:  lanes j of a scan
+// The searches of the encoders try eight scales at once: lane j of a scan
 // rounds the weights with scale and offset j. Sums run over the weights in
-// order, in float32,  lanes by lane apart, so that vector instructions give the
+// order, in float32, lane by lane apart, so that vector instructions give the
 // same bits as the Go code.
 
 const ways = 8
@@ -119,6 +119,14 @@ func halfAbove(f float32) uint16 {
 
 // A valueRange is the least and the largest of some values.
 type valueRange struct{ lo, hi float32 }
+
+// farther returns the bound that is farther from zero.
+func (r valueRange) farther() float32 {
+	if -r.lo > r.hi {
+		return r.lo
+	}
+	return r.hi
+}
 
 // ranges returns the range of all values, and of those that have weight: the
 // largest weight of a super-block is 1, but a sub-block may have none, and
