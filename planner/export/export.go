@@ -21,7 +21,7 @@ type UnfitError struct {
 func (e *UnfitError) Error() string {
 	s := fmt.Sprintf("%s cannot carry out the plan: %s: %s", e.Target, e.Tensor, e.Reason)
 	if e.More > 0 {
-		s += fmt.Sprintf(" (and %d more tensors)", e.More)
+		s += fmt.Sprintf(" (and %d more)", e.More)
 	}
 	return s
 }

@@ -119,8 +119,8 @@ func TestRefusals(t *testing.T) {
 		wantLlama, wantIK string // "" where the plan is fit
 	}{
 		{"declared type", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "PiQ3"; m.Tensors[4].PlannedType = "PiQ2" },
-			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: PiQ3 is not one of llama.cpp's types (and 1 more tensors)",
-			ik + "blk.0.ffn_up_exps.weight: PiQ3 is not one of ik_llama.cpp's types (and 1 more tensors)"},
+			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: PiQ3 is not one of llama.cpp's types (and 1 more)",
+			ik + "blk.0.ffn_up_exps.weight: PiQ3 is not one of ik_llama.cpp's types (and 1 more)"},
 		{"type of the other engine", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "IQ3_K" },
 			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: llama.cpp's llama-quantize cannot write IQ3_K", ""},
 		{"type that ik lacks", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "TQ1_0" },
@@ -285,6 +285,48 @@ func TestReviewsEscape(t *testing.T) {
 	for _, want := range []string{"blk.0.ffn\\_up\\_exps", "blk.0.ffn_up_exps.weight | Q3_K | 1 | 1 Q3_K, 1 Q4_K |"} {
 		if strings.Contains(md.String(), want) != !strings.Contains(want, `\`) {
 			t.Errorf("markdown on %s:\n%s", want, md.String())
+		}
+	}
+}
+
+func TestHTMLTierMap(t *testing.T) {
+	m := plan()
+	tier := func(s string) *string { return &s }
+	m.Totals.Tiers = []manifest.TierTotal{{Tier: "hot", Experts: 1}, {Tier: "cold", Experts: 1}}
+	m.Layers = []manifest.Layer{
+		{Layer: 0, Experts: []manifest.Expert{{Tier: tier("hot")}, {Expert: 1, Tier: tier("cold")}}},
+		{Layer: 1, Experts: []manifest.Expert{{}, {Expert: 1, Tier: tier("\"><script>")}}},
+	}
+	var page strings.Builder
+	if err := HTML(&page, m); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{"<rect ": 4, tierColours["hot"]: 1, tierColours["cold"]: 1, `"#bbb"`: 2, "<script": 0, "<table>": 4, "</table>": 4, "<tr>": strings.Count(page.String(), "</tr>")} {
+		if got := strings.Count(page.String(), text); got != want {
+			t.Errorf("%d times %s, want %d", got, text, want)
+		}
+	}
+}
+
+func TestMarkdownTables(t *testing.T) {
+	m := plan()
+	m.Model.Parameters = 1 << 20
+	m.Totals.SourceBytes, m.Totals.PlannedBytes, m.Totals.SavedBytes = 2<<20, 500<<10, 2<<20-500<<10
+	m.Totals.Baselines = []manifest.Baseline{{Name: "Q4_K_M", TensorBytes: 600 << 10}, {Name: "Q2_K", TensorBytes: 400 << 10}, {Name: "Q3_K_M", TensorBytes: 500 << 10}}
+	var md strings.Builder
+	if err := Markdown(&md, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| whole model as | tensors | bits per weight | the plan is |\n| --- | --: | --: | --: |\n",
+		"| Q4_K_M | 600.0 KiB | 4.688 | 100.0 KiB smaller |\n",
+		"| Q2_K | 400.0 KiB | 3.125 | 100.0 KiB larger |\n",
+		"| Q3_K_M | 500.0 KiB | 3.906 | as large |\n",
+		"| expert_up | 1 | 0 B | 0 B | 1 Q3_K |\n",
+		"- **Fused plan:** 2.0 MiB → 500.0 KiB, saves 1.5 MiB ",
+	} {
+		if !strings.Contains(md.String(), want) {
+			t.Errorf("no %q in\n%s", want, md.String())
 		}
 	}
 }
