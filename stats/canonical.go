@@ -33,8 +33,8 @@ type canonical struct {
 	CountsKind Kind             `json:"counts_kind"`
 	Phase      *string          `json:"phase"`
 	LayerAxis  LayerAxis        `json:"layer_axis,omitempty"` // absent: blocks
-	Rows       int              `json:"rows,omitempty"`
-	Layers     []canonicalLayer `json:"layers"`
+	Rows       int              `json:"rows,omitempty"`       // of layer_axis rows
+	Layers     []canonicalLayer `json:"layers"`               // last: see MarshalCanonical
 }
 
 type canonicalSource struct {
@@ -234,6 +234,12 @@ func (c *canonical) evidence() (*Evidence, error) {
 		}
 		*f.to = *f.from
 	}
+	if n := c.Model.NextNLayers; n != nil {
+		if *n < 0 || *n > 1<<16 {
+			return nil, fmt.Errorf("model.nextn_layers: %d is no such number", *n)
+		}
+		ev.NextN = n
+	}
 	if c.Model.Arch != nil {
 		ev.Architecture = *c.Model.Arch
 	}
@@ -330,7 +336,7 @@ func (c *canonicalLayer) layer(kind Kind) (Layer, error) {
 			}
 		}
 	}
-	if kind == KindNone {
+	if kind != KindExact && kind != KindScaled { // counts show the unseen
 		for _, e := range c.Flags.Unseen {
 			if e < 0 || experts > 0 && e >= experts {
 				return l, fmt.Errorf("flags.unseen: %d is no expert of %d", e, experts)

@@ -31,9 +31,9 @@ const (
 
 // Effective counts at which the flags begin.
 const (
-	scarceBelow = 10
-	lowBelow    = 100
-	goodFrom    = 400
+	ScarceBelow = 10
+	LowBelow    = 100
+	GoodFrom    = 400
 )
 
 // FlagOf grades a count under a design effect.
@@ -41,11 +41,11 @@ func FlagOf(count uint64, deff float64) Flag {
 	switch n := float64(count) / deff; {
 	case count == 0:
 		return FlagUnseen
-	case n < scarceBelow:
+	case n < ScarceBelow:
 		return FlagScarce
-	case n < lowBelow:
+	case n < LowBelow:
 		return FlagLow
-	case n < goodFrom:
+	case n < GoodFrom:
 		return FlagOK
 	}
 	return FlagGood
@@ -105,28 +105,25 @@ func (l *Layer) EffectiveTokens() (float64, bool) {
 	return float64(*l.Tokens) / l.Deff(), true
 }
 
-// TokensNeeded returns how many tokens more would bring an expert's effective
-// count to 100 at the rate seen so far, 0 where it is there. An unseen expert
-// may be used by as many as 3 in every effective token count (the rule of
-// three), so for it this is a lower bound. It reports false where counts or
-// tokens are unknown.
-func (l *Layer) TokensNeeded(expert int) (uint64, bool) {
+// TokensNeeded returns how many tokens more would bring an expert to an
+// effective count at the rate seen so far, 0 where it is there. An unseen
+// expert may be used as often as 3 times in the effective tokens (the rule of
+// three), so for it this is the least that could do. It reports false where
+// counts or tokens are unknown.
+func (l *Layer) TokensNeeded(expert int, effectiveCount float64) (uint64, bool) {
 	if l.Counts == nil || l.Tokens == nil || *l.Tokens == 0 {
 		return 0, false
 	}
 	effective := float64(l.Counts[expert]) / l.Deff()
-	if effective >= lowBelow {
+	if effective >= effectiveCount {
 		return 0, true
 	}
 	if l.Counts[expert] == 0 {
 		effective = 3
 	}
 	tokens := float64(*l.Tokens)
-	more := math.Ceil(float64(tokens*(lowBelow/effective)) - tokens)
-	if more >= 1<<62 {
-		return 1 << 62, true
-	}
-	return uint64(max(more, 0)), true
+	more := math.Ceil(float64(tokens*(effectiveCount/effective)) - tokens)
+	return uint64(min(max(more, 0), 1<<62)), true
 }
 
 // A Verdict says whether more tokens would change the picture.

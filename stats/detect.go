@@ -98,8 +98,22 @@ func Read(ctx context.Context, path string, opt ReadOptions) (*Evidence, error) 
 	if err := ev.assume(opt); err != nil {
 		return nil, src.errorf("%w", err)
 	}
+	ev.agreeTopK()
 	markSuperExperts(ev.Layers)
 	return ev, nil
+}
+
+// agreeTopK takes the experts per token from the layers if they agree.
+func (ev *Evidence) agreeTopK() {
+	if ev.TopK > 0 || len(ev.Layers) == 0 {
+		return
+	}
+	for _, l := range ev.Layers {
+		if l.TopK != ev.Layers[0].TopK {
+			return
+		}
+	}
+	ev.TopK = ev.Layers[0].TopK
 }
 
 func (s *source) detect(format string) (*reader, error) {

@@ -26,6 +26,7 @@ type Evidence struct {
 	BlockCount   int
 	ExpertCount  int
 	TopK         int
+	NextN        *int // blocks of multi-token prediction, the last of BlockCount
 
 	// Shared holds what is known about always-active shared experts: Kind
 	// "shared", Counts one entry, ascending by Index. Policies do not use it.

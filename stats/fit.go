@@ -119,6 +119,7 @@ func (f *fitter) fit() (*Evidence, error) {
 	out.Architecture = f.model.Architecture.Name
 	out.BlockCount = f.model.Architecture.BlockCount
 	out.ExpertCount = f.model.Architecture.ExpertCount
+	out.NextN = ref(f.model.Architecture.NextNBlocks)
 	for i, l := range f.ev.Layers {
 		b := f.block(target[i])
 		if b == nil {

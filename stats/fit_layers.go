@@ -2,6 +2,7 @@ package stats
 
 import (
 	"fmt"
+	"slices"
 )
 
 // mapLayers returns the model's block for each of the source's layers.
@@ -74,7 +75,7 @@ func (f *fitter) rowBlocks() ([]int, error) {
 		}
 		same := false
 		for _, other := range fits {
-			same = same || equalInts(other.blocks, r.blocks)
+			same = same || slices.Equal(other.blocks, r.blocks)
 		}
 		if !same {
 			fits = append(fits, r)
@@ -90,14 +91,17 @@ func (f *fitter) rowBlocks() ([]int, error) {
 	return nil, hintf(hint, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
 }
 
-func equalInts(a, b []int) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
+// Place returns the evidence with row r of its layer axis taken for block
+// r + offset, without a model that could say whether there is one.
+func (ev *Evidence) Place(offset int) (*Evidence, error) {
+	out := *ev
+	out.LayerAxis, out.Rows = AxisBlocks, 0
+	out.Layers = slices.Clone(ev.Layers)
+	for i := range out.Layers {
+		l := &out.Layers[i]
+		if l.Index += offset; l.Index < 0 {
+			return nil, fmt.Errorf("%s: %s: with --layer-offset %d it is before the first block", ev.name(), ev.Layers[i].Name(ev.LayerAxis), offset)
 		}
 	}
-	return true
+	return &out, nil
 }

@@ -3,6 +3,7 @@ package stats
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // layerEntries are the expert entries of one layer.
@@ -169,8 +170,12 @@ func (g *layerEntries) addEnergies(ev *Evidence, l *Layer) {
 	}
 }
 
+// find notes a finding, once.
 func (ev *Evidence) find(code, subject, format string, args ...any) {
-	ev.Findings = append(ev.Findings, Finding{code, subject, fmt.Sprintf(format, args...)})
+	f := Finding{code, subject, fmt.Sprintf(format, args...)}
+	if !slices.Contains(ev.Findings, f) {
+		ev.Findings = append(ev.Findings, f)
+	}
 }
 
 func (p projection) String() string {

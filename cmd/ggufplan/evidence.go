@@ -55,9 +55,14 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	}
 	var inputs []*stats.Evidence
 	for _, path := range paths {
+		reading := c.newProgress("reading "+path, formatSize)
+		opt.Progress = func(doneBytes, totalBytes int64) { reading.update(uint64(doneBytes), uint64(totalBytes)) }
 		ev, err := stats.Read(c.ctx, path, opt)
+		reading.done()
 		if err == nil && m != nil {
 			ev, err = ev.Fit(m, fit)
+		} else if err == nil && fit.LayerOffset != nil {
+			ev, err = ev.Place(*fit.LayerOffset)
 		}
 		if err != nil {
 			return nil, withHint(err)

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+func statsCommand() *command {
+	return &command{
+		name:     "stats",
+		operands: "FILE...",
+		short:    "read, check, merge, compare and convert activation statistics",
+		long: `
+Shows what activation statistics say about the experts of a model, and how far
+they can be trusted. Several files are merged: exact counts add up, anything
+else is combined by shares. The format is told by the content, gzip and zstd
+are unwrapped, and "-" is standard input.
+
+With --model the statistics are mapped onto the model and checked against it;
+those of another model are refused with what differs. That they come from
+another finetune of the same shapes cannot be seen.
+
+Snapshots of one llama-imatrix --save-frequency run (OUT.at_N), given beside
+its final file, are not added up: they show how far counts vary from one
+stretch of text to the next.
+
+Example:
+
+  $ ggufplan stats mix.imatrix.gguf --model model-f16.gguf
+  ...
+  traffic  exact counts of 240,000 tokens, 2 experts per token, 2 layers
+  ...
+  layer   tokens  effective   gini  hottest      coldest      unseen  busiest first
+      0  240,000  7.53 of 8  0.186  6    18.3 %  1     6.8 %       0  ██▇▇▆▄▄▃
+      1  240,000  7.14 of 8  0.245  7    28.7 %  6     7.4 %       0  █▅▄▃▃▃▃▃
+  ...
+
+Columns of the table: tokens through the layer; experts that would be used as
+evenly by the same entropy; Gini coefficient, 0 for even use; the share of the
+layer's traffic that the hottest and the coldest expert have; experts never
+used; the distribution, busiest expert first. JSON has these at six significant
+digits, entropy in bits.
+
+Shares of tokens are given with a 95 % interval. Tokens of a text are
+correlated, so counts are divided by a design effect before the interval is
+taken: measured from block records where the source has them, else 10, a guess.
+An expert is "scarce" below 10 and "low" below 100 effective activations.
+
+--diff compares traffic with another file: per layer the Jensen-Shannon
+distance (to base 2: 0 for equal, 1 for disjoint), the rank correlation, and
+the experts that change tier under the default preset.
+
+-o writes the canonical form: JSON that every command here reads like the
+original. Column means stay in the imatrix.`,
+		min: 1, max: -1,
+		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
+			s := &statsRun{}
+			flags.StringVar(&s.model, "model", "", "check the statistics against `MODEL` and map their layers onto it")
+			flags.StringVar(&s.diff, "diff", "", "compare with the statistics in `FILE`")
+			s.evidence = addEvidenceFlags(flags)
+			flags.BoolVar(&s.json, "json", false, "print the same facts as JSON")
+			flags.StringVarP(&s.output, "output", "o", "", "write the canonical form to `FILE`")
+			return s.run
+		},
+	}
+}
+
+// A statsRun is one run of the command.
+type statsRun struct {
+	model, diff, output string
+	json                bool
+	evidence            *evidenceFlags
+}
+
+func (s *statsRun) run(c *call, files []string) error {
+	var m *ggufio.Model
+	if s.model != "" {
+		var err error
+		if m, err = ggufio.Open(s.model); err != nil {
+			if errors.Is(err, ggufio.ErrImatrix) {
+				return hinted(err, "ggufplan stats "+s.model+" --model MODEL")
+			}
+			return err
+		}
+	}
+	if err := s.checkOutput(files); err != nil {
+		return err
+	}
+	ev, err := s.evidence.read(c, files, m)
+	if err != nil {
+		return err
+	}
+	report := reportOn(ev)
+	if s.diff != "" {
+		other, err := s.evidence.read(c, []string{s.diff}, m)
+		if err != nil {
+			return err
+		}
+		if report.Diff, err = compareEvidence(ev, other); err != nil {
+			return withHint(err)
+		}
+	}
+	var out outputs
+	defer out.discard()
+	if s.output != "" {
+		content, err := ev.MarshalCanonical()
+		if err != nil {
+			return err
+		}
+		if err := out.write(s.output, content); err != nil {
+			return err
+		}
+	}
+	if s.json {
+		err = writeJSON(c.stdout, report)
+	} else {
+		report.write(c.stdout)
+	}
+	return errors.Join(err, out.commit())
+}
+
+// checkOutput refuses an output that would replace an input.
+func (s *statsRun) checkOutput(files []string) error {
+	if s.output == "" {
+		return nil
+	}
+	for _, in := range append([]string{s.model, s.diff}, files...) {
+		if in != "" && in != "-" && sameFile(in, s.output) {
+			return hinted(usageErrorf("-o %s: is also an input", s.output), "-o statistics.json")
+		}
+	}
+	return nil
+}
+
+// compareEvidence compares the traffic of two sources.
+func compareEvidence(a, b *stats.Evidence) (*statsDiff, error) {
+	shifts, onlyA, onlyB, err := stats.Compare(a, b, defaultTiers)
+	if err != nil {
+		return nil, err
+	}
+	d := &statsDiff{Layers: []statsShift{}, OnlyFirst: append([]int{}, onlyA...), OnlySecond: append([]int{}, onlyB...)}
+	for _, in := range b.Inputs {
+		d.Inputs = append(d.Inputs, statsInput{in.Name, in.Format, string(in.Kind), nullIfEmpty(in.Phase), in.SizeBytes, in.SHA256})
+	}
+	for _, s := range shifts {
+		moved := []statsMove{}
+		for _, t := range s.Moved {
+			moved = append(moved, statsMove{t.Expert, t.From, t.To})
+		}
+		d.Layers = append(d.Layers, statsShift{s.Layer, s.JensenShannon, s.Spearman, moved})
+	}
+	return d, nil
+}
