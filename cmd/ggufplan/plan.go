@@ -45,7 +45,7 @@ exit status: 0 done; 1 a gate is missed; 2 trouble`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			p := &planFlags{}
 			flags.StringArrayVar(&p.stats, "stats", nil, "activation statistics in `FILE`, such as llama-imatrix writes; repeatable")
-			flags.StringVarP(&p.output, "output", "o", "", "write the manifest to `FILE` instead of standard output")
+			flags.StringVarP(&p.output, "output", "o", "", "write the manifest to `FILE`; without it, or with -, to standard output")
 			flags.BoolVarP(&p.quiet, "quiet", "q", false, "no summary")
 			p.policy = addPolicyFlags(flags)
 			p.evidence = addEvidenceFlags(flags)
@@ -65,6 +65,9 @@ type planFlags struct {
 }
 
 func (p *planFlags) run(c *call, model string) error {
+	if p.output == "-" {
+		p.output = ""
+	}
 	problem, err := p.policy.problem()
 	if err != nil {
 		return err

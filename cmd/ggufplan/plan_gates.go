@@ -133,6 +133,9 @@ func minSavedGate(text string) (gate, error) {
 		}, nil
 	}
 	want, err := parseSize(text)
+	if strings.Trim(text, "0123456789.") == "" && strings.Contains(text, ".") {
+		err = fmt.Errorf("%q has no unit", text) // a share without its sign, most likely
+	}
 	if err != nil {
 		return nil, hinted(fmt.Errorf("%q is neither a size nor a percentage", text), "--min-saved 4GiB, or --min-saved 60%")
 	}
