@@ -33,6 +33,7 @@ type jsonScanner struct {
 	base  int64 // offset of buf[0] in the text
 	depth int
 	err   error // of r, kept until buf is used up
+	mark  int64 // offset of the last number or word
 }
 
 func newJSONScanner(ctx context.Context, r io.Reader) *jsonScanner {
@@ -76,6 +77,11 @@ func (s *jsonScanner) fill() error {
 // fault places an error at the next byte.
 func (s *jsonScanner) fault(format string, args ...any) error {
 	return s.wrap(fmt.Errorf(format, args...))
+}
+
+// literalFault places an error at the last number or word.
+func (s *jsonScanner) literalFault(format string, args ...any) error {
+	return &placedError{offset: s.mark, err: fmt.Errorf(format, args...)}
 }
 
 // A placedError is an error with its byte offset.
@@ -389,11 +395,11 @@ func (s *jsonScanner) number() (float64, error) {
 		return v, nil
 	}
 	if !validNumber(text) {
-		return 0, s.fault("%.40q is not a number", text)
+		return 0, s.literalFault("%.40q is not a number", text)
 	}
 	v, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
-		return 0, s.fault("%.40s is out of range", text)
+		return 0, s.literalFault("%.40s is out of range", text)
 	}
 	return v, nil
 }
@@ -405,7 +411,7 @@ func (s *jsonScanner) whole() (uint64, error) {
 		return 0, err
 	}
 	if v < 0 || v > maxCount || v != math.Trunc(v) {
-		return 0, s.fault("%v is not a whole number from 0 to %d", v, uint64(maxCount))
+		return 0, s.literalFault("%v is not a whole number from 0 to %d", v, uint64(maxCount))
 	}
 	return uint64(v), nil
 }
@@ -416,6 +422,7 @@ func (s *jsonScanner) literal() ([]byte, error) {
 	if _, err := s.peek(); err != nil {
 		return nil, s.wrap(err)
 	}
+	s.mark = s.offset()
 	start := s.pos
 	var carried []byte
 	for {
@@ -536,7 +543,7 @@ func (s *jsonScanner) skip() error {
 		return nil
 	}
 	if !validNumber(text) {
-		return s.fault("%.40q is not a value", text)
+		return s.literalFault("%.40q is not a value", text)
 	}
 	return nil
 }

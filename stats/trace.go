@@ -26,7 +26,8 @@ type traceRecord struct {
 	topK       uint64
 	layerIndex string
 
-	keys []traceKey // how the last line spelled its keys
+	keys   []traceKey // how the last line spelled its keys
+	spaced bool       // lists have spaces after the commas
 }
 
 // The fields of a traceRecord, as bits of has.

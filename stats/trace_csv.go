@@ -389,22 +389,16 @@ func (c *traceCSV) fastPairs(b []byte) (n, rows int) {
 	layers := c.tally.layers
 	blockSlots := c.tally.blockSlots()
 	i := 0
-	for i+maxFastRow <= len(b) {
-		layer, width := short(b, i)
-		next := i + width
-		if width == 0 || b[next] != ',' || layer >= uint32(len(layers)) {
+	for i+8 <= len(b) {
+		layer, expert, length := pair(b, i)
+		if length == 0 || layer >= uint32(len(layers)) {
 			break
 		}
 		l := layers[layer]
-		expert, width := short(b, next+1)
-		next += 1 + width
-		if b[next] == '\r' {
-			next++
-		}
-		if width == 0 || b[next] != '\n' || l == nil || expert >= uint32(len(l.counts)) {
+		if l == nil || expert >= uint32(len(l.counts)) {
 			break
 		}
-		i = next + 1
+		i += length
 		rows++
 		l.counts[expert]++
 		l.slots++
@@ -417,33 +411,19 @@ func (c *traceCSV) fastPairs(b []byte) (n, rows int) {
 	return i, rows
 }
 
-// maxFastRow is the most that fastPairs looks at in a row: two numbers of 4
-// digits, a comma, the end of the line, and the 3 bytes that short may look at
-// beyond.
-const maxFastRow = 16
-
 // fastLists reads rows such as "3,52 40 85 110".
 func (c *traceCSV) fastLists(b []byte) (n, rows int) {
 	i := 0
-	for i+maxFastRow <= len(b) {
+	for i+8 <= len(b) {
 		layer, width := short(b, i)
 		next := i + width
 		if width == 0 || b[next] != ',' {
 			break
 		}
-		ids := c.ids[:0]
-		for next+6 <= len(b) {
-			var id uint32
-			if id, width = short(b, next+1); width == 0 || len(ids) == maxTopK {
-				return i, rows
-			}
-			next += 1 + width
-			ids = append(ids, id)
-			if b[next] != ' ' {
-				break
-			}
+		ids, next, ok := idList(b, next+1, ' ', c.ids[:0])
+		if c.ids = ids; !ok {
+			break
 		}
-		c.ids = ids
 		if b[next] == '\r' && next+1 < len(b) {
 			next++
 		}

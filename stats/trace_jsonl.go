@@ -3,11 +3,9 @@ package stats
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"strconv"
 )
 
@@ -334,24 +332,11 @@ func comma(b []byte, i int) (int, bool) {
 	return skipSpaces(b, i+1), true
 }
 
-// short reads a whole number of up to 4 digits from the 4 bytes at b[i], which
-// must exist, without a branch: how many digits an id has is hard to predict.
-// width is the number of digits, 0 if there is none.
-func short(b []byte, i int) (v uint32, width int) {
-	// Digits become 0 to 9; adding 0x76 sets the top bit of all else. A carry
-	// can only come from a byte that is no digit, into those beyond it.
-	w := binary.LittleEndian.Uint32(b[i:]) ^ 0x30303030
-	other := (w + 0x76767676 | w) & 0x80808080
-	width = bits.TrailingZeros32(other) >> 3
-	w <<= uint(32 - 8*width) // the last digit goes on top
-	return w&0xff*1000 + w>>8&0xff*100 + w>>16&0xff*10 + w>>24, width
-}
-
 // digits reads a whole number of up to 15 digits without leading zeros.
 func digits(b []byte, i int) (uint64, int, bool) {
 	if i+5 < len(b) {
 		v, width := short(b, i)
-		if c := b[i+width]; (c == ',' || c == '}') && width > 0 && (width == 1 || b[i] != '0') {
+		if c := b[i+width]; (c == ',' || c == ']' || c == '}') && width > 0 && (width == 1 || b[i] != '0') {
 			return uint64(v), i + width, true
 		}
 	}
@@ -373,19 +358,20 @@ func (r *traceRecord) parseExperts(b []byte, i int) (int, bool) {
 		return i, false
 	}
 	i = skipSpaces(b, i+1)
-	for ok := true; ok; i, ok = comma(b, i) {
-		var e uint32
-		var width int
-		if i+4 <= len(b) {
-			e, width = short(b, i)
-		} else if i < len(b) && b[i]-'0' <= 9 {
-			e, width = uint32(b[i]-'0'), 1 // what follows is seen to be no digit below
+	if !r.spaced {
+		ids, end, ok := idList(b, i, ',', r.experts)
+		if r.experts = ids; ok {
+			return end + 1, b[end] == ']'
 		}
-		if width == 0 || width > 1 && b[i] == '0' || e >= maxExperts || len(r.experts) == maxTopK {
+		r.experts, r.spaced = ids[:0], true // there are spaces in the lists, from here on too
+	}
+	for ok := true; ok; i, ok = comma(b, i) {
+		e, end, ok := digits(b, i)
+		if !ok || e >= maxExperts || len(r.experts) == maxTopK {
 			return i, false
 		}
-		i += width
-		r.experts = append(r.experts, e)
+		i = end
+		r.experts = append(r.experts, uint32(e))
 	}
 	if i >= len(b) || b[i] != ']' {
 		return i, false
