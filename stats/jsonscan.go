@@ -95,6 +95,9 @@ func (e *placedError) Unwrap() error { return e.err }
 
 // wrap places err, unless it is placed already or is not about the text.
 func (s *jsonScanner) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
 	var placed *placedError
 	var refused *HintError
 	if errors.As(err, &placed) || errors.As(err, &refused) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

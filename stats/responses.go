@@ -216,7 +216,7 @@ func (r *routed) raw(in io.Reader, facts *responseFacts) error {
 		}
 		if err == io.ErrUnexpectedEOF {
 			return hintf("state the model's numbers: --layers counts dense layers too, --top-k is the experts per token",
-				"routed_experts ends %d bytes into token %d: it is not int32 of %d layers x %d experts per token", n, r.token, r.layers, r.topK)
+				"routed_experts ends %d bytes into token %d: it is not int32 of %d layers x %d experts per token", n, facts.rows, r.layers, r.topK)
 		}
 		if err != nil {
 			return err
