@@ -30,6 +30,23 @@ type shape struct {
 	mla     bool
 	dense   int // leading dense layers
 	source  quant.Type
+	more    []string // further tensors
+}
+
+// namesOfNote are names that llama-quantize never quantizes, each beside one
+// that is only like it.
+var namesOfNote = []string{
+	"blk.0.x_norm.weight", "blk.0.x_norms.weight", "blk.0.ffn_gate_tid2eid.weight", "blk.0.ffn_gate_inp_shexp.weight",
+	"altup_proj.weight", "alt_up.weight", "blk.0.laurel_l.weight", "blk.0.laure_l.weight", "per_layer_model_proj.weight", "per_layer_proj.weight",
+	"per_layer_token_embd.weight", "position_embd.weight", "xposition_embd.weight", "token_types.weight", "token_type.weight",
+	"blk.0.shortconv.conv.weight", "blk.0.shortconv.in_proj.weight", "blk.0.indexer.k_proj.weight", "blk.0.indexer.q_proj.weight", "blk.0.indexer.attn_k.weight",
+	"blk.0.time_mix_first.weight", "blk.0.time_mix_w0.weight", "blk.0.time_mix_w1.weight", "blk.0.time_mix_w2.weight",
+	"blk.0.time_mix_v0.weight", "blk.0.time_mix_v1.weight", "blk.0.time_mix_v2.weight", "blk.0.time_mix_a0.weight", "blk.0.time_mix_a1.weight",
+	"blk.0.time_mix_a2.weight", "blk.0.time_mix_g0.weight", "blk.0.time_mix_g1.weight", "blk.0.time_mix_g2.weight",
+	"blk.0.time_mix_decay_w1.weight", "blk.0.time_mix_decay_w2.weight", "blk.0.time_mix_lerp_fused.weight", "blk.0.time_mix_key.weight",
+	"blk.0.attn_rel_b.weight", "v.position_embd.weight", "sam.pos_embd.weight", "sam.neck.0.weight", "sam.net_2.weight", "sam.other.weight",
+	"v.rel_pos_h.weight", "v.patch_embd.weight", "v.patch_merger.weight", "a.rvq.codebook.weight", "mm.a.code_embd.weight", "mm.a.weight",
+	"blk.0.ffn_up.bias", "blk.0.odd", "blk.0.weight.x", "blk.1x.ffn_up.weight", "blk..weight", "a.blk.3.attn_v.weight",
 }
 
 func (s shape) build() *gguftest.Builder {
@@ -122,6 +139,9 @@ func (s shape) build() *gguftest.Builder {
 			blk("ffn_down.weight", s.ff, s.embd)
 		}
 	}
+	for _, name := range s.more {
+		add(name, 256, 3)
+	}
 	return b
 }
 
@@ -137,6 +157,7 @@ func TestMixAgainstLlamaCpp(t *testing.T) {
 	}
 	shapes := map[string]shape{
 		"llama":            base,
+		"names":            with(func(s *shape) { s.layers, s.more = 3, namesOfNote }),
 		"llama no gqa":     with(func(s *shape) { s.kv = uint32(8) }),
 		"llama gqa 3":      with(func(s *shape) { s.heads, s.kv = 7, uint32(2) }),
 		"llama tied":       with(func(s *shape) { s.tied = true }),
