@@ -72,11 +72,11 @@ var codecs = [...]codec{
 	IQ2_S:   {decode: decodeIQ2S, newEncoder: iq2sFormat.newEncoder, needsWeights: true},
 	IQ3_XXS: {decode: decodeIQ3XXS, newEncoder: iq3xxsFormat.newEncoder, needsWeights: true},
 	IQ3_S:   {decode: decodeIQ3S, newEncoder: iq3sFormat.newEncoder},
-	TQ1_0:   {decode: decodeTQ1_0},
-	TQ2_0:   {decode: decodeTQ2_0},
-	NVFP4:   {decode: decodeNVFP4},
-	Q1_0:    {decode: decodeQ1_0},
-	Q2_0:    {decode: decodeQ2_0},
+	TQ1_0:   {decode: decodeTQ1_0, newEncoder: newTQ1_0Encoder},
+	TQ2_0:   {decode: decodeTQ2_0, newEncoder: newTQ2_0Encoder},
+	NVFP4:   {decode: decodeNVFP4, newEncoder: newNVFP4Encoder},
+	Q1_0:    {decode: decodeQ1_0, newEncoder: stateless(encodeQ1_0)},
+	Q2_0:    {decode: decodeQ2_0, newEncoder: newQ2_0Encoder},
 }
 
 func codecOf(t Type) codec {

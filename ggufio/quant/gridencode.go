@@ -340,7 +340,7 @@ func (e *gridEncoder) nearest(s, d float32) uint8 {
 // round rounds d to what the block can hold; it reports false if d overflows.
 func (e *gridEncoder) round(d float32) (float32, bool) {
 	v := math.Ldexp(float64(d), e.exponent)
-	if v >= 65520 {
+	if v >= halfOverflow {
 		return 0, false
 	}
 	e.half = floatToHalf(float32(v))

@@ -51,6 +51,53 @@ func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []u
 	scanOddAVX2(best, rank, &lo[0], &loOdd[0], &hi[0], &hiOdd[0], &list[0], len(list))
 }
 
+func levelSums(wxq, wqq *lanes, x, w []float32, inverse, lo, hi float32) {
+	if !hasAVX2 {
+		levelSumsGo(wxq, wqq, x, w, inverse, lo, hi)
+		return
+	}
+	_ = w[len(x)-1]
+	levelSumsAVX2(wxq, wqq, &x[0], &w[0], len(x)/8, inverse, lo, hi)
+}
+
+func surveyLanes(high, low, top, wx, ww *lanes, x, w []float32) {
+	if !hasAVX2 {
+		surveyLanesGo(high, low, top, wx, ww, x, w)
+		return
+	}
+	_ = w[len(x)-1]
+	surveyLanesAVX2(high, low, top, wx, ww, &x[0], &w[0], len(x)/8)
+}
+
+func levelBytes(dst []uint8, x []float32, inverse, lo, hi float32) {
+	if !hasAVX2 {
+		levelBytesGo(dst, x, inverse, lo, hi)
+		return
+	}
+	_ = dst[len(x)-1]
+	levelBytesAVX2(&dst[0], &x[0], len(x)/32, inverse, lo, hi)
+}
+
+func e2m1Costs(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *[scalesTried]float32) {
+	if !hasAVX2 {
+		e2m1CostsGo(cost, x, w, scales, inverses)
+		return
+	}
+	e2m1CostsAVX2(cost, x, w, scales, inverses)
+}
+
+//go:noescape
+func levelSumsAVX2(wxq, wqq *lanes, x, w *float32, n int, inverse, lo, hi float32)
+
+//go:noescape
+func surveyLanesAVX2(high, low, top, wx, ww *lanes, x, w *float32, n int)
+
+//go:noescape
+func levelBytesAVX2(dst *uint8, x *float32, n int, inverse, lo, hi float32)
+
+//go:noescape
+func e2m1CostsAVX2(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *[scalesTried]float32)
+
 //go:noescape
 func distancesAVX2(dst, x, w, s *lanes, levels *float32, dims, n int)
 

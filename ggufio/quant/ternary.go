@@ -64,3 +64,87 @@ func levels(d float32) (v [4]float32) {
 	}
 	return v
 }
+
+// A ternaryEncoder encodes TQ1_0 or TQ2_0.
+type ternaryEncoder struct {
+	levelBlock
+	bytes int
+	pack  func(dst []byte, digits *[superWeights]uint8)
+	digit [superWeights]uint8
+}
+
+func newTQ1_0Encoder() rowEncoder { return newTernaryEncoder(tq1_0Bytes, packTQ1_0) }
+func newTQ2_0Encoder() rowEncoder { return newTernaryEncoder(tq2_0Bytes, packTQ2_0) }
+
+func newTernaryEncoder(size int, pack func([]byte, *[superWeights]uint8)) rowEncoder {
+	return &ternaryEncoder{levelBlock: levelBlock{lo: -1, hi: 1}, bytes: size, pack: pack}
+}
+
+func (e *ternaryEncoder) encodeRow(dst []byte, row, weights []float32) int {
+	for block := 0; len(row) >= superWeights; block++ {
+		var w []float32
+		if weights != nil {
+			w, weights = weights[:superWeights], weights[superWeights:]
+		}
+		var half uint16
+		var inverse float32
+		if e.load(row[:superWeights], w) {
+			var ok bool
+			if half, inverse, ok = e.round(e.choose()); !ok {
+				return block
+			}
+		}
+		out := dst[:e.bytes]
+		levelBytes(e.digit[:], e.x, inverse, e.lo, e.hi)
+		e.pack(out, &e.digit)
+		binary.LittleEndian.PutUint16(out[e.bytes-2:], half)
+		row, dst = row[superWeights:], dst[e.bytes:]
+	}
+	return -1
+}
+
+// choose finds d. Weights over d/2 become ±d, so starts between the mean
+// magnitude and the largest one cover flat blocks and blocks of outliers.
+func (e *ternaryEncoder) choose() float32 {
+	mean, largest := e.mean(), e.largest()
+	return e.refine(mean, 1.45*mean, 2.5*mean, largest)
+}
+
+// packTQ2_0 takes eight bytes at a time.
+func packTQ2_0(dst []byte, digits *[superWeights]uint8) {
+	for half := range 2 {
+		q := digits[128*half : 128*half+128]
+		for i := 0; i < 32; i += 8 {
+			v := binary.LittleEndian.Uint64(q[i:]) |
+				binary.LittleEndian.Uint64(q[32+i:])<<2 |
+				binary.LittleEndian.Uint64(q[64+i:])<<4 |
+				binary.LittleEndian.Uint64(q[96+i:])<<6
+			binary.LittleEndian.PutUint64(dst[32*half+i:], v)
+		}
+	}
+}
+
+// tq1Fractions holds the byte of each number of five ternary digits.
+var tq1Fractions = func() (t [243]uint8) {
+	for i := range t {
+		t[i] = uint8((i*256 + 242) / 243)
+	}
+	return t
+}()
+
+func packTQ1_0(dst []byte, digits *[superWeights]uint8) {
+	q := digits[:]
+	for _, part := range tq1Parts {
+		for i := range part.bytes {
+			v := 0
+			for digit := range 5 {
+				v *= 3
+				if digit < part.digits {
+					v += int(q[digit*part.bytes+i])
+				}
+			}
+			dst[i] = tq1Fractions[v]
+		}
+		dst, q = dst[part.bytes:], q[part.bytes*part.digits:]
+	}
+}

@@ -1,0 +1,185 @@
+package quant
+
+import "math"
+
+// A levelBlock is a block whose weights are d × an integer between lo and hi.
+type levelBlock struct {
+	x, w     []float32 // weights × 2^-exponent, and importances scaled alike
+	exponent int
+	lo, hi   float32
+	survey
+	scaled [2][superWeights]float32 // where x and w are not the caller's own
+}
+
+// A survey is what one look at a block finds.
+type survey struct {
+	highest, lowest float32 // of x and 0
+	largestW        float32
+	wx, ww          float32 // Σ w |x|, Σ w
+}
+
+// Products of numbers in this range, and sums of them, are exact enough and do
+// not overflow. Other blocks are scaled by powers of two.
+const (
+	safeLow  = 0x1p-30
+	safeHigh = 0x1p20
+)
+
+// load takes a block; it reports false if its weights are all zero.
+func (b *levelBlock) load(row, weights []float32) bool {
+	b.x, b.w, b.exponent = row, weights, 0
+	if weights == nil {
+		b.w = allOnes[:len(row)]
+	}
+	b.look()
+	if b.highest == 0 && b.lowest == 0 {
+		return false
+	}
+	if largest := b.largest(); largest < safeLow || largest > safeHigh {
+		b.exponent = binaryExponent(largest)
+		b.x = rescale(b.scaled[0][:len(row)], row, -b.exponent)
+	} else if b.largestW >= safeLow && b.largestW <= safeHigh {
+		return true
+	}
+	if b.largestW == 0 {
+		b.w = allOnes[:len(row)]
+	} else {
+		b.w = rescale(b.scaled[1][:len(row)], b.w, -binaryExponent(b.largestW))
+	}
+	b.look()
+	return true
+}
+
+func (b *levelBlock) largest() float32 { return max(b.highest, -b.lowest) }
+
+// mean is the mean magnitude by importance.
+func (b *levelBlock) mean() float32 {
+	if b.ww == 0 {
+		return 0
+	}
+	return b.wx / b.ww
+}
+
+func (b *levelBlock) look() {
+	var high, low, top, wx, ww lanes
+	surveyLanes(&high, &low, &top, &wx, &ww, b.x, b.w)
+	b.survey = survey{}
+	for i := range high {
+		b.highest, b.lowest = max(b.highest, high[i]), min(b.lowest, low[i])
+		b.largestW = max(b.largestW, top[i])
+	}
+	b.wx, b.ww = float32(total(&wx)), float32(total(&ww))
+}
+
+var allOnes = func() (ones [superWeights]float32) {
+	for i := range ones {
+		ones[i] = 1
+	}
+	return ones
+}()
+
+// rescale writes x × 2^exponent.
+func rescale(dst, x []float32, exponent int) []float32 {
+	by := math.Ldexp(1, exponent)
+	for i, v := range x {
+		dst[i] = float32(float64(v) * by)
+	}
+	return dst
+}
+
+// surveyLanesGo raises high, lowers low, raises top, and adds to wx and ww.
+func surveyLanesGo(high, low, top, wx, ww *lanes, x, w []float32) {
+	for len(x) >= 8 && len(w) >= 8 {
+		for i := range 8 {
+			high[i], low[i], top[i] = max(high[i], x[i]), min(low[i], x[i]), max(top[i], w[i])
+			wx[i] += float32(w[i] * magnitude(x[i]))
+			ww[i] += w[i]
+		}
+		x, w = x[8:], w[8:]
+	}
+}
+
+// sums returns Σ w x q and Σ w q² where q is the level nearest to x × inverse.
+// With d = b/a their error is Σ w x² − b²/a.
+func (b *levelBlock) sums(inverse float32) (wxq, wqq float64) {
+	var x, q lanes
+	levelSums(&x, &q, b.x, b.w, inverse, b.lo, b.hi)
+	return total(&x), total(&q)
+}
+
+func total(l *lanes) float64 {
+	return (float64(l[0]) + float64(l[4]) + (float64(l[1]) + float64(l[5]))) +
+		(float64(l[2]) + float64(l[6]) + (float64(l[3]) + float64(l[7])))
+}
+
+const largestInverse = 0x1p40
+
+// refine returns the best d that it finds from the starts, each improved by
+// turns of rounding to levels and fitting d; 0 if no start is of use.
+func (b *levelBlock) refine(starts ...float32) float32 {
+	best, gain := float32(0), 0.0
+	try := func(d float32) {
+		inverse := 1 / d
+		if !(magnitude(inverse) < largestInverse) {
+			return
+		}
+		wxq, wqq := b.sums(inverse)
+		if g := wxq * wxq; wqq > 0 && g > gain*wqq {
+			best, gain = float32(wxq/wqq), g/wqq
+		}
+	}
+	for _, d := range starts {
+		try(d)
+	}
+	for range 2 {
+		if best != 0 {
+			try(best)
+		}
+	}
+	return best
+}
+
+// halfOverflow is the least number that rounds past binary16's range.
+const halfOverflow = 65520
+
+// round rounds d to a binary16; ok is false if it overflows. inverse is that
+// of the rounded d, 0 if that is 0.
+func (b *levelBlock) round(d float32) (half uint16, inverse float32, ok bool) {
+	by := 1.0
+	if b.exponent != 0 {
+		by = math.Ldexp(1, b.exponent)
+	}
+	v := float64(d) * by
+	if math.Abs(v) >= halfOverflow {
+		return 0, 0, false
+	}
+	half = floatToHalf(float32(v))
+	if half&0x7fff == 0 {
+		return 0, 0, true
+	}
+	inverse = float32(by / float64(halfToFloat(half)))
+	return half, max(-largestInverse, min(largestInverse, inverse)), true
+}
+
+// levelSumsGo adds up w x q and w q² in eight lanes, q being x × inverse
+// rounded to the nearest integer, ties to even, between lo and hi.
+func levelSumsGo(wxq, wqq *lanes, x, w []float32, inverse, lo, hi float32) {
+	for len(x) >= 8 && len(w) >= 8 {
+		for i := range 8 {
+			v := min(max(x[i]*inverse, lo), hi)
+			q := float32(v+0x1.8p23) - 0x1.8p23
+			wq := w[i] * q
+			wxq[i] += float32(wq * x[i])
+			wqq[i] += float32(wq * q)
+		}
+		x, w = x[8:], w[8:]
+	}
+}
+
+// levelBytesGo writes these integers less lo.
+func levelBytesGo(dst []uint8, x []float32, inverse, lo, hi float32) {
+	for i, v := range x {
+		v = min(max(v*inverse, lo), hi)
+		dst[i] = uint8(math.Float32bits(float32(v+0x1.8p23)) - math.Float32bits(float32(lo+0x1.8p23)))
+	}
+}
