@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -124,7 +125,11 @@ func (b *Budget) Validate() error {
 		return fmt.Errorf("target %q: want %q, %q or %q", b.Target, TargetSize, TargetBPW, TargetExpertBPW)
 	}
 	if !slices.Contains(Objectives(), b.Objective) {
-		return fmt.Errorf("objective %q: want one of %v", b.Objective, Objectives())
+		var names []string
+		for _, o := range Objectives() {
+			names = append(names, string(o))
+		}
+		return fmt.Errorf("objective %q: want one of %s", b.Objective, strings.Join(names, ", "))
 	}
 	if b.Scope != ScopeAll && b.Scope != ScopeExperts {
 		return fmt.Errorf("tensor scope %q: want %q or %q", b.Scope, ScopeAll, ScopeExperts)

@@ -40,7 +40,13 @@ status is 1.
 
   $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json --max-size 3MiB --min-saved 60%
 
-exit status: 0 done; 1 a gate is missed; 2 trouble`,
+With a target the policy is budget: types are chosen for the least predicted
+damage, from the errors that measure found and the traffic.
+
+  $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf -q -o errors.json
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json --target-size 1.7MiB -q -o plan.json
+
+exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 		min: 1, max: 1,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			p := &planFlags{}
@@ -48,6 +54,7 @@ exit status: 0 done; 1 a gate is missed; 2 trouble`,
 			flags.StringVarP(&p.output, "output", "o", "", "write the manifest to `FILE`; without it, or with -, to standard output")
 			flags.BoolVarP(&p.quiet, "quiet", "q", false, "no summary")
 			p.policy = addPolicyFlags(flags)
+			p.budget = addBudgetFlags(flags)
 			p.evidence = addEvidenceFlags(flags)
 			p.gates = addGateFlags(flags)
 			return func(c *call, operands []string) error { return p.run(c, operands[0]) }
@@ -60,6 +67,7 @@ type planFlags struct {
 	output   string
 	quiet    bool
 	policy   *policyFlags
+	budget   *budgetFlags
 	evidence *evidenceFlags
 	gates    *gateFlags
 }
@@ -68,7 +76,7 @@ func (p *planFlags) run(c *call, model string) error {
 	if p.output == "-" {
 		p.output = ""
 	}
-	problem, err := p.policy.problem()
+	problem, err := p.policy.problem(p.budget)
 	if err != nil {
 		return err
 	}
@@ -86,6 +94,9 @@ func (p *planFlags) run(c *call, model string) error {
 		return err
 	}
 	if err := p.keepInputs(problem.Model); err != nil {
+		return err
+	}
+	if err := p.budget.read(c, problem, model); err != nil {
 		return err
 	}
 	plan, err := planner.Solve(problem)
@@ -116,8 +127,12 @@ func openModel(path string) (*ggufio.Model, error) {
 }
 
 func (p *planFlags) readStatistics(c *call, problem *planner.Problem, model string) error {
-	if len(problem.Model.MoELayers()) == 0 {
+	budget := problem.Policy.Name == planner.PolicyBudget
+	if len(problem.Model.MoELayers()) == 0 && !budget {
 		return hintPlanError(planner.ErrNoExperts, model, p.stats)
+	}
+	if len(p.stats) == 0 && budget {
+		return nil // the policy says whether it can do without
 	}
 	if len(p.stats) == 0 {
 		return hinted(fmt.Errorf("the frequency policy needs activation statistics"), "ggufplan plan "+model+" --stats imatrix.gguf")
@@ -132,7 +147,7 @@ func (p *planFlags) keepInputs(m *ggufio.Model) error {
 	if p.output == "" {
 		return nil
 	}
-	inputs := append([]string(nil), p.stats...)
+	inputs := append(p.budget.inputs(), p.stats...)
 	for i := range m.Files {
 		inputs = append(inputs, m.Files[i].Path)
 	}
@@ -160,7 +175,7 @@ func hintPlanError(err error, model string, statistics []string) error {
 	case errors.As(err, &pin):
 		return hinted(fmt.Errorf("--%w", err), "ggufplan inspect "+model+" --tensors lists the names")
 	}
-	return err
+	return hintBudgetError(err, model, statistics)
 }
 
 func (p *planFlags) write(c *call, data []byte) error {
@@ -201,6 +216,9 @@ func summarise(w io.Writer, path string, m *manifest.Manifest) {
 			parts = append(parts, formatCount(tier.Experts)+" "+tier.Tier)
 		}
 		fmt.Fprintf(w, "%-12s%s\n", "experts", strings.Join(parts, ", "))
+	}
+	if m.Policy.Budget != nil {
+		summariseBudget(w, m.Policy.Budget)
 	}
 	if codes := countFindings(m.Findings); codes != "" {
 		fmt.Fprintf(w, "%-12s%s\n", "findings", codes)

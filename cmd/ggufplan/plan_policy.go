@@ -27,7 +27,7 @@ type policyFlags struct {
 
 func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	p := &policyFlags{flags: flags}
-	flags.StringVar(&p.policy, "policy", string(planner.PolicyFrequency), "how types are chosen: `NAME` is frequency")
+	flags.StringVar(&p.policy, "policy", string(planner.PolicyFrequency), "how types are chosen: `NAME` is frequency or budget")
 	flags.StringVar(&p.preset, "preset", planner.PresetDefault, "tiers of the frequency policy: `NAME` is "+words(planner.PresetNames()))
 	flags.StringVar(&p.hot, "hot-percentile", "", "an expert is hot from `FRACTION` of the largest count on")
 	flags.StringVar(&p.cold, "cold-percentile", "", "an expert is cold below `FRACTION` of the largest count")
@@ -63,7 +63,7 @@ func flagError(flag string, err error) error {
 
 // problem turns the flags into a problem that lacks only the model and what is
 // known about it.
-func (p *policyFlags) problem() (*planner.Problem, error) {
+func (p *policyFlags) problem(budget *budgetFlags) (*planner.Problem, error) {
 	problem := &planner.Problem{Types: &planner.Types{}}
 	for _, text := range p.defined {
 		if err := defineType(problem.Types, text); err != nil {
@@ -71,9 +71,17 @@ func (p *policyFlags) problem() (*planner.Problem, error) {
 		}
 	}
 	pol := &problem.Policy
-	pol.Name = planner.PolicyName(p.policy)
 	if err := p.frequency(&pol.Frequency, problem.Types); err != nil {
 		return nil, err
+	}
+	var err error
+	if pol.Name, err = budget.choosePolicy(p.policy, false); err != nil {
+		return nil, err
+	}
+	if pol.Name == planner.PolicyBudget {
+		if pol.Budget, err = budget.budget(problem.Types, false); err != nil {
+			return nil, err
+		}
 	}
 	pol.Base = p.base
 	if strings.EqualFold(p.base, planner.BaseKeep) {
@@ -113,9 +121,9 @@ func fileType(name string) (planner.FileType, error) {
 
 func (p *policyFlags) frequency(fr *planner.Frequency, types *planner.Types) error {
 	switch planner.PolicyName(p.policy) {
-	case planner.PolicyFrequency:
+	case planner.PolicyFrequency, planner.PolicyBudget:
 	default:
-		return flagError("policy", hinted(fmt.Errorf("%q is not a policy", p.policy), "--policy frequency"))
+		return flagError("policy", hinted(fmt.Errorf("%q is not a policy", p.policy), "--policy frequency, or --target-size 12GiB for the budget policy"))
 	}
 	tiers, ok := planner.Preset(p.preset)
 	if !ok {

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// budgetFlags are the flags of the budget policy, as they were typed.
+type budgetFlags struct {
+	flags *pflag.FlagSet
+
+	size, bpw, expertBPW string
+	objective, scope     string
+	seed                 uint64
+	types                []string
+	tie                  bool
+	errors, sensitivity  string
+	measure              bool
+}
+
+func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
+	b := &budgetFlags{flags: flags}
+	var objectives []string
+	for _, o := range planner.Objectives() {
+		objectives = append(objectives, string(o))
+	}
+	flags.StringVar(&b.size, "target-size", "", "choose types for the least damage in a file of at most `SIZE`, such as 12GiB; implies --policy budget")
+	flags.StringVar(&b.bpw, "target-bpw", "", "the same within `N` bits per weight of the whole model")
+	flags.StringVar(&b.expertBPW, "target-expert-bpw", "", "the same within `N` bits per weight of the routed experts")
+	flags.StringVar(&b.objective, "objective", objectives[0], "what damage is: `NAME` is "+words(objectives))
+	flags.Uint64Var(&b.seed, "seed", 1, "seed `N` of --objective random and of --measure")
+	flags.StringSliceVar(&b.types, "types", nil, "candidate types of the budget policy, comma separated `LIST`; all with a known error if not given")
+	flags.BoolVar(&b.tie, "tie-gate-up", false, "gate and up of a layer, and of an expert, get the same type")
+	flags.StringVar(&b.scope, "scope-tensors", string(planner.ScopeAll), "what the budget policy decides: `SCOPE` is all, or experts and the base gives the rest")
+	flags.StringVar(&b.errors, "errors", "", "errors that measure found, `FILE`; typical ones per type if not given")
+	flags.BoolVar(&b.measure, "measure", false, "measure the errors first, as measure does without further flags")
+	flags.StringVar(&b.sensitivity, "sensitivity", "", "how much each tensor matters: `FILE`, a CSV of KL divergences with a column per tensor, or JSON")
+	return b
+}
+
+// budgetOnly are the flags that mean nothing to another policy.
+var budgetOnly = []string{"target-size", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity"}
+
+// frequencyOnly are the flags that mean nothing to the budget policy.
+var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "scope", "fuse"}
+
+// targets lists the target flags that were given.
+func (b *budgetFlags) targets() []string {
+	return slices.DeleteFunc([]string{"target-size", "target-bpw", "target-expert-bpw"}, func(name string) bool { return !b.flags.Changed(name) })
+}
+
+// choosePolicy settles which policy applies and refuses the other's flags.
+// A frontier sets its own targets.
+func (b *budgetFlags) choosePolicy(typed string, frontier bool) (planner.PolicyName, error) {
+	targets := b.targets()
+	budget := len(targets) > 0 || frontier
+	switch {
+	case b.flags.Changed("policy") && typed == string(planner.PolicyBudget):
+		budget = true
+	case b.flags.Changed("policy") && budget && typed == string(planner.PolicyFrequency):
+		what := "--frontier"
+		if len(targets) > 0 {
+			what = "--" + targets[0]
+		}
+		return "", hinted(usageErrorf("%s is of the budget policy, --policy says frequency", what), "leave --policy out")
+	}
+	name, others := planner.PolicyFrequency, budgetOnly
+	if budget {
+		name, others = planner.PolicyBudget, frequencyOnly
+	}
+	for _, flag := range others {
+		if b.flags.Changed(flag) {
+			other := planner.PolicyBudget
+			if budget {
+				other = planner.PolicyFrequency
+			}
+			hint := "leave --" + flag + " out"
+			if !budget {
+				hint = "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --target-size 12GiB"
+			}
+			return "", hinted(usageErrorf("--%s is of the %s policy, and this is %s", flag, other, name), hint)
+		}
+	}
+	return name, nil
+}
+
+// budget turns the flags into the policy's parameters, the files apart.
+func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budget, error) {
+	out := planner.Budget{Objective: planner.Objective(b.objective), Seed: b.seed, Scope: planner.TensorScope(b.scope), TieGateUp: b.tie}
+	targets := b.targets()
+	const hint = "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --target-size 12GiB"
+	switch {
+	case frontier && len(targets) > 0:
+		return out, hinted(usageErrorf("--frontier and --%s exclude each other", targets[0]), "leave --"+targets[0]+" out")
+	case len(targets) == 0 && !frontier:
+		return out, hinted(usageErrorf("the budget policy needs --target-size, --target-bpw or --target-expert-bpw"), hint)
+	case len(targets) > 1:
+		return out, hinted(usageErrorf("--%s and --%s exclude each other", targets[0], targets[1]), hint)
+	case b.errors != "" && b.measure:
+		return out, hinted(usageErrorf("--errors and --measure exclude each other"), hint)
+	}
+	var err error
+	switch {
+	case frontier:
+		out.Target = planner.TargetSize
+	case targets[0] == "target-size":
+		out.Target = planner.TargetSize
+		out.SizeBytes, err = parseSize(b.size)
+	case targets[0] == "target-bpw":
+		out.Target = planner.TargetBPW
+		out.BitsPerWeight, err = parseBits(b.bpw)
+	default:
+		out.Target = planner.TargetExpertBPW
+		out.BitsPerWeight, err = parseBits(b.expertBPW)
+	}
+	if err != nil {
+		return out, flagError(targets[0], err)
+	}
+	for _, name := range b.types {
+		t, err := lookupType(types, strings.TrimSpace(name))
+		if err != nil {
+			return out, flagError("types", err)
+		}
+		out.Types = append(out.Types, t)
+	}
+	check := out
+	if b.errors != "" || b.measure {
+		check.Errors = &planner.NamedErrors{} // read later
+	}
+	if err := check.Validate(); err != nil {
+		return out, hintBudgetError(err, "model.gguf", []string{"imatrix.gguf"})
+	}
+	return out, nil
+}
+
+// parseBits reads a number of bits per weight.
+func parseBits(s string) (planner.Fraction, error) {
+	f, err := planner.ParseFraction(s)
+	if err != nil {
+		return f, hinted(fmt.Errorf("%q is not a number of bits per weight", s), "write a number such as 3.5")
+	}
+	if f.Rat().Sign() == 0 || f.Rat().Cmp(new(big.Rat).SetInt64(1024)) > 0 {
+		return f, hinted(fmt.Errorf("%s bits per weight: want more than 0 and at most 1024", s), "write a number such as 3.5")
+	}
+	return f, nil
+}
+
+// inputs lists the files that the flags name.
+func (b *budgetFlags) inputs() []string {
+	return slices.DeleteFunc([]string{b.errors, b.sensitivity}, func(s string) bool { return s == "" })
+}
+
+// read reads or measures errors and reads sensitivities.
+func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) error {
+	budget := &problem.Policy.Budget
+	switch {
+	case b.errors != "":
+		e, err := c.readErrors(b.errors)
+		if err != nil {
+			return err
+		}
+		var inputs []stats.Input
+		if problem.Evidence != nil {
+			inputs = problem.Evidence.Inputs
+		}
+		if err := e.Check(problem.Model, inputs); err != nil {
+			return hinted(fmt.Errorf("%s: %w", e.name, err), "ggufplan measure "+model+" --stats imatrix.gguf -o errors.json measures this model")
+		}
+		budget.Errors = &planner.NamedErrors{Name: e.name, SHA256: e.sha256, Errors: e.Errors}
+	case b.measure:
+		var err error
+		if budget.Errors, err = b.measureNow(c, problem); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(model), err)
+		}
+	}
+	if b.sensitivity == "" {
+		return nil
+	}
+	name := filepath.Base(b.sensitivity)
+	data, err := c.readWhole(b.sensitivity, maxSensitivityBytes)
+	if err != nil {
+		return err
+	}
+	s, err := stats.DecodeSensitivity(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	sum := sha256.Sum256(data)
+	budget.Sensitivity = &planner.NamedSensitivity{Name: name, SHA256: hex.EncodeToString(sum[:]), Sensitivity: s}
+	return nil
+}
+
+// maxSensitivityBytes bounds a table; 50 thousand tensors take about 3 MB.
+const maxSensitivityBytes = 64 << 20
+
+// readWhole reads a file of bounded size; "-" is standard input.
+func (c *call) readWhole(path string, limit int64) ([]byte, error) {
+	in, err := c.openInput(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: is over the limit of %d bytes", filepath.Base(path), limit)
+	}
+	return data, err
+}
+
+// measureNow measures the model as measure does, the candidates alone where
+// they are given.
+func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.NamedErrors, error) {
+	var types []quant.Type
+	if len(b.types) > 0 {
+		var err error
+		if types, err = parseTypes("types", b.types); err != nil {
+			return nil, err
+		}
+	}
+	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
+	e, err := stats.Measure(c.ctx, problem.Model, problem.Evidence, stats.MeasureOptions{
+		Types: types, Seed: b.seed, Quantizable: planner.Quantizable, Progress: bar.update,
+		Generator: manifest.GeneratorName + " " + manifest.GeneratorVersion})
+	bar.done()
+	if err != nil {
+		return nil, err
+	}
+	data, err := stats.EncodeErrors(e)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	return &planner.NamedErrors{Name: "plan --measure", SHA256: hex.EncodeToString(sum[:]), Errors: e}, nil
+}
+
+// hintBudgetError adds what to try instead, and makes an unreachable budget a
+// finding.
+func hintBudgetError(err error, model string, statistics []string) error {
+	given := ""
+	if len(statistics) > 0 {
+		given = " --stats " + strings.Join(statistics, " --stats ")
+	}
+	var unreachable *planner.UnreachableError
+	var missing *planner.MissingErrorError
+	switch {
+	case errors.As(err, &unreachable):
+		return &findingError{err}
+	case errors.Is(err, planner.ErrNeedsErrors), errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
+		return hinted(err, "ggufplan measure "+model+given+" -o errors.json, then plan with --errors errors.json")
+	case errors.Is(err, planner.ErrNeedsTraffic):
+		return hinted(err, "count with llama-imatrix and give --stats imatrix.gguf, or take all experts alike: --objective relative")
+	}
+	return err
+}
+
+// summariseBudget says how good the plans are known to be.
+func summariseBudget(w io.Writer, b *manifest.Budget) {
+	quality := func(gap float64) string {
+		if gap == 0 {
+			return "the least there is"
+		}
+		return fmt.Sprintf("within %.2g %% of the least there is", 100*gap)
+	}
+	fmt.Fprintf(w, "%-12s%.6g fused, %s; %.6g split, %s\n", "damage", b.Damage, quality(b.Gap), b.SplitDamage, quality(b.SplitGap))
+}
