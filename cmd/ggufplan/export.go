@@ -61,6 +61,9 @@ Example:
 				if err != nil {
 					return err
 				}
+				if *out == "-" {
+					*out = ""
+				}
 				if *out != "" && sameFile(operands[0], *out) {
 					return usageErrorf("%s is the plan: write to another file", *out)
 				}
@@ -83,7 +86,7 @@ Example:
 // command line where the rules are not.
 func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool) error {
 	rulesPath := rulesName
-	if out != "" && out != "-" {
+	if out != "" {
 		rulesPath = out
 	}
 	var q *export.Quantization
@@ -125,9 +128,9 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 }
 
 // writeOutput writes content to a file, or to standard output where path is
-// empty or "-".
+// empty.
 func (c *call) writeOutput(path string, content []byte) error {
-	if path == "" || path == "-" {
+	if path == "" {
 		_, err := c.stdout.Write(content)
 		return err
 	}
