@@ -47,10 +47,10 @@ var codecs = [...]codec{
 	// Blocks of 32.
 	Q8_0: {decode: decodeQ8_0, newEncoder: stateless(encodeQ8_0)},
 
-	Q4_0: {decode: decodeQ4_0},
-	Q4_1: {decode: decodeQ4_1},
-	Q5_0: {decode: decodeQ5_0},
-	Q5_1: {decode: decodeQ5_1},
+	Q4_0: {decode: decodeQ4_0, newEncoder: newQ4_0},
+	Q4_1: {decode: decodeQ4_1, newEncoder: newQ4_1},
+	Q5_0: {decode: decodeQ5_0, newEncoder: newQ5_0},
+	Q5_1: {decode: decodeQ5_1, newEncoder: newQ5_1},
 
 	// Super-blocks of 256.
 	Q2_K: {decode: decodeQ2_K, newEncoder: newAffine(&affineQ2K)},
@@ -60,9 +60,9 @@ var codecs = [...]codec{
 	Q6_K: {decode: decodeQ6_K, newEncoder: newSymmetric(&symmetricQ6K)},
 
 	// Four bits with levels of their own.
-	IQ4_NL: {decode: decodeIQ4_NL},
+	IQ4_NL: {decode: decodeIQ4_NL, newEncoder: newIQ4_NL},
 	IQ4_XS: {decode: decodeIQ4_XS, newEncoder: newSymmetric(&symmetricIQ4XS)},
-	MXFP4:  {decode: decodeMXFP4},
+	MXFP4:  {decode: decodeMXFP4, newEncoder: newMXFP4},
 
 	// Codebooks, ternary and the small types.
 	IQ1_S:   {decode: decodeIQ1S, newEncoder: iq1sFormat.newEncoder, needsWeights: true},

@@ -17,15 +17,16 @@ import (
 // offset, with the smallest exact error; least squares over all sub-blocks
 // adjusts d and dmin to them, and the integers are chosen once more.
 type affine struct {
-	sub      int     // weights per sub-block
-	hi       float32 // largest level
-	maxCode  int32   // largest scale and min
-	coarse   []family
-	fine     []family
-	steps    []codeStep
-	again    int // times that d and dmin are adjusted
-	pack     func(dst []byte, s *affineScratch)
-	blockLen int
+	sub       int     // weights per sub-block
+	hi        float32 // largest level
+	maxCode   int32   // largest scale and min
+	anyOffset bool    // offsets may be positive, as in Q4_1 and Q5_1
+	coarse    []family
+	fine      []family
+	steps     []codeStep
+	again     int // times that d and dmin are adjusted
+	pack      func(dst []byte, s *affineScratch)
+	blockLen  int
 }
 
 // A family is eight ways to round: stretch is added to the largest level that
@@ -123,13 +124,15 @@ func (s *affineScratch) grid(sc, mc int32) (inv, off float32) {
 	return inv, float32(float32(s.dmin*float32(mc)) * inv)
 }
 
-// realFit returns the scale ≥ 0 and −offset ≥ 0 of the sub-block at an index of
+// realFit returns the scale ≥ 0 and −offset (≥ 0 unless anyOffset) of the sub-block at an index of
 // its super-block.
 func (s *affineScratch) realFit(x []float32, at int) (scale, offset float32) {
 	n := len(x)
 	y, wy, w := s.y[at:at+n], s.wy[at:at+n], s.w[at:at+n]
 	all, used := ranges(x, w)
-	all.lo, used.lo = min(all.lo, 0), min(used.lo, 0)
+	if !s.anyOffset {
+		all.lo, used.lo = min(all.lo, 0), min(used.lo, 0)
+	}
 	lo := used.lo
 	span := used.hi - lo
 	if !(span > 0x1p-60) { // below any scale
@@ -144,7 +147,7 @@ func (s *affineScratch) realFit(x []float32, at int) (scale, offset float32) {
 		sumW += w[i]
 		sumY += p
 	}
-	b := affineBest{w: float64(sumW), y: float64(sumY), lo: float64(lo)}
+	b := affineBest{w: float64(sumW), y: float64(sumY), lo: float64(lo), anyOffset: s.anyOffset}
 	s.tryFamilies(&b, y, w, wy, used, lo)
 	if all != used { // columns without weight do not count, but levels may suit them
 		s.tryFamilies(&b, y, w, wy, all, lo)
@@ -170,7 +173,11 @@ func (s *affineScratch) realFit(x []float32, at int) (scale, offset float32) {
 	if !(b.scale > 0) {
 		return span / s.hi, -lo
 	}
-	return float32(b.scale), max(0, -(float32(b.offset) + lo))
+	offset = -(float32(b.offset) + lo)
+	if !s.anyOffset {
+		offset = max(0, offset)
+	}
+	return float32(b.scale), offset
 }
 
 // tryFamilies maps a range to the levels in each way of the coarse families.
@@ -191,6 +198,7 @@ func (s *affineScratch) tryFamilies(b *affineBest, y, w, wy []float32, r valueRa
 
 // affineBest is the best fit so far of y ≈ scale × q + offset.
 type affineBest struct {
+	anyOffset     bool
 	w, y, lo      float64 // Σ w, Σ w y, what was taken from the weights
 	gain          float64 // Σ w y² less the error
 	scale, offset float64
@@ -206,7 +214,7 @@ func (b *affineBest) take(m *moments) {
 		scale := (float64(b.w*yq) - float64(q*b.y)) / det
 		offset := (float64(qq*b.y) - float64(q*yq)) / det
 		gain := float64(scale*yq) + float64(offset*b.y)
-		if offset+b.lo > 0 {
+		if offset+b.lo > 0 && !b.anyOffset {
 			// Offsets of weights are never positive: fix it at zero, −lo here.
 			offset = -b.lo
 			scale = (yq - float64(offset*q)) / qq

@@ -116,7 +116,7 @@ var noOffset lanes
 func (s *symmetric) round(q []uint8, x []float32, inv float32) {
 	if s.nonlinear {
 		for i, v := range x {
-			q[i] = nonLinearPlace(v * inv)
+			q[i] = nonLinearPlace(float32(v * inv))
 		}
 		return
 	}
@@ -201,7 +201,7 @@ func (s *symmetricScratch) chooseCodes(x []float32, near bool) float32 {
 		case near || len(s.low) == 0:
 			c := s.code[k]
 			if !near {
-				c = int32(roundClamp(s.best[k]*perD, float32(s.minCode), float32(s.maxCode)))
+				c = int32(roundClamp(float32(s.best[k]*perD), float32(s.minCode), float32(s.maxCode)))
 			}
 			for _, steps := range [2]*[ways]int32{&aroundOne, &aroundFar} {
 				for j := range ways {
@@ -221,7 +221,7 @@ func (s *symmetricScratch) chooseCodes(x []float32, near bool) float32 {
 			}
 		default:
 			for side := range 2 {
-				c := int32(roundClamp(s.scale[side][k]*perD, float32(s.minCode), float32(s.maxCode)))
+				c := int32(roundClamp(float32(s.scale[side][k]*perD), float32(s.minCode), float32(s.maxCode)))
 				for j := range ways / 2 {
 					code[j*2+side] = s.stepCode(c, aroundTwo[j])
 				}

@@ -8,7 +8,7 @@ const nonLinearZero = 8
 // levels are multiples of 1/2.
 var nonLinearNear = func() (near [512]uint8) {
 	for i := range near {
-		t := float32(i)/2 - 128 + 0.25
+		t := float32(float32(i)/2) - 128 + 0.25
 		best := float32(1000)
 		for p, level := range nonLinear {
 			if d := magnitude(t - level); d < best {

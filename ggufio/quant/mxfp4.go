@@ -1,0 +1,84 @@
+package quant
+
+import "math"
+
+// e2m1Near holds the place of the e2m1Twice level nearest to each interval of
+// length 1/2 from 0 on: the midpoints between levels are multiples of 1/2.
+var e2m1Near = func() (near [32]uint8) {
+	for i := range near {
+		t := float32(float32(i)/2) + 0.25
+		best := float32(1000)
+		for p, level := range e2m1Twice[:8] {
+			if d := magnitude(t - level); d < best {
+				best, near[i] = d, uint8(p)
+			}
+		}
+	}
+	return near
+}()
+
+// e2m1Place returns the place of the level nearest to t.
+func e2m1Place(t float64) uint8 {
+	if t < 0 {
+		return e2m1Near[int(min(float64(-t*2), 31))&31] | 8
+	}
+	return e2m1Near[int(min(float64(t*2), 31))&31]
+}
+
+// mxfp4Encoder writes MXFP4. The scale is a power of two, so there is little
+// to search: the one that holds the largest weight without clipping it much,
+// and its neighbours, by exact error. E8M0's NaN, exponent 255, is not used.
+type mxfp4Encoder struct{ importance }
+
+func newMXFP4() rowEncoder { return new(mxfp4Encoder) }
+
+func (s *mxfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
+	for block := 0; len(row) >= 32 && len(dst) >= mxfp4Bytes; block++ {
+		x := row[:32]
+		s.load(weights, block*32, 32)
+		exponent := s.search(x)
+		dst[0] = byte(exponent)
+		q := (*[16]byte)(dst[1:])
+		inv := math.Ldexp(1, 128-exponent)
+		for i := range q {
+			q[i] = e2m1Place(float64(float64(x[i])*inv)) | e2m1Place(float64(float64(x[i+16])*inv))<<4
+		}
+		row, dst = row[32:], dst[mxfp4Bytes:]
+	}
+	return -1
+}
+
+// search returns the biased exponent with the smallest weighted error.
+func (s *mxfp4Encoder) search(x []float32) int {
+	w := s.w[:32]
+	all, used := ranges(x, w)
+	best, least := 0, math.Inf(1)
+	tried := [2]int{-1, -1}
+	for i, r := range [2]valueRange{used, all} {
+		top := magnitude(r.farther())
+		if top == 0 {
+			continue
+		}
+		// top is in [2^(e−1), 2^e); 12 × 2^(exponent−128) is 0.75 to 1.5 times that.
+		_, e := math.Frexp(float64(top))
+		middle := max(1, min(253, e+128-4))
+		if i == 1 && middle == tried[0] {
+			break
+		}
+		tried[i] = middle
+		for _, exponent := range [3]int{middle, middle + 1, middle - 1} {
+			d := math.Ldexp(1, exponent-128)
+			inv := math.Ldexp(1, 128-exponent)
+			sum := 0.0
+			for i, v := range x {
+				t := float64(float64(v) * inv)
+				r := t - float64(e2m1Twice[e2m1Place(t)&15])
+				sum += float64(float64(w[i]) * float64(r*r))
+			}
+			if e := float64(float64(sum*d) * d); e < least {
+				best, least = exponent, e
+			}
+		}
+	}
+	return best
+}
