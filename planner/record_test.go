@@ -86,7 +86,16 @@ func goldens(t *testing.T) map[string]*Problem {
 
 func TestManifestsFollowTheSchema(t *testing.T) {
 	schema := compileSchema(t)
-	for name, problem := range goldens(t) {
+	problems := goldens(t)
+	budget := *problems["ranks"]
+	budget.Evidence, budget.Policy.Name = counted([]uint64{1000, 75, 25, 0}), PolicyBudget
+	bits, err := ParseFraction("4.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	budget.Policy.Budget = Budget{Target: TargetBPW, BitsPerWeight: bits, Objective: ObjectiveTraffic, Scope: ScopeAll, Seed: 1}
+	problems["budget"] = &budget
+	for name, problem := range problems {
 		t.Run(name, func(t *testing.T) {
 			data, err := encodePlan(solve(t, problem))
 			if err != nil {
@@ -202,6 +211,14 @@ func TestSchemaListsWhatTheTablesList(t *testing.T) {
 		if !slices.Contains(manifest.Roles, string(r)) {
 			t.Errorf("manifest.Roles lacks %s", r)
 		}
+	}
+	for _, o := range Objectives() {
+		if !slices.Contains(manifest.Objectives, string(o)) {
+			t.Errorf("manifest.Objectives lacks %s", o)
+		}
+	}
+	if got := words(schema.Defs["budget"].Properties["objective"].Enum); !slices.Equal(got, manifest.Objectives) {
+		t.Errorf("objective lists %v", got)
 	}
 	for _, k := range []stats.Kind{stats.KindExact, stats.KindScaled, stats.KindRelative, stats.KindRank, stats.KindNone} {
 		if !slices.Contains(manifest.CountsKinds, string(k)) {

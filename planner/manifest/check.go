@@ -14,10 +14,17 @@ import (
 var (
 	Roles = []string{"expert_gate", "expert_up", "expert_down", "expert_gate_up", "router", "shared_expert",
 		"attention", "dense_ffn", "embedding", "output", "norm", "other"}
-	Tiers       = []string{"hot", "warm", "cold"}
-	Flags       = []string{"unseen", "scarce", "low", "ok", "good"}
-	CountsKinds = []string{"exact", "scaled", "relative", "rank", "none"}
-	Policies    = []string{"frequency", "budget"}
+	Tiers        = []string{"hot", "warm", "cold"}
+	Flags        = []string{"unseen", "scarce", "low", "ok", "good"}
+	CountsKinds  = []string{"exact", "scaled", "relative", "rank", "none"}
+	Policies     = []string{"frequency", "budget"}
+	TiersBy      = []string{"max", "rank"}
+	Scopes       = []string{"layer", "model"}
+	Fuses        = []string{"activations", "hottest", "bytes"}
+	Targets      = []string{"size", "bpw", "expert-bpw"}
+	Objectives   = []string{"output-share", "traffic", "relative", "mse", "uniform", "random", "inverse-traffic"}
+	TensorScopes = []string{"all", "experts"}
+	ErrorKinds   = []string{"measured", "typical"}
 )
 
 // Check tests whether the manifest agrees with itself: lists are there, sums
@@ -170,6 +177,34 @@ func (c *checker) policy(m *Manifest) {
 	}
 	c.fraction("policy.hot_percentile", p.HotPercentile)
 	c.fraction("policy.cold_percentile", p.ColdPercentile)
+	for _, f := range []struct {
+		path  string
+		value *string
+		words []string
+	}{{"policy.tiers_by", p.TiersBy, TiersBy}, {"policy.scope", p.Scope, Scopes}, {"policy.fuse", p.Fuse, Fuses}} {
+		if f.value != nil {
+			c.oneOf(f.path, *f.value, f.words)
+		}
+	}
+	if p.Budget != nil {
+		c.budget(p.Budget)
+	}
+}
+
+func (c *checker) budget(b *Budget) {
+	c.oneOf("policy.budget.target", b.Target, Targets)
+	c.oneOf("policy.budget.objective", b.Objective, Objectives)
+	c.oneOf("policy.budget.scope_tensors", b.ScopeTensors, TensorScopes)
+	c.oneOf("policy.budget.errors.kind", b.Errors.Kind, ErrorKinds)
+	if measured := b.Errors.Kind == "measured"; measured != (b.Errors.Name != nil) || measured != (b.Errors.SHA256 != nil) {
+		c.failf("policy.budget.errors", "%s errors: a name and a digest are for measured ones", b.Errors.Kind)
+	}
+	if b.Errors.SHA256 != nil {
+		c.digest("policy.budget.errors.sha256", *b.Errors.SHA256)
+	}
+	if b.Sensitivity != nil {
+		c.digest("policy.budget.sensitivity.sha256", b.Sensitivity.SHA256)
+	}
 }
 
 func (c *checker) layers(m *Manifest) {
