@@ -180,6 +180,9 @@ func (f *fitter) checkFacts() {
 	if f.ev.BlockCount > 0 && a.BlockCount > 0 && f.ev.BlockCount != a.BlockCount {
 		f.differs("it states %d blocks, the model has %d", f.ev.BlockCount, a.BlockCount)
 	}
+	if n := f.ev.NextN; n != nil && *n != a.NextNBlocks {
+		f.differs("it states %d blocks of multi-token prediction, the model has %d", *n, a.NextNBlocks)
+	}
 }
 
 // checkEntries compares the entries of an imatrix with the model's tensors.

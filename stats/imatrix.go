@@ -48,9 +48,9 @@ const (
 
 // A slice is what one expert's columns of an entry come to.
 type slice struct {
-	energy   float64 // sum of the column sums of squares
-	filler   bool    // every value equals the count
-	positive bool    // some value is not 0
+	energy     float64 // sum of the column sums of squares
+	meanEnergy float64 // sum over columns of (column sum)^2 / count, where there are column sums
+	filler     bool    // every value equals the count
 }
 
 // parseEntryName says which part of a model a weight belongs to.
@@ -168,9 +168,39 @@ func (f *imatrixFile) scanEntry(e *entry, matrices uint64) ([]slice, error) {
 			}
 			left -= uint64(len(chunk))
 		}
-		s.positive = s.energy > 0
+	}
+	if e.meanOffset > 0 {
+		return slices, f.scanMeans(e, slices, columns)
 	}
 	return slices, nil
+}
+
+// scanMeans reads an entry's column sums.
+func (f *imatrixFile) scanMeans(e *entry, slices []slice, columns uint64) error {
+	r := newFloatReader(f.file, e.meanOffset, e.values)
+	for m := range slices {
+		count := e.counts[0]
+		if m < len(e.counts) {
+			count = e.counts[m]
+		}
+		for left := columns; left > 0; {
+			chunk, err := r.next(left)
+			if err != nil {
+				return fmt.Errorf("%s: byte %d: entry %s: %w", f.path, r.offset, e.name, err)
+			}
+			for i, v := range chunk {
+				x := float64(v)
+				if !(math.Abs(x) <= math.MaxFloat32) {
+					return fmt.Errorf("%s: byte %d: entry %s: column sum %d is %g", f.path, r.offset-int64(4*(len(chunk)-i)), e.name, uint64(m)*columns+columns-left+uint64(i), v)
+				}
+				if count > 0 {
+					slices[m].meanEnergy += float64(x*x) / count
+				}
+			}
+			left -= uint64(len(chunk))
+		}
+	}
+	return nil
 }
 
 // A floatReader reads a run of little-endian float32 in pieces.

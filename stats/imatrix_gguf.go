@@ -12,13 +12,14 @@ import (
 )
 
 // Suffixes of the tensors that describe one weight. ".sums" is another
-// spelling of ".in_sum2"; ".in_sum" and ".stats" are additions of a fork.
+// spelling of ".in_sum2". EAddario's fork adds ".in_sum", the signed sums of the
+// columns, and ".stats", figures of a whole tensor that say nothing of its
+// experts and are left alone.
 const (
 	suffixSquares = ".in_sum2"
 	suffixSums    = ".sums"
 	suffixCounts  = ".counts"
 	suffixMeans   = ".in_sum"
-	suffixStats   = ".stats"
 )
 
 func sniffGGUF(head []byte) bool { return bytes.HasPrefix(head, []byte("GGUF")) }
@@ -56,6 +57,10 @@ func readImatrixGGUF(ctx context.Context, src *source, _ ReadOptions) (*Evidence
 	if err != nil {
 		return nil, src.errorf("%w", err)
 	}
+	nextN, stated, err := m.Metadata.Uint64("imatrix.n_layer_nextn")
+	if err != nil {
+		return nil, src.errorf("%w", err)
+	}
 	if err := f.scan(ctx, f.expertsByRouter()); err != nil {
 		return nil, err
 	}
@@ -64,6 +69,9 @@ func readImatrixGGUF(ctx context.Context, src *source, _ ReadOptions) (*Evidence
 		return nil, err
 	}
 	ev.chunks, ev.Datasets = chunks, datasets
+	if stated && nextN < 1<<16 {
+		ev.NextN = ref(int(nextN))
+	}
 	// llama-imatrix feeds whole chunks of text: nothing is generated.
 	ev.Inputs = []Input{{Phase: "prefill", Imatrix: &Imatrix{Datasets: datasets, Entries: uint64(len(f.entries)), Chunks: chunks}}}
 	return ev, ev.finishKinds(src.path)
@@ -96,7 +104,7 @@ func (f *imatrixFile) collect(m *ggufio.Model) error {
 		} else if name, ok := strings.CutSuffix(t.Name, suffixMeans); ok {
 			part(name).means = t
 		} else {
-			continue // of no use here, such as suffixStats
+			continue
 		}
 		if t.Type != quant.F32 {
 			return fmt.Errorf("%s: byte %d: tensor %s: is %v where an imatrix has F32", f.path, t.OffsetBytes, t.Name, t.Type)

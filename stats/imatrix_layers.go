@@ -20,6 +20,7 @@ type stack struct {
 	counts  []float64 // rows per expert, or calls in the legacy format; nil where one count stands for all
 	slices  []slice   // nil where the number of experts is unknown
 	fused   bool
+	means   bool // every entry has column sums
 }
 
 // expertProjections is the order in which projections are looked at.
@@ -35,6 +36,7 @@ func (g *layerEntries) stack(experts int) bool {
 		}
 		found = true
 		st := &g.stacks[e.projection]
+		st.means = e.meanOffset > 0 && (st.means || !st.present)
 		st.present = true
 		if e.expert < 0 {
 			st.fused = true
@@ -65,7 +67,7 @@ func (g *layerEntries) addTo(ev *Evidence) error {
 	l := Layer{Index: g.index, Kind: LayerRouted}
 	for _, e := range g.entries {
 		if e.projection == router && !g.file.perCall && e.counts[0] > 0 {
-			tokens := uint64(math.RoundToEven(e.counts[0]))
+			tokens := uint64(e.counts[0] + integerTolerance)
 			l.Tokens = &tokens
 		}
 	}
@@ -139,27 +141,36 @@ func (g *layerEntries) fillerExperts() []int {
 	return list
 }
 
+// energies returns the energy of every expert, and the part of it that the
+// column means make, nil where the file lacks column sums.
+func (st *stack) energies() (energy, mean []float64) {
+	energy = make([]float64, len(st.slices))
+	if st.means {
+		mean = make([]float64, len(st.slices))
+	}
+	for e, s := range st.slices {
+		energy[e] = s.energy
+		if st.means {
+			mean[e] = s.meanEnergy
+		}
+	}
+	return energy, mean
+}
+
 // energyTolerance is how far the energies of gate and up, which are sums over
 // the same numbers, may lie apart.
 const energyTolerance = 1e-3
 
 // addEnergies sets the layer's energies.
 func (g *layerEntries) addEnergies(ev *Evidence, l *Layer) {
-	energies := func(st *stack) []float64 {
-		out := make([]float64, len(st.slices))
-		for e, s := range st.slices {
-			out[e] = s.energy
-		}
-		return out
-	}
 	for _, p := range []projection{up, gate, gateUp} {
-		if g.stacks[p].slices != nil {
-			l.GateUpEnergy = energies(&g.stacks[p])
+		if st := &g.stacks[p]; st.slices != nil {
+			l.GateUpEnergy, l.GateUpMeanEnergy = st.energies()
 			break
 		}
 	}
-	if g.stacks[down].slices != nil {
-		l.DownEnergy = energies(&g.stacks[down])
+	if st := &g.stacks[down]; st.slices != nil {
+		l.DownEnergy, l.DownMeanEnergy = st.energies()
 	}
 	a, b := &g.stacks[gate], &g.stacks[up]
 	for e := range min(len(a.slices), len(b.slices)) {

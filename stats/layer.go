@@ -93,6 +93,8 @@ func (l *Layer) setTopK(k int, kind Kind, chunks uint64) error {
 		if l.Tokens == nil {
 			tokens := sum / uint64(k)
 			l.Tokens = &tokens
+		} else if *l.Tokens == 0 && sum > 0 {
+			return fmt.Errorf("counts sum to %d over no tokens", sum)
 		} else if sum > 0 && !l.fitsTopK(uint64(k), sum, chunks) {
 			return &topKError{observed: l.observedTopK(sum), stated: k, sum: sum, tokens: *l.Tokens}
 		}
@@ -132,6 +134,9 @@ func (l *Layer) observedTopK(sum uint64) int {
 // rounded counts by up to half a unit in the last place.
 func (l *Layer) fitsTopK(k, sum, chunks uint64) bool {
 	tokens := *l.Tokens
+	if sum%tokens == 0 && sum/tokens <= uint64(len(l.Counts)) && tokens <= 1<<24 {
+		return sum/tokens == k // nothing was skipped
+	}
 	slack := tokenSlack(tokens, chunks)
 	rounding := halfUlp(tokens) * k
 	for _, n := range l.Counts {
