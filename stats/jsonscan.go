@@ -277,12 +277,6 @@ type stringReader struct {
 
 func (r *stringReader) open() error { return r.s.expect('"') }
 
-// drain consumes what is left of the string.
-func (r *stringReader) drain() error {
-	_, err := io.Copy(io.Discard, r)
-	return err
-}
-
 func (r *stringReader) Read(p []byte) (int, error) {
 	if len(r.pending) > 0 {
 		n := copy(p, r.pending)
