@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/ggufplan/ggufplan/ggufio"
 )
 
 // ReadOptions says what a file cannot say of itself. The zero value reads any
@@ -17,6 +19,10 @@ type ReadOptions struct {
 	// Facts that some formats lack, 0 where not stated. A file that says
 	// otherwise is refused.
 	Layers, Experts, TopK int
+
+	// Model, if set, gives a shape to ids that come without one. Whether
+	// statistics are the model's is for [Evidence.Fit] to say.
+	Model *ggufio.Model
 
 	// Progress, if set, is called as the input is read; totalBytes is 0 where
 	// the size is unknown.

@@ -46,6 +46,11 @@ type Evidence struct {
 	// Columns holds the column mean squares, nil where the source has none.
 	Columns Columns
 
+	// openExperts: the layers are as wide as the ids that were seen, or as a
+	// flag of the tool that wrote them; the model may have more experts, or
+	// fewer if those beyond were never used.
+	openExperts bool
+
 	chunks  uint64           // ubatches at most that each may have lost some rows of the router, 0 where unknown
 	entries map[string]shape // of an imatrix: what it holds by tensor name
 }

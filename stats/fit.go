@@ -281,8 +281,11 @@ func (f *fitter) fitExperts(l *Layer, b *moeBlock) error {
 	if n == 0 || n == b.experts {
 		return nil
 	}
-	if f.separate() && n < b.experts {
+	if (f.separate() || f.ev.openExperts) && n < b.experts {
 		l.extend(b.experts) // the last experts were never seen: no entries
+		return nil
+	}
+	if f.ev.openExperts && l.trim(b.experts) {
 		return nil
 	}
 	hint := ""
@@ -300,6 +303,20 @@ func (f *fitter) separate() bool {
 		}
 	}
 	return false
+}
+
+// trim takes away the experts beyond a number, if none of them was used.
+func (l *Layer) trim(experts int) bool {
+	if l.Counts == nil || len(l.Counts) < experts || slices.ContainsFunc(l.Counts[experts:], func(n uint64) bool { return n > 0 }) {
+		return false
+	}
+	l.Counts = l.Counts[:experts:experts]
+	for _, s := range l.signals() {
+		if *s.values != nil {
+			*s.values = (*s.values)[:experts:experts]
+		}
+	}
+	return true
 }
 
 // extend gives the layer experts that its source never saw.

@@ -93,8 +93,8 @@ func profileEvidence(format string, layers map[int]*profile, opt ReadOptions) (*
 		}
 	}
 	// The length of llama-expert-profile's lists is a flag of it, not the model's.
-	if format != "expert-profile" {
-		ev.ExpertCount = experts
+	if ev.openExperts = format == "expert-profile" && opt.Experts == 0; !ev.openExperts {
+		ev.ExpertCount = len(ev.Layers[0].Counts)
 	}
 	ev.Inputs[0].Kind = ev.Kind
 	return ev, nil

@@ -3,7 +3,6 @@ package stats
 import (
 	"bufio"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -22,16 +21,14 @@ type routed struct {
 	found  bool
 	token  int // tokens read, for messages
 
-	ids  []uint32
-	last []int64 // with raw ids: the last token, held back until the response is complete
+	ids []uint32
 }
 
 // responseFacts is what a response says of its own length.
 type responseFacts struct {
 	prompt, completion, start int64
 	has                       int  // how many of prompt and completion were there
-	rows                      int  // tokens of its raw routed_experts
-	raw                       bool // it has a raw routed_experts
+	raw                       bool // it has raw ids
 }
 
 func sniffResponses(head []byte) bool {
@@ -102,17 +99,13 @@ func (d *documents) routedExperts(facts *responseFacts) error {
 	if null, err := d.s.null(); null || err != nil {
 		return err
 	}
-	if d.routed == nil {
-		d.routed = &routed{opt: d.opt, tally: newTally(d.opt)}
-	}
-	r := d.routed
 	c, err := d.s.peek()
 	if err != nil {
 		return err
 	}
 	switch c {
 	case '[':
-		return r.lists(d.s)
+		return d.shaped().lists(d.s)
 	case '"':
 	default:
 		return fmt.Errorf("%q where base64 text must stand", c)
@@ -128,10 +121,9 @@ func (d *documents) routedExperts(facts *responseFacts) error {
 	}
 	decoded := base64.NewDecoder(base64.StdEncoding, peeked)
 	if string(start) == npyBase64 {
-		err = r.npy(decoded)
+		err = d.shaped().npy(decoded)
 	} else {
-		facts.raw = true
-		err = r.raw(decoded, facts)
+		err = d.rawIDs(decoded, facts)
 	}
 	if err != nil {
 		var corrupt base64.CorruptInputError
@@ -142,6 +134,14 @@ func (d *documents) routedExperts(facts *responseFacts) error {
 	}
 	_, err = io.Copy(io.Discard, decoded)
 	return err
+}
+
+// shaped returns the tally of ids that come with their shape.
+func (d *documents) shaped() *routed {
+	if d.routed == nil {
+		d.routed = &routed{opt: d.opt, tally: newTally(d.opt)}
+	}
+	return d.routed
 }
 
 // setShape takes the shape of the ids, which must be the same everywhere.
@@ -195,64 +195,6 @@ func (r *routed) npy(in io.Reader) error {
 		}
 	}
 	return nil
-}
-
-// raw reads int32 ids without a shape.
-func (r *routed) raw(in io.Reader, facts *responseFacts) error {
-	if r.opt.Layers <= 0 || r.opt.TopK <= 0 {
-		return refuseShape()
-	}
-	var raw []byte
-	for {
-		if raw == nil {
-			if err := r.setShape(r.opt.Layers, r.opt.TopK); err != nil {
-				return err
-			}
-			raw = make([]byte, 4*r.layers*r.topK)
-		}
-		n, err := io.ReadFull(in, raw)
-		if err == io.EOF {
-			break
-		}
-		if err == io.ErrUnexpectedEOF {
-			return hintf("state the model's numbers: --layers counts dense layers too, --top-k is the experts per token",
-				"routed_experts ends %d bytes into token %d: it is not int32 of %d layers x %d experts per token", n, facts.rows, r.layers, r.topK)
-		}
-		if err != nil {
-			return err
-		}
-		if err := r.release(); err != nil {
-			return err
-		}
-		for i := 0; i < len(raw); i += 4 {
-			r.last = append(r.last, int64(int32(binary.LittleEndian.Uint32(raw[i:]))))
-		}
-		facts.rows++
-	}
-	return nil
-}
-
-// release counts the token that was held back.
-func (r *routed) release() error {
-	if len(r.last) == 0 {
-		return nil
-	}
-	err := r.add(r.last)
-	r.last = r.last[:0]
-	return err
-}
-
-// endResponse closes a response. Servers route all tokens but the last one
-// they generate; where one more row came and the response says how many tokens
-// it has, that row is left over from another request.
-func (d *documents) endResponse(facts *responseFacts) error {
-	if !facts.raw {
-		return nil
-	}
-	if facts.has == 2 && facts.rows > 0 && int64(facts.rows) == facts.prompt+facts.completion-facts.start {
-		d.routed.last = d.routed.last[:0]
-	}
-	return d.routed.release()
 }
 
 // lists reads nested lists of ids, [tokens][layers][k].
@@ -333,9 +275,6 @@ func (r *routed) filter(slice []int64) ([]uint32, error) {
 
 // evidence closes the tally.
 func (r *routed) evidence() (*Evidence, error) {
-	if err := r.release(); err != nil {
-		return nil, err
-	}
 	// With one expert per token zeros alone could be expert 0; a whole layer
 	// of them is one that was not recorded.
 	if r.topK == 1 {

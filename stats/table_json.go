@@ -26,7 +26,8 @@ type documents struct {
 	tokens   *uint64
 	profiles map[int]*profile // by layer number
 	plain    map[int][]float64
-	routed   *routed
+	routed   *routed       // ids with their shape
+	raw      []*rawReading // ids without
 	trace    *tally
 	placed   string   // a key that only placements have
 	keys     []string // of the first object, for the message
@@ -358,7 +359,7 @@ func (d *documents) evidence() (*Evidence, error) {
 	var found []string
 	for name, there := range map[string]bool{
 		"logical_count or a table": d.logical != nil, "count": d.seed != nil, "layers by number": d.plain != nil,
-		"a profile": d.profiles != nil, "routed_experts": d.routed != nil && d.routed.found, "a trace": d.trace != nil,
+		"a profile": d.profiles != nil, "routed_experts": d.routed != nil && d.routed.found, "raw routed_experts": d.raw != nil, "a trace": d.trace != nil,
 	} {
 		if there {
 			found = append(found, name)
@@ -385,6 +386,8 @@ func (d *documents) evidence() (*Evidence, error) {
 		return profileEvidence("expert-profile", d.profiles, d.opt)
 	case d.plain != nil:
 		return plainEvidence(d.plain, d.opt)
+	case d.raw != nil:
+		return d.rawEvidence()
 	case d.trace != nil:
 		return d.trace.evidence("trace-json", AxisBlocks)
 	}

@@ -5,9 +5,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 )
 
 func TestTables(t *testing.T) {
@@ -229,13 +233,14 @@ func TestResponseErrors(t *testing.T) {
 		want          string
 	}{
 		{"no shape", response(rawIDs(1, 2)), ReadOptions{}, "routed_experts is an array without a shape"},
-		{"another shape", response(rawIDs(1, 2, 3)), opt, "routed_experts ends 4 bytes into token 1"},
+		{"another shape", response(rawIDs(1, 2, 3)), opt, "routed_experts ends with 4 bytes, which are not 2 int32 ids"},
+		{"a token too short", response(rawIDs(1, 2, 1, 2, 1, 2)), ReadOptions{Layers: 2, TopK: 2}, "ends inside token 1: it is not int32 of 2 layers x 2"},
 		{"twice", response(rawIDs(1, 2, 3, 3)), opt, "token 1, layer 0 (of 1 layers x 2 experts per token): expert 3 is listed twice"},
 		{"too large", response(rawIDs(1, 5000)), opt, "expert 5000"},
 		{"negative", response(rawIDs(1, -2)), opt, "expert -2"},
 		{"zeros", response(rawIDs(0, 0, 0, 0)), opt, "every id of routed_experts is 0"},
 		{"no base64", response("AAAA*AAA"), opt, "not base64"},
-		{"cut base64", response(rawIDs(1, 2)[:7]), opt, "ends 3 bytes into token 0"},
+		{"cut base64", response(rawIDs(1, 2)[:7]), opt, "routed_experts ends with 3 bytes"},
 		{"npy of two axes", response(npyIDs("(2, 2)", 1, 2, 3, 4)), opt, "routed_experts is <i2 [2, 2]"},
 		{"npy that lies", response(npyIDs("(1000000000, 1, 2)", 1, 2)), opt, "token 1 of 1000000000"},
 		{"npy of other layers", response(npyIDs("(1, 2, 1)", 1, 2)), opt, "has 2 layers and 1 experts per token, where 1 and 2 were stated"},
@@ -255,5 +260,88 @@ func TestResponseOfOneExpertPerToken(t *testing.T) {
 	ev := mustRead(t, fmt.Sprintf(`{"meta_info":{"routed_experts":%q}}`, rawIDs(0, 0, 0, 2, 0, 0)), ReadOptions{Layers: 2, TopK: 1})
 	if len(ev.Layers) != 1 || !slices.Equal(layerOf(t, ev, 1).Counts, []uint64{2, 0, 1}) {
 		t.Errorf("%+v", ev.Layers)
+	}
+}
+
+// A model tells how many layers raw ids have: with or without dense layers,
+// as the ids themselves show.
+func TestRawIDsTakeTheirShapeFromTheModel(t *testing.T) {
+	shape := gguftest.MoE{Layers: 3, Dense: 1, Experts: 6, Used: 2, MTP: 1}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := shape.Builder().WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trunk := m.Architecture.BlockCount - m.Architecture.NextNBlocks
+	if trunk != 3 || len(m.MoELayers()) < 2 {
+		t.Fatalf("the model has a trunk of %d blocks and experts in %v", trunk, m.MoELayers())
+	}
+	response := func(ids ...int32) string { return fmt.Sprintf(`{"meta_info":{"routed_experts":%q}}`, rawIDs(ids...)) }
+	for _, tt := range []struct {
+		name, content string
+		rows          int
+	}{
+		{"every layer", response(0, 0, 1, 2, 0, 3, 0, 0, 2, 0, 3, 1), 0},
+		{"layers with experts", response(1, 2, 0, 3, 2, 0, 3, 1), 2},
+		// Six slices are two tokens of three layers or three of two; the dense
+		// layer is in use, so it is no layer of the file.
+		{"layers with experts, of a length that misleads", response(1, 2, 0, 3, 2, 0, 3, 1, 4, 5, 5, 4), 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ev := mustRead(t, tt.content, ReadOptions{Model: m})
+			if ev.Rows != tt.rows || len(ev.Layers) != 2 || ev.TopK != 2 {
+				t.Fatalf("%d rows, %d layers, top-k %d; want %d, 2, 2", ev.Rows, len(ev.Layers), ev.TopK, tt.rows)
+			}
+			fitted, err := ev.Fit(m, FitOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(fitted.Layers) != 2 || fitted.Layers[0].Index != 1 || fitted.Layers[1].Index != 2 {
+				t.Errorf("fitted layers %+v", fitted.Layers)
+			}
+		})
+	}
+	if got := errorOf(t, response(1, 2, 0, 3, 1), ReadOptions{Model: m}); !strings.Contains(got, "ends with 4 bytes") {
+		t.Error(got)
+	}
+}
+
+// Ids alone do not show how many experts there are, and the lists of
+// llama-expert-profile are as long as a flag says.
+func TestExpertsThatIDsDoNotShow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := (gguftest.MoE{Layers: 2, Experts: 6, Used: 2}).Builder().WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"trace":   `{"layer":0,"experts":[1,3]}` + "\n" + `{"layer":1,"experts":[0,1]}`,
+		"csv":     "layer,expert\n0,1\n0,3\n1,0\n1,1\n",
+		"counts":  "layer,expert,count\n0,1,1\n0,3,1\n1,0,1\n1,1,1\n",
+		"profile": `{"0":{"total_tokens":1,"activation_counts":[0,1,0,1,0,0,0,0]},"1":{"total_tokens":1,"activation_counts":[1,1,0,0,0,0,0,0]}}`,
+	} {
+		ev, err := mustRead(t, content, ReadOptions{}).Fit(m, FitOptions{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !slices.Equal(ev.Layers[0].Counts, []uint64{0, 1, 0, 1, 0, 0}) || !slices.Equal(ev.Layers[1].Counts, []uint64{1, 1, 0, 0, 0, 0}) || *ev.Layers[0].Tokens != 1 {
+			t.Errorf("%s: %+v", name, ev.Layers)
+		}
+	}
+	for name, content := range map[string]string{
+		"an id too large": `{"layer":0,"experts":[1,6]}`,
+		"a short table":   `[[1,1],[1,1]]`,
+		"a used expert":   `{"0":{"total_tokens":1,"activation_counts":[0,1,0,0,0,0,1,0]}}`,
+	} {
+		if ev, err := mustRead(t, content, ReadOptions{}).Fit(m, FitOptions{}); err == nil {
+			t.Errorf("%s fits: %+v", name, ev.Layers)
+		}
 	}
 }

@@ -338,7 +338,7 @@ func (t *tally) width() int {
 // axis "rows" they count as rows, since the number of rows tells how they map
 // onto a model.
 func (t *tally) evidence(format string, axis LayerAxis) (*Evidence, error) {
-	ev := &Evidence{Kind: KindExact, LayerAxis: axis, ExpertCount: t.experts, Inputs: []Input{{Format: format, Kind: KindExact}}}
+	ev := &Evidence{Kind: KindExact, LayerAxis: axis, ExpertCount: t.experts, openExperts: t.experts == 0, Inputs: []Input{{Format: format, Kind: KindExact}}}
 	width := t.width()
 	topK := 0
 	for i, l := range t.layers {

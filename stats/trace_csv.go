@@ -352,7 +352,7 @@ func (c *traceCSV) evidence() (*Evidence, error) {
 		opt.TopK = c.tally.topK
 		ev, err = profileEvidence("count-csv", c.table, opt)
 		if err == nil {
-			ev.ExpertCount = c.tally.experts
+			ev.ExpertCount, ev.openExperts = c.tally.experts, c.tally.experts == 0
 		}
 	} else {
 		ev, err = c.tally.evidence("trace-csv", AxisBlocks)

@@ -48,7 +48,7 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
-	opt := stats.ReadOptions{Format: e.format, Stdin: c.stdin, Layers: e.layers, Experts: e.experts, TopK: e.topK}
+	opt := stats.ReadOptions{Format: e.format, Stdin: c.stdin, Layers: e.layers, Experts: e.experts, TopK: e.topK, Model: m}
 	fit := stats.FitOptions{TopK: e.topK}
 	if e.flags.Changed("layer-offset") {
 		fit.LayerOffset = &e.layerOffset
