@@ -184,34 +184,79 @@ func (b *Budget) counted(s *slot, sizeBytes uint64) uint64 {
 	return sizeBytes
 }
 
-// chooseBudget solves both plans: the fused one, and with the bytes it leaves
-// for routed experts the split one.
+// chooseBudget solves both plans within the budget.
 func (f *frame) chooseBudget() (*decision, error) {
 	w, err := newWeighing(f)
 	if err != nil {
 		return nil, err
 	}
-	b := w.budget
+	d := f.budgetDecision()
+	both, err := w.solve(d)
+	if err != nil {
+		return nil, err
+	}
+	w.record(d, both.fused, both.split)
+	d.budget = w.recordPolicy(both.fused, both.split)
+	return d, nil
+}
+
+// budgetDecision holds what is known and nothing decided.
+func (f *frame) budgetDecision() *decision {
 	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
 	for k := range f.layers {
 		d.layers[k] = f.facts(&f.layers[k])
 	}
+	return d
+}
+
+// plans are a budget's two plans and what they count for against it.
+type plans struct {
+	fused, split           *assignment
+	fusedBytes, splitBytes uint64
+}
+
+// solve solves both plans: the fused one, and with the bytes it leaves for
+// routed experts the split one.
+func (w *weighing) solve(d *decision) (*plans, error) {
 	fixed, err := w.fixedBytes(d)
 	if err != nil {
 		return nil, err
 	}
-	budget := b.budgetBytes(f)
+	budget := w.budget.budgetBytes(w.frame)
 	fused, err := w.solveFused(fixed, budget)
 	if err != nil {
 		return nil, err
 	}
-	split, err := w.solveSplit(fused, budget-fixed-w.othersBytes(fused), d.layers)
+	others := fixed + w.othersBytes(fused)
+	split, err := w.solveSplit(fused, budget-others, d.layers)
 	if err != nil {
 		return nil, err
 	}
-	w.record(d, fused, split)
-	d.budget = w.recordPolicy(fused, split)
-	return d, nil
+	return &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split)}, nil
+}
+
+// countedBytes returns what a fused plan's cells count for.
+func (w *weighing) countedBytes(a *assignment) uint64 {
+	total := w.othersBytes(a)
+	for c := range w.cells {
+		if cell := &w.cells[c]; cell.splits() {
+			total += w.budget.counted(cell.slot, cell.candidates[a.choice[c][0]].SizeBytes)
+		}
+	}
+	return total
+}
+
+// splitBytes returns the bytes of the experts that a split plan decides.
+func (w *weighing) splitBytes(a *assignment) uint64 {
+	var total uint64
+	for c := range w.cells {
+		if cell := &w.cells[c]; cell.splits() {
+			for _, i := range a.choice[c] {
+				total += cell.expertBytes(i)
+			}
+		}
+	}
+	return total
 }
 
 // fixedBytes returns what counts against the budget whatever the policy

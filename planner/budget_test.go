@@ -617,3 +617,43 @@ func TestBudgetOfPublishedShapes(t *testing.T) {
 		}
 	}
 }
+
+// A frontier's points are the plans of their sizes, and its baselines what the
+// file types come to.
+func TestFrontier(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 2, Experts: 4})
+	p := budgetProblem(m, 3, 0)
+	least := cheapest(t, p)
+	sizes := []uint64{least - 1, least, least + 400_000}
+	front, err := SolveFrontier(p, sizes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if front.Points[0].Fused != nil || front.Points[0].BudgetBytes != least-1 {
+		t.Errorf("below the cheapest plan: %+v", front.Points[0])
+	}
+	for i, size := range sizes[1:] {
+		p.Policy.Budget.SizeBytes = size
+		plan := solve(t, p)
+		x := front.Points[i+1]
+		split := plan.Totals.FileBytes - plan.Totals.PlannedBytes + plan.Totals.SplitBytes
+		if x.Fused.Damage != plan.Budget.Damage || x.Split.Damage != plan.Budget.SplitDamage || x.Fused.FileBytes != plan.Totals.FileBytes || x.Split.FileBytes != split {
+			t.Errorf("%d bytes: %+v %+v, the plan has %d bytes, split %d, %+v", size, x.Fused, x.Split, plan.Totals.FileBytes, split, plan.Budget)
+		}
+	}
+	// A plan that is one file type throughout, by pins and by hand.
+	for _, b := range front.Baselines {
+		if b.Name != "Q8_0" {
+			continue
+		}
+		p.Policy.Budget.Types = []Type{GGML(quant.Q8_0)}
+		p.Policy.Budget.SizeBytes = 1 << 30
+		plan := solve(t, p)
+		if b.Damage == nil || !near(*b.Damage, plan.Budget.Damage) || b.FileBytes != plan.Totals.FileBytes {
+			t.Errorf("Q8_0: %+v, all at Q8_0: %v in %d bytes", b, plan.Budget.Damage, plan.Totals.FileBytes)
+		}
+	}
+	if len(front.Baselines) < 6 {
+		t.Errorf("%d baselines", len(front.Baselines))
+	}
+}

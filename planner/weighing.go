@@ -34,6 +34,7 @@ type cell struct {
 	slot       *slot
 	index      int         // of slot
 	candidates []candidate // by size, then type number; no type twice
+	weights    []float64   // by expert: sensitivity × share
 	damage     [][]float64 // by expert and candidate
 	cost       [][]uint64  // damage × 2^scale, rounded
 }
@@ -246,43 +247,59 @@ func (w *weighing) hasImatrix(t *ggufio.Tensor) bool {
 // weigh computes a cell's damages: sensitivity × weight × error, for every
 // expert and candidate.
 func (w *weighing) weigh(c *cell, sensitivity float64, shares *layerShares) error {
-	weights := []float64{1}
+	c.weights = []float64{1}
 	if c.slot.layer >= 0 {
 		all, err := shares.of(c.slot.layer)
 		if err != nil {
 			return err
 		}
-		weights = all
+		c.weights = slices.Clone(all)
 		if e := c.slot.tensor.Expert; e >= 0 {
-			weights = all[e : e+1]
+			c.weights = c.weights[e : e+1]
 		}
 	}
-	c.damage = make([][]float64, len(weights))
-	for e := range weights {
+	for e := range c.weights {
+		if w.budget.Objective == ObjectiveMSE {
+			c.weights[e] = 1
+		}
+		c.weights[e] = float64(sensitivity * c.weights[e])
+	}
+	c.damage = make([][]float64, len(c.weights))
+	for e := range c.damage {
 		c.damage[e] = make([]float64, len(c.candidates))
 	}
 	for i := range c.candidates {
 		if c.candidates[i].free {
 			continue
 		}
-		errs, err := w.errorsOf(c, c.candidates[i].Type)
+		damages, err := w.damages(c, c.candidates[i].Type)
 		if err != nil {
 			return err
 		}
-		for e := range weights {
-			r := errs.relative(e)
-			if w.budget.Objective == ObjectiveMSE {
-				r = errs.plain(e)
-			} else {
-				r = float64(weights[e] * r)
-			}
-			if r = float64(sensitivity * r); !(r >= 0 && r <= math.MaxFloat64) {
-				return fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, c.candidates[i].Type, r)
-			}
-			c.damage[e][i] = r
+		for e, d := range damages {
+			c.damage[e][i] = d
 		}
 	}
 	return nil
+}
+
+// damages returns what a type costs each expert of a cell.
+func (w *weighing) damages(c *cell, t Type) ([]float64, error) {
+	errs, err := w.errorsOf(c, t)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, len(c.weights))
+	for e := range out {
+		r := errs.relative(e)
+		if w.budget.Objective == ObjectiveMSE {
+			r = errs.plain(e)
+		}
+		if out[e] = float64(c.weights[e] * r); !(out[e] >= 0 && out[e] <= math.MaxFloat64) {
+			return nil, fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, t, out[e])
+		}
+	}
+	return out, nil
 }
 
 // typeErrors are the errors of a tensor's experts in one type.

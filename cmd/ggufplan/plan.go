@@ -46,6 +46,11 @@ damage, from the errors that measure found and the traffic.
   $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf -q -o errors.json
   $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json --target-size 1.7MiB -q -o plan.json
 
+How damage falls with size, to pick a target by looking, as a table, as JSON or
+as a picture:
+
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json --frontier 1.2MiB:2.4MiB:13 --svg frontier.svg
+
 exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 		min: 1, max: 1,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
@@ -55,6 +60,7 @@ exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 			flags.BoolVarP(&p.quiet, "quiet", "q", false, "no summary")
 			p.policy = addPolicyFlags(flags)
 			p.budget = addBudgetFlags(flags)
+			p.frontier = addFrontierFlags(flags)
 			p.evidence = addEvidenceFlags(flags)
 			p.gates = addGateFlags(flags)
 			return func(c *call, operands []string) error { return p.run(c, operands[0]) }
@@ -68,6 +74,7 @@ type planFlags struct {
 	quiet    bool
 	policy   *policyFlags
 	budget   *budgetFlags
+	frontier *frontierFlags
 	evidence *evidenceFlags
 	gates    *gateFlags
 }
@@ -76,9 +83,18 @@ func (p *planFlags) run(c *call, model string) error {
 	if p.output == "-" {
 		p.output = ""
 	}
-	problem, err := p.policy.problem(p.budget)
+	problem, err := p.policy.problem(p.budget, p.frontier.asked())
 	if err != nil {
 		return err
+	}
+	var sizes []uint64
+	if err := p.frontier.validate(); err != nil {
+		return err
+	}
+	if p.frontier.asked() {
+		if sizes, err = p.frontier.parse(); err != nil {
+			return err
+		}
 	}
 	gates, err := p.gates.gates()
 	if err != nil {
@@ -98,6 +114,13 @@ func (p *planFlags) run(c *call, model string) error {
 	}
 	if err := p.budget.read(c, problem, model); err != nil {
 		return err
+	}
+	if p.frontier.asked() {
+		front, err := planner.SolveFrontier(problem, sizes)
+		if err != nil {
+			return hintPlanError(err, model, p.stats)
+		}
+		return p.frontier.show(c, problem.Model.Name, front)
 	}
 	plan, err := planner.Solve(problem)
 	if err != nil {
@@ -144,16 +167,15 @@ func (p *planFlags) readStatistics(c *call, problem *planner.Problem, model stri
 
 // keepInputs refuses an output that is one of the inputs.
 func (p *planFlags) keepInputs(m *ggufio.Model) error {
-	if p.output == "" {
-		return nil
-	}
 	inputs := append(p.budget.inputs(), p.stats...)
 	for i := range m.Files {
 		inputs = append(inputs, m.Files[i].Path)
 	}
-	for _, in := range inputs {
-		if in != "-" && sameFile(in, p.output) {
-			return hinted(fmt.Errorf("%s: the output would overwrite an input", p.output), "-o plan.json")
+	for _, out := range []string{p.output, p.frontier.svg} {
+		for _, in := range inputs {
+			if out != "" && out != "-" && in != "-" && sameFile(in, out) {
+				return hinted(fmt.Errorf("%s: the output would overwrite an input", out), "-o plan.json")
+			}
 		}
 	}
 	return nil

@@ -63,7 +63,7 @@ func flagError(flag string, err error) error {
 
 // problem turns the flags into a problem that lacks only the model and what is
 // known about it.
-func (p *policyFlags) problem(budget *budgetFlags) (*planner.Problem, error) {
+func (p *policyFlags) problem(budget *budgetFlags, frontier bool) (*planner.Problem, error) {
 	problem := &planner.Problem{Types: &planner.Types{}}
 	for _, text := range p.defined {
 		if err := defineType(problem.Types, text); err != nil {
@@ -75,11 +75,11 @@ func (p *policyFlags) problem(budget *budgetFlags) (*planner.Problem, error) {
 		return nil, err
 	}
 	var err error
-	if pol.Name, err = budget.choosePolicy(p.policy, false); err != nil {
+	if pol.Name, err = budget.choosePolicy(p.policy, frontier); err != nil {
 		return nil, err
 	}
 	if pol.Name == planner.PolicyBudget {
-		if pol.Budget, err = budget.budget(problem.Types, false); err != nil {
+		if pol.Budget, err = budget.budget(problem.Types, frontier); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/planner"
+)
+
+// frontierFlags ask for sizes against damage instead of a manifest.
+type frontierFlags struct {
+	flags *pflag.FlagSet
+	sizes string
+	json  bool
+	svg   string
+}
+
+func addFrontierFlags(flags *pflag.FlagSet) *frontierFlags {
+	f := &frontierFlags{flags: flags}
+	flags.StringVar(&f.sizes, "frontier", "", "instead of a manifest, print what damage each of N sizes from LOW to HIGH comes to: `LOW:HIGH:N`, such as 8GiB:24GiB:17")
+	flags.BoolVar(&f.json, "json", false, "print the frontier as JSON")
+	flags.StringVar(&f.svg, "svg", "", "draw the frontier into `FILE`, - for standard output")
+	return f
+}
+
+func (f *frontierFlags) asked() bool { return f.flags.Changed("frontier") }
+
+// maxFrontierSizes bounds the work; a picture shows no more.
+const maxFrontierSizes = 1000
+
+// parse reads LOW:HIGH:N. Sizes are evenly spaced, the ends among them.
+func (f *frontierFlags) parse() ([]uint64, error) {
+	bad := func(err error) error {
+		return flagError("frontier", hinted(err, "--frontier 8GiB:24GiB:17"))
+	}
+	parts := strings.Split(f.sizes, ":")
+	if len(parts) != 3 {
+		return nil, bad(fmt.Errorf("%q is not LOW:HIGH:N", f.sizes))
+	}
+	low, err := parseSize(parts[0])
+	if err != nil {
+		return nil, flagError("frontier", err)
+	}
+	high, err := parseSize(parts[1])
+	if err != nil {
+		return nil, flagError("frontier", err)
+	}
+	n, err := strconv.ParseUint(parts[2], 10, 32)
+	if err != nil || n < 2 || n > maxFrontierSizes {
+		return nil, bad(fmt.Errorf("%q sizes: want 2 to %d", parts[2], maxFrontierSizes))
+	}
+	if low >= high {
+		return nil, bad(fmt.Errorf("%s is not below %s", parts[0], parts[1]))
+	}
+	sizes := make([]uint64, n)
+	step, rest := (high-low)/(n-1), (high-low)%(n-1)
+	for i := range sizes {
+		sizes[i] = low + uint64(i)*step + uint64(i)*rest/(n-1)
+	}
+	return sizes, nil
+}
+
+// validate refuses flags that go only with a frontier, or not with one.
+func (f *frontierFlags) validate() error {
+	for _, flag := range []string{"json", "svg"} {
+		if f.flags.Changed(flag) && !f.asked() {
+			return hinted(usageErrorf("--%s goes with --frontier", flag), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 --"+flag)
+		}
+	}
+	if !f.asked() {
+		return nil
+	}
+	if f.json && f.svg == "-" {
+		return hinted(usageErrorf("--json and --svg - both write to standard output"), "--json --svg frontier.svg")
+	}
+	for _, flag := range []string{"output", "max-size", "max-bpw", "min-saved", "min-coverage", "fail-on"} {
+		if f.flags.Changed(flag) {
+			return hinted(usageErrorf("--%s is about a manifest, and --frontier writes none", flag), "leave --"+flag+" out")
+		}
+	}
+	return nil
+}
+
+// show prints and draws a frontier.
+func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) error {
+	if f.svg == "-" {
+		return drawFrontier(c.stdout, model, front)
+	}
+	if f.svg != "" {
+		var out outputs
+		defer out.discard()
+		file, err := out.create(f.svg)
+		if err != nil {
+			return err
+		}
+		if err := drawFrontier(file, model, front); err != nil {
+			return err
+		}
+		if err := out.commit(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.json:
+		return writeJSON(c.stdout, front)
+	case f.svg == "":
+		writeFrontier(c.stdout, front)
+	}
+	return nil
+}
+
+// writeFrontier prints a frontier as a table.
+func writeFrontier(w io.Writer, front *planner.Frontier) {
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) }
+	t := newTable(">budget", ">fused file", ">damage", ">split file", ">damage", ">of the fused")
+	for _, p := range front.Points {
+		if p.Fused == nil {
+			t.add(formatSize(p.BudgetBytes), "too small")
+			continue
+		}
+		share := "-"
+		if p.Fused.Damage > 0 {
+			share = strconv.FormatFloat(100*p.Split.Damage/p.Fused.Damage, 'f', 1, 64) + " %"
+		}
+		t.add(formatSize(p.BudgetBytes), formatCount(p.Fused.FileBytes), number(p.Fused.Damage), formatCount(p.Split.FileBytes), number(p.Split.Damage), share)
+	}
+	t.write(w, "")
+	if len(front.Baselines) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	b := newTable("file type", ">file", ">damage")
+	for _, x := range front.Baselines {
+		damage := "unknown"
+		if x.Damage != nil {
+			damage = number(*x.Damage)
+		}
+		b.add(x.Name, formatCount(x.FileBytes), damage)
+	}
+	b.write(w, "")
+}

@@ -1,0 +1,130 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A Frontier shows what predicted damage costs in bytes: both plans at several
+// sizes, and llama-quantize's file types for comparison. Damage is over the
+// tensors that the budget policy decides.
+type Frontier struct {
+	Objective Objective          `json:"objective"`
+	Points    []FrontierPoint    `json:"points"`
+	Baselines []FrontierBaseline `json:"baselines"`
+}
+
+// A FrontierPoint is the pair of plans of one budget. Plans are nil where no
+// plan fits.
+type FrontierPoint struct {
+	BudgetBytes uint64        `json:"budget_bytes"`
+	Fused       *FrontierPlan `json:"fused"`
+	Split       *FrontierPlan `json:"split"`
+}
+
+// A FrontierPlan is one plan's size as a file and its damage. Gap is how far
+// it may be from the least damage, as a fraction of it.
+type FrontierPlan struct {
+	FileBytes uint64  `json:"file_bytes"`
+	Damage    float64 `json:"damage"`
+	Bound     float64 `json:"bound"`
+	Gap       float64 `json:"gap"`
+}
+
+// A FrontierBaseline is a file type; Damage is nil where the error of one of
+// its types is not known.
+type FrontierBaseline struct {
+	Name      string   `json:"name"`
+	FileBytes uint64   `json:"file_bytes"`
+	Damage    *float64 `json:"damage"`
+}
+
+// SolveFrontier solves the problem's budget policy for each size, as
+// [TargetSize]. If none can be kept, the error is an [*UnreachableError] of the
+// largest.
+func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
+	own := *p
+	own.Policy.Budget.Target = TargetSize
+	f, err := newFrame(&own)
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		return nil, err
+	}
+	front := &Frontier{Objective: w.budget.Objective, Points: []FrontierPoint{}, Baselines: []FrontierBaseline{}}
+	var missed *UnreachableError
+	reached := false
+	for _, size := range sizes {
+		w.budget.SizeBytes = size
+		point := FrontierPoint{BudgetBytes: size}
+		both, err := w.solve(f.budgetDecision())
+		switch {
+		case errors.As(err, &missed):
+		case err != nil:
+			return nil, err
+		default:
+			reached = true
+			point.Fused = w.frontierPlan(both.fused, both.fusedBytes)
+			point.Split = w.frontierPlan(both.split, both.splitBytes)
+		}
+		front.Points = append(front.Points, point)
+	}
+	if !reached && missed != nil {
+		return nil, missed
+	}
+	list, err := baselines(&own)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range list {
+		x, err := w.frontierBaseline(b.FileType)
+		if err != nil {
+			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
+		}
+		front.Baselines = append(front.Baselines, *x)
+	}
+	return front, nil
+}
+
+func (w *weighing) frontierPlan(a *assignment, size uint64) *FrontierPlan {
+	return &FrontierPlan{FileBytes: size, Damage: w.damageOf(a.cost), Bound: w.damageOf(a.bound), Gap: gap(a)}
+}
+
+// frontierBaseline sizes a file type and adds up its damage over the cells, in
+// their order.
+func (w *weighing) frontierBaseline(ft FileType) (*FrontierBaseline, error) {
+	m := w.frame.problem.Model
+	types, err := Mix(m, ft)
+	if err != nil {
+		return nil, err
+	}
+	x := &FrontierBaseline{Name: ft.Name, FileBytes: HeaderBytes(m, w.frame.problem.Evidence)}
+	for i, t := range types {
+		size := m.Tensors[i].SizeBytes
+		if t != m.Tensors[i].Type {
+			if size, err = GGML(t).Layout.EncodedBytes(m.Tensors[i].Rows(), m.Tensors[i].Shape[0]); err != nil {
+				return nil, err
+			}
+		}
+		x.FileBytes += padded(size, outputAlignment)
+	}
+	total := 0.0
+	for c := range w.cells {
+		cell := &w.cells[c]
+		t := GGML(types[cell.index])
+		if t == cell.slot.source {
+			continue
+		}
+		damages, err := w.damages(cell, t)
+		if err != nil {
+			return x, nil // its damage is not known
+		}
+		for _, d := range damages {
+			total += d
+		}
+	}
+	x.Damage = &total
+	return x, nil
+}
