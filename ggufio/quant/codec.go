@@ -173,9 +173,10 @@ func (e *EncodeError) Unwrap() error { return e.Err }
 // EncodeRow writes the encoding of row to dst.
 //
 // weights gives the importance of each column, such as the mean square of the
-// activations that meet it; the encoder then seeks the smallest sum of
-// weights[i] × (row[i] − decoded[i])². Only their ratios within a block
-// matter. nil weighs all columns alike.
+// activations that meet it; the encoder then seeks a small sum of
+// weights[i] × (row[i] − decoded[i])². Most types let large weights count for
+// somewhat more, as GGML's searches do, so that models encoded by either
+// behave alike. Only ratios within a row matter. nil weighs all columns alike.
 //
 // row must be whole blocks, dst exactly their encoding, and weights nil or as
 // long as row; row and weights must be finite, weights not negative. A row that

@@ -24,6 +24,7 @@ type affine struct {
 	coarse    []family
 	fine      []family
 	steps     []codeStep
+	objective objective
 	again     int // times that d and dmin are adjusted
 	pack      func(dst []byte, s *affineScratch)
 	blockLen  int
@@ -62,8 +63,9 @@ func newAffine(a *affine) func() rowEncoder {
 
 func (s *affineScratch) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= superBlock && len(dst) >= s.blockLen; block++ {
-		s.load(weights, block*superBlock, superBlock)
-		if !s.encode(row[:superBlock]) {
+		x := row[:superBlock]
+		s.load(x, columnsOf(weights, block*superBlock, superBlock), s.objective, meanSquare(x))
+		if !s.encode(x) {
 			return block
 		}
 		s.pack(dst[:s.blockLen], s)
@@ -387,15 +389,18 @@ var (
 
 var (
 	affineQ4K = affine{
-		sub: 32, hi: 15, maxCode: 63, again: 1, pack: packQ4_K, blockLen: q4kBytes,
+		objective: objective{2, offsetAbs},
+		sub:       32, hi: 15, maxCode: 63, again: 1, pack: packQ4_K, blockLen: q4kBytes,
 		coarse: []family{wideFamily}, fine: []family{narrowFamily}, steps: []codeStep{kSteps, kSteps2},
 	}
 	affineQ5K = affine{
-		sub: 32, hi: 31, maxCode: 63, again: 1, pack: packQ5_K, blockLen: q5kBytes,
+		objective: objective{2, offsetAbs},
+		sub:       32, hi: 31, maxCode: 63, again: 1, pack: packQ5_K, blockLen: q5kBytes,
 		coarse: []family{wideFamily}, fine: []family{narrowFamily}, steps: []codeStep{kSteps, kSteps2},
 	}
 	affineQ2K = affine{
-		sub: 16, hi: 3, maxCode: 15, again: 2, pack: packQ2_K, blockLen: q2kBytes,
+		objective: objective{1, absolute},
+		sub:       16, hi: 3, maxCode: 15, again: 2, pack: packQ2_K, blockLen: q2kBytes,
 		coarse: []family{wideFamily}, fine: []family{narrowFamily}, steps: []codeStep{kSteps, kSteps2},
 	}
 )

@@ -20,6 +20,7 @@ type symmetric struct {
 	minCode, maxCode int32 // range of the scale; never 0
 	room             float32
 	low, high        []lanes // level, real, that the largest magnitude is mapped to
+	objective        objective
 	pack             func(dst []byte, s *symmetricScratch)
 	blockLen         int
 }
@@ -44,8 +45,9 @@ func newSymmetric(a *symmetric) func() rowEncoder {
 
 func (s *symmetricScratch) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= superBlock && len(dst) >= s.blockLen; block++ {
-		s.load(weights, block*superBlock, superBlock)
-		if !s.encode(row[:superBlock]) {
+		x := row[:superBlock]
+		s.load(x, columnsOf(weights, block*superBlock, superBlock), s.objective, meanSquare(x))
+		if !s.encode(x) {
 			return block
 		}
 		s.pack(dst[:s.blockLen], s)
@@ -292,17 +294,20 @@ func (s *symmetricScratch) adjust(x []float32) bool {
 
 var (
 	symmetricQ3K = symmetric{
-		sub: 16, lo: -4, hi: 3, minCode: -32, maxCode: 31, room: 31,
+		objective: objective{2, squared},
+		sub:       16, lo: -4, hi: 3, minCode: -32, maxCode: 31, room: 31,
 		low:  []lanes{{-4, -3.7, -3.4, -3.1, -4.3, -4.6, -4.9, -2.8}},
 		high: []lanes{{3, 2.7, 2.45, 3.25, 3.5, 3.75, 4, 4.3}},
 		pack: packQ3_K, blockLen: q3kBytes,
 	}
 	symmetricQ6K = symmetric{
-		sub: 16, lo: -32, hi: 31, minCode: -128, maxCode: 127, room: 119,
+		objective: objective{0, squared},
+		sub:       16, lo: -32, hi: 31, minCode: -128, maxCode: 127, room: 119,
 		pack: packQ6_K, blockLen: q6kBytes,
 	}
 	symmetricIQ4XS = symmetric{
-		sub: 32, nonlinear: true, minCode: -32, maxCode: 31, room: 31,
+		objective: objective{2, offsetAbs},
+		sub:       32, nonlinear: true, minCode: -32, maxCode: 31, room: 31,
 		low:  []lanes{{-127, -122, -117, -111, -132, -138, -144, -104}},
 		high: []lanes{{113, 108, 103, 98, 118, 123, 129, 136}},
 		pack: packIQ4_XS, blockLen: iq4xsBytes,

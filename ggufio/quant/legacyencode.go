@@ -21,6 +21,7 @@ type blockScratch struct {
 	hi  []lanes
 
 	lo, up    float32 // range of levels
+	objective objective
 	nonlinear bool
 	bytes     int
 	pack      func(dst []byte, h uint16, q *[32]uint8)
@@ -37,9 +38,13 @@ func (s *scaledEncoder) encodeRow(dst []byte, row, weights []float32) int {
 	if weights == nil && !s.nonlinear {
 		return s.encodePlain(dst, row)
 	}
+	mean := meanSquare(row)
 	for block := 0; len(row) >= 32 && len(dst) >= s.bytes; block++ {
 		x := row[:32]
-		s.load(weights, block*32, 32)
+		if s.nonlinear {
+			mean = meanSquare(x)
+		}
+		s.load(x, columnsOf(weights, block*32, 32), s.objective, mean)
 		h := s.search(x)
 		if isHalfInf(h) {
 			return block
@@ -200,17 +205,17 @@ func packNibbles5(dst *[16]byte, q *[32]uint8) (high uint32) {
 
 var (
 	newQ4_0 = newScaled(blockScratch{
-		lo: -8, up: 7, bytes: q4_0Bytes, pack: packQ4_0,
+		objective: objective{weighted: 1}, lo: -8, up: 7, bytes: q4_0Bytes, pack: packQ4_0,
 		low: []lanes{{-8, -7.6, -7.2, -6.8, -8.4, -8.8, -9.3, -6.3}},
 		hi:  []lanes{{7, 6.6, 6.2, 7.4, 7.8, 5.8, 8.2, 8.7}},
 	})
 	newQ5_0 = newScaled(blockScratch{
-		lo: -16, up: 15, bytes: q5_0Bytes, pack: packQ5_0,
+		objective: objective{weighted: 1}, lo: -16, up: 15, bytes: q5_0Bytes, pack: packQ5_0,
 		low: []lanes{{-16, -15.6, -15.2, -14.8, -16.4, -16.8, -17.3, -14.2}},
 		hi:  []lanes{{15, 14.6, 14.2, 15.4, 15.8, 13.6, 16.2, 16.8}},
 	})
 	newIQ4_NL = newScaled(blockScratch{
-		nonlinear: true, bytes: iq4nlBytes, pack: packQ4_0,
+		objective: objective{2, offsetAbs}, nonlinear: true, bytes: iq4nlBytes, pack: packQ4_0,
 		low: symmetricIQ4XS.low, hi: symmetricIQ4XS.high,
 	})
 )
@@ -220,7 +225,7 @@ func newPaired(levels float32, bytes int, pack func(dst []byte, h, m uint16, q *
 	return func() rowEncoder {
 		return &pairedEncoder{
 			affineScratch: affineScratch{affine: &affine{
-				sub: 32, hi: levels, anyOffset: true, coarse: []family{wideFamily}, fine: []family{narrowFamily},
+				objective: objective{weighted: 1}, sub: 32, hi: levels, anyOffset: true, coarse: []family{wideFamily}, fine: []family{narrowFamily},
 			}},
 			bytes: bytes, pack: pack,
 		}
@@ -234,6 +239,7 @@ type pairedEncoder struct {
 }
 
 func (s *pairedEncoder) encodeRow(dst []byte, row, weights []float32) int {
+	mean := meanSquare(row)
 	for block := 0; len(row) >= 32 && len(dst) >= s.bytes; block++ {
 		x := row[:32]
 		var h, m uint16
@@ -250,7 +256,7 @@ func (s *pairedEncoder) encodeRow(dst []byte, row, weights []float32) int {
 			}
 			h, m = floatToHalf((r.hi-r.lo)/s.hi), floatToHalf(r.lo)
 		} else {
-			s.load(weights, block*32, 32)
+			s.load(x, weights[block*32:block*32+32], s.objective, mean)
 			h, m = s.search(x)
 		}
 		if isHalfInf(h) || isHalfInf(m) {

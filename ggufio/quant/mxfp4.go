@@ -35,7 +35,7 @@ func newMXFP4() rowEncoder { return new(mxfp4Encoder) }
 func (s *mxfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= 32 && len(dst) >= mxfp4Bytes; block++ {
 		x := row[:32]
-		s.load(weights, block*32, 32)
+		s.load(x, columnsOf(weights, block*32, 32), objective{}, 0)
 		exponent := s.search(x)
 		dst[0] = byte(exponent)
 		q := (*[16]byte)(dst[1:])

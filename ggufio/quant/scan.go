@@ -74,27 +74,51 @@ func roundLevelsGo(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
 	}
 }
 
-// An importance holds the column weights of one super-block as the searches
-// take them.
+// An objective says how much a weight's error counts beside the importance of
+// its column. GGML's own searches let large weights count for more than their
+// share of the squared error, which real models reward: with the plain squared
+// error alone, a Q2_K model strays further from the original although its
+// weights are closer. The factors with importance are GGML's, type by type;
+// those without keep a share of the plain squared error.
+type objective struct {
+	// weighted is k in sqrt(k × mean square + x²), the factor that goes with
+	// importance; 0 for none.
+	weighted float32
+	// plain is the factor without importance.
+	plain plainFactor
+}
+
+type plainFactor uint8
+
+const (
+	squared   plainFactor = iota // x² + mean square / 2; GGML: x²
+	absolute                     // |x| + root mean square / 4; GGML: |x|
+	offsetAbs                    // |x| + root mean square
+)
+
+// An importance holds the weights of a super-block's errors.
 type importance struct {
 	w [superBlock]float32
 }
 
-// weightFloor keeps columns of weight 0 from being encoded as anything at all,
-// and the sums from being 0. It is relative to the largest weight.
+// weightFloor keeps weights of importance 0 from being encoded as anything at
+// all, and the sums from being 0. It is relative to the largest importance.
 const weightFloor = 0x1p-40
 
-// load takes the weights of a row from column at on, scaled so that the
-// largest is 1; nil is all ones. n is at most 256.
-func (m *importance) load(weights []float32, at, n int) {
-	if weights == nil {
-		for i := range m.w {
-			m.w[i] = 1
-		}
+// load weighs the errors of x, of at most 256 weights; columns holds the
+// importance of their columns or is nil. meanSquare is that of the weights
+// that the objective names. The largest column counts about 1.
+func (m *importance) load(x, columns []float32, o objective, meanSquare float32) {
+	w := m.w[:len(x)]
+	// Where squares leave the range of float32, nothing but the range matters:
+	// the type holds neither.
+	measured := meanSquare > 0x1p-100 && meanSquare < 0x1p100
+	if columns == nil {
+		m.loadPlain(x, o.plain, meanSquare, measured)
 		return
 	}
-	weights = weights[at : at+n]
-	scale := maxMagnitude(weights)
+	columns = columns[:len(x)]
+	scale := maxMagnitude(columns)
 	switch {
 	case scale == 0:
 		scale = 1
@@ -103,9 +127,69 @@ func (m *importance) load(weights []float32, at, n int) {
 	default:
 		scale = 1 / scale
 	}
-	for i, w := range weights {
-		m.w[i] = float32(w*scale) + weightFloor
+	if o.weighted == 0 || !measured {
+		for i, c := range columns {
+			w[i] = float32(c*scale) + weightFloor
+		}
+		return
 	}
+	spread := float32(o.weighted * meanSquare)
+	scale /= sqrt32(spread)
+	for i, c := range columns {
+		w[i] = float32(float32(c*scale)*sqrt32(spread+float32(x[i]*x[i]))) + weightFloor
+	}
+}
+
+func (m *importance) loadPlain(x []float32, f plainFactor, meanSquare float32, measured bool) {
+	w := m.w[:len(x)]
+	if !measured {
+		for i := range w {
+			w[i] = 1
+		}
+		return
+	}
+	rms := sqrt32(meanSquare)
+	switch f {
+	case squared:
+		scale := 1 / meanSquare
+		for i, v := range x {
+			w[i] = float32(float32(v*v)*scale) + 0.5
+		}
+	case absolute:
+		scale := 1 / rms
+		for i, v := range x {
+			w[i] = float32(magnitude(v)*scale) + 0.25
+		}
+	case offsetAbs:
+		scale := 1 / rms
+		for i, v := range x {
+			w[i] = float32(magnitude(v)*scale) + 1
+		}
+	}
+}
+
+// sqrt32 is correctly rounded.
+func sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }
+
+// meanSquare returns the mean of x².
+func meanSquare(x []float32) float32 {
+	var s0, s1, s2, s3 float32
+	n := float32(len(x))
+	for ; len(x) >= 4; x = x[4:] {
+		s0 += float32(x[0] * x[0])
+		s1 += float32(x[1] * x[1])
+		s2 += float32(x[2] * x[2])
+		s3 += float32(x[3] * x[3])
+	}
+	return ((s0 + s1) + (s2 + s3)) / n
+}
+
+// columnsOf returns the importance of n columns from at on, or nil.
+func columnsOf(weights []float32, at, n int) []float32 {
+	if weights == nil {
+		return nil
+	}
+	return weights[at : at+n]
 }
 
 // halfAbove rounds a positive number up to a binary16.
