@@ -75,6 +75,14 @@ func Formats() []string {
 // The evidence's Columns, if any, read the file on demand: it must stay as it
 // is while they are in use.
 func Read(ctx context.Context, path string, opt ReadOptions) (*Evidence, error) {
+	ev, err := readPath(ctx, path, opt)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // whatever it was reported as
+	}
+	return ev, err
+}
+
+func readPath(ctx context.Context, path string, opt ReadOptions) (*Evidence, error) {
 	src, err := openSource(ctx, path, opt)
 	if err != nil {
 		return nil, err
@@ -86,9 +94,6 @@ func Read(ctx context.Context, path string, opt ReadOptions) (*Evidence, error) 
 	}
 	ev, err := r.read(ctx, src, opt)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
 		return nil, err
 	}
 	in, err := src.input()

@@ -148,10 +148,11 @@ func (s *source) file() (f *os.File, path string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	s.cleanup = append(s.cleanup, func() { os.Remove(f.Name()) })
+	temp := f
+	s.cleanup = append(s.cleanup, func() { os.Remove(temp.Name()) })
 	defer func() {
 		if err != nil {
-			f.Close()
+			temp.Close()
 		}
 	}()
 	var written int64
