@@ -112,7 +112,7 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 	blocks := float64(m.blocks)
 	var deffs []float64
 	for e, n := range m.sum {
-		if n == 0 {
+		if n == 0 || e >= experts {
 			continue
 		}
 		s := n / m.slots
@@ -123,7 +123,7 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 		spread := m.sumSq[e] - float64(2*float64(s*m.sumCross[e])) + float64(float64(s*s)*m.slotsSq)
 		deffs = append(deffs, max(spread, 0)/float64((blocks-1)*expected))
 	}
-	out := &Blocks{N: m.blocks}
+	out := &Blocks{N: m.blocks, moments: m}
 	slices.Sort(deffs)
 	if mid := len(deffs) / 2; len(deffs)%2 == 1 {
 		out.Deff = deffs[mid]
@@ -135,6 +135,25 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 	}
 	out.HalfCounts = m.halves(experts)
 	return out
+}
+
+// fit returns the blocks of a layer of which the experts per token and the
+// number of experts have become known.
+func (b *Blocks) fit(topK, experts int) *Blocks {
+	if b == nil {
+		return nil
+	}
+	if b.moments != nil {
+		return b.moments.summary(topK, experts)
+	}
+	out := *b
+	for i, half := range b.HalfCounts {
+		if half != nil {
+			out.HalfCounts[i] = make([]uint64, experts)
+			copy(out.HalfCounts[i], half)
+		}
+	}
+	return &out
 }
 
 // halves splits the kept history at the segment boundary nearest its middle.
@@ -154,7 +173,7 @@ func (m *blockMoments) halves(experts int) [2][]uint64 {
 		if i >= split {
 			half = out[1]
 		}
-		for e, n := range segment {
+		for e, n := range segment[:min(len(segment), experts)] {
 			half[e] += uint64(n)
 		}
 	}

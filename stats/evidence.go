@@ -134,6 +134,8 @@ type Blocks struct {
 	N          int         // blocks
 	Deff       float64     // median design effect over experts with a count
 	HalfCounts [2][]uint64 // counts of the first and second half, for the stability test; nil where not kept
+
+	moments *blockMoments // what Deff came from, nil where only it is known
 }
 
 // A Finding is a doubt about the evidence, phrased for a person and coded for

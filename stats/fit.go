@@ -139,6 +139,7 @@ func (f *fitter) fit() (*Evidence, error) {
 		if err := f.fitTopK(&out, &l); err != nil {
 			return nil, err
 		}
+		l.Blocks = l.Blocks.fit(l.TopK, l.Experts())
 		out.Layers = append(out.Layers, l)
 	}
 	if err := f.mismatch(); err != nil {

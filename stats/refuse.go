@@ -2,6 +2,7 @@ package stats
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,12 @@ func refusePlacement(key string) error {
 func refuseContent(what string, names []string) error {
 	if len(names) > 8 {
 		names = append(names[:8:8], "...")
+	}
+	names = slices.Clone(names)
+	for i, name := range names {
+		if len(name) > 40 {
+			names[i] = name[:40] + "..."
+		}
 	}
 	return hintf(`export counts as {"logical_count": [[12, 0, 7], [3, 9, 7]]}, one row per layer, or a trace of {"layer": 0, "experts": [5, 0]} lines`,
 		"holds no activation statistics that are known here: its %s: %s", what, strings.Join(names, ", "))

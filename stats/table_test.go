@@ -345,3 +345,28 @@ func TestExpertsThatIDsDoNotShow(t *testing.T) {
 		}
 	}
 }
+
+// The design effect needs the experts per token, which a table takes from the
+// model.
+func TestBlocksTakeTopKFromTheModel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := (gguftest.MoE{Layers: 1, Experts: 4, Used: 2}).Builder().WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Four tokens per block, two experts each: s = 1/4 and p = 1/2 of every
+	// expert, variance 4/3 of counts 1 and 3, m*p*(1-p) = 1.
+	content := `[[[1,3,1,3]],[[3,1,3,1]],[[1,3,1,3]],[[3,1,3,1]]]`
+	for _, opt := range []ReadOptions{{}, {TopK: 2}} {
+		ev, err := mustRead(t, content, opt).Fit(m, FitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := ev.Layers[0].Blocks; b == nil || math.Abs(b.Deff-4.0/3) > 1e-12 {
+			t.Errorf("blocks %+v, want a design effect of 4/3", b)
+		}
+	}
+}
