@@ -44,7 +44,8 @@ type canonicalSource struct {
 	Datasets []string           `json:"datasets"`
 	Warnings []string           `json:"warnings"`
 	Findings []canonicalFinding `json:"findings,omitempty"`
-	Inputs   []canonicalInput   `json:"inputs,omitempty"` // of a merge
+	Inputs   []canonicalInput   `json:"inputs,omitempty"`
+	Chunks   uint64             `json:"chunks,omitempty"` // of an imatrix: each may lack some rows of the router
 }
 
 type canonicalFinding struct {
@@ -210,7 +211,7 @@ func (c *canonical) evidence() (*Evidence, error) {
 	default:
 		return nil, fmt.Errorf("counts_kind: is %q; known are exact, scaled, relative, rank and none", c.CountsKind)
 	}
-	ev := &Evidence{Kind: c.CountsKind, LayerAxis: AxisBlocks, Datasets: c.Source.Datasets}
+	ev := &Evidence{Kind: c.CountsKind, LayerAxis: AxisBlocks, Datasets: c.Source.Datasets, chunks: c.Source.Chunks}
 	if c.LayerAxis != "" {
 		if c.LayerAxis != AxisBlocks && c.LayerAxis != AxisRows {
 			return nil, fmt.Errorf("layer_axis: is %q; known are blocks and rows", c.LayerAxis)
@@ -255,7 +256,7 @@ func (c *canonical) evidence() (*Evidence, error) {
 		return nil, errNoLayers
 	}
 	for i := range c.Layers {
-		l, err := c.Layers[i].layer(c.CountsKind)
+		l, err := c.Layers[i].layer(c.CountsKind, c.Source.Chunks)
 		if err == nil && ev.ExpertCount > 0 && l.Kind != LayerShared && l.Experts() > 0 && l.Experts() != ev.ExpertCount {
 			err = fmt.Errorf("has %d experts where model.expert_count is %d", l.Experts(), ev.ExpertCount)
 		}
@@ -288,7 +289,7 @@ func (c *canonical) evidence() (*Evidence, error) {
 	return ev, nil
 }
 
-func (c *canonicalLayer) layer(kind Kind) (Layer, error) {
+func (c *canonicalLayer) layer(kind Kind, chunks uint64) (Layer, error) {
 	l := Layer{Kind: c.Kind, Tokens: c.Tokens}
 	if c.Layer == nil {
 		return l, errors.New("layer: is absent")
@@ -358,11 +359,11 @@ func (c *canonicalLayer) layer(kind Kind) (Layer, error) {
 	}
 	stated := l.TopK
 	l.TopK = 0
-	if err := l.checkCounts(0); err != nil {
+	if err := l.checkCounts(chunks); err != nil {
 		return l, err
 	}
 	if stated > 0 {
-		return l, l.setTopK(stated, kind, 0)
+		return l, l.setTopK(stated, kind, chunks)
 	}
 	return l, nil
 }

@@ -21,6 +21,7 @@ func full() *Evidence {
 		Kind:   KindExact, LayerAxis: AxisBlocks, Datasets: []string{"a.txt", "b.txt"},
 		Architecture: "qwen3moe", BlockCount: 4, ExpertCount: 3, TopK: 2, NextN: ref(1),
 		Findings: []Finding{{"rounded-counts", "blk.1", "counts above 2^24"}},
+		chunks:   7,
 	}
 	for i, kind := range []string{LayerRouted, LayerHash, LayerNextN} {
 		ev.Layers = append(ev.Layers, Layer{

@@ -16,7 +16,7 @@ func (ev *Evidence) MarshalCanonical() ([]byte, error) {
 	c := canonical{
 		Schema: canonicalSchema, Version: ref(canonicalVersion),
 		CountsKind: ev.Kind, Phase: nonEmpty(ev.phase()),
-		Source: canonicalSource{Datasets: append([]string{}, ev.Datasets...), Warnings: []string{}},
+		Source: canonicalSource{Datasets: append([]string{}, ev.Datasets...), Warnings: []string{}, Chunks: ev.chunks},
 		Model: canonicalModel{
 			Arch: nonEmpty(ev.Architecture), BlockCount: nonZero(ev.BlockCount),
 			ExpertCount: nonZero(ev.ExpertCount), ExpertUsed: nonZero(ev.TopK), NextNLayers: ev.NextN,

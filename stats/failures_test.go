@@ -260,6 +260,19 @@ func TestHashLayers(t *testing.T) {
 	}
 }
 
+// Counts are taken after groups of experts were chosen, so groups change
+// nothing.
+func TestExpertGroups(t *testing.T) {
+	grouped := buildModel(t, tiny, func(b *gguftest.Builder) {
+		b.Set("qwen3moe.expert_group_count", uint32(2)).Set("qwen3moe.expert_group_used_count", uint32(1))
+	})
+	ev := mustReadBuilt(t, tiny.Imatrix(everyLayer(50, 50, 30, 30)))
+	a, b := mustFit(t, ev, grouped, FitOptions{}), mustFit(t, ev, buildModel(t, tiny, nil), FitOptions{})
+	if !slices.Equal(a.Layers[0].Counts, b.Layers[0].Counts) || *a.Layers[0].Tokens != 80 || len(a.Findings) != 0 {
+		t.Errorf("groups changed %+v", a.Layers[0])
+	}
+}
+
 // Shared experts see every token; they are not among the routed ones.
 func TestSharedExperts(t *testing.T) {
 	b := tiny.Imatrix(everyLayer(5, 3, 2, 10))
@@ -468,6 +481,20 @@ func TestLegacyWriters(t *testing.T) {
 	}
 }
 
+// Llama 4 multiplies the experts' input by the router's weight: sums over it
+// are no measure of traffic.
+func TestLegacySharesOfScaledInput(t *testing.T) {
+	o := gguftest.MoE{Layers: 1, Experts: 4, Used: 2, Embd: 16, FF: 16}
+	ev := mustRead(t, string(legacyFile([]float32{400, 300, 20, 10})), ReadOptions{})
+	if fit := mustFit(t, ev, buildModel(t, o, nil), FitOptions{}); fit.Kind != KindRelative {
+		t.Errorf("kind %s", fit.Kind)
+	}
+	o.Arch = "llama4"
+	if fit := mustFit(t, ev, buildModel(t, o, nil), FitOptions{}); fit.Kind != KindNone || fit.Layers[0].Weights != nil || !hasFinding(fit, "no-traffic") {
+		t.Errorf("kind %s, weights %v", fit.Kind, fit.Layers[0].Weights)
+	}
+}
+
 // legacyFile writes a legacy imatrix of one layer as its first writers did:
 // sums that nobody divided.
 func legacyFile(counts []float32) []byte {
@@ -510,5 +537,24 @@ func TestBrokenLegacyFiles(t *testing.T) {
 			_, _, err := readContent(t, []byte(tt.content), ReadOptions{Format: "imatrix-dat"})
 			wantError(t, err, tt.wantErr)
 		})
+	}
+}
+
+// BenchmarkReadImatrix reads an imatrix of 4 layers of 64 experts.
+func BenchmarkReadImatrix(b *testing.B) {
+	o := gguftest.MoE{Layers: 4, Experts: 64, Used: 8, Embd: 2048, FF: 1024}
+	path := filepath.Join(b.TempDir(), "im.gguf")
+	if err := o.Imatrix(everyLayer(repeat(64, float32(100))...)).WriteFile(path); err != nil {
+		b.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(info.Size())
+	for b.Loop() {
+		if _, err := Read(context.Background(), path, ReadOptions{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -120,7 +120,15 @@ func (f *fitter) fit() (*Evidence, error) {
 	out.BlockCount = f.model.Architecture.BlockCount
 	out.ExpertCount = f.model.Architecture.ExpertCount
 	out.NextN = ref(f.model.Architecture.NextNBlocks)
+	blind := f.scaledInput()
+	if blind {
+		out.Kind = KindNone
+		out.find("no-traffic", "", "%s scales the input of its experts by the router's weights, so a legacy imatrix tells nothing of their traffic", out.Architecture)
+	}
 	for i, l := range f.ev.Layers {
+		if blind {
+			l.Weights, l.GateUpEnergy, l.DownEnergy = nil, nil, nil
+		}
 		b := f.block(target[i])
 		if b == nil {
 			if !l.empty() {
@@ -155,6 +163,13 @@ func (f *fitter) fit() (*Evidence, error) {
 	}
 	markSuperExperts(out.Layers)
 	return &out, nil
+}
+
+// scaledInput reports whether shares were estimated from sums of squares in
+// which the model's router weights are a factor.
+func (f *fitter) scaledInput() bool {
+	return f.ev.Kind == KindRelative && f.model.Architecture.Name == "llama4" &&
+		len(f.ev.Inputs) == 1 && f.ev.Inputs[0].Format == "imatrix-dat"
 }
 
 // empty reports whether the layer has no activations.
@@ -343,7 +358,7 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 	if f.opt.TopK > 0 {
 		k = f.opt.TopK
 	}
-	if k == 0 || l.empty() || f.ev.Kind != KindExact {
+	if k == 0 || l.empty() || out.Kind != KindExact {
 		if l.TopK == 0 {
 			l.TopK = k
 		}

@@ -118,6 +118,7 @@ type imatrixFile struct {
 // that is unknown.
 func (f *imatrixFile) scan(ctx context.Context, expertsOf func(*entry) uint64) error {
 	sort.SliceStable(f.entries, func(i, j int) bool { return f.entries[i].offsetBytes < f.entries[j].offsetBytes })
+	r := newFloatReader(f.file, 0, math.MaxUint64)
 	for i := range f.entries {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -129,7 +130,7 @@ func (f *imatrixFile) scan(ctx context.Context, expertsOf func(*entry) uint64) e
 				matrices = n
 			}
 		}
-		slices, err := f.scanEntry(e, matrices)
+		slices, err := f.scanEntry(r, e, matrices)
 		if err != nil {
 			return err
 		}
@@ -140,8 +141,8 @@ func (f *imatrixFile) scan(ctx context.Context, expertsOf func(*entry) uint64) e
 	return nil
 }
 
-func (f *imatrixFile) scanEntry(e *entry, matrices uint64) ([]slice, error) {
-	r := newFloatReader(f.file, e.offsetBytes, e.values)
+func (f *imatrixFile) scanEntry(r *floatReader, e *entry, matrices uint64) ([]slice, error) {
+	r.offset, r.left = e.offsetBytes, e.values
 	columns := e.values / matrices
 	slices := make([]slice, matrices)
 	for m := range slices {
@@ -170,14 +171,14 @@ func (f *imatrixFile) scanEntry(e *entry, matrices uint64) ([]slice, error) {
 		}
 	}
 	if e.meanOffset > 0 {
-		return slices, f.scanMeans(e, slices, columns)
+		return slices, f.scanMeans(r, e, slices, columns)
 	}
 	return slices, nil
 }
 
 // scanMeans reads an entry's column sums.
-func (f *imatrixFile) scanMeans(e *entry, slices []slice, columns uint64) error {
-	r := newFloatReader(f.file, e.meanOffset, e.values)
+func (f *imatrixFile) scanMeans(r *floatReader, e *entry, slices []slice, columns uint64) error {
+	r.offset, r.left = e.meanOffset, e.values
 	for m := range slices {
 		count := e.counts[0]
 		if m < len(e.counts) {

@@ -64,11 +64,18 @@ func (r *statsReport) writeFacts(w io.Writer) {
 		traffic += fmt.Sprintf(" of %s tokens", formatCount(*r.Tokens))
 	}
 	if r.TopK != nil {
-		traffic += fmt.Sprintf(", %d experts per token", *r.TopK)
+		noun := "experts"
+		if *r.TopK == 1 {
+			noun = "expert"
+		}
+		traffic += fmt.Sprintf(", %d %s per token", *r.TopK, noun)
 	}
 	noun := "layers"
 	if r.LayerAxis == "rows" {
 		noun = "rows"
+	}
+	if len(r.Layers) == 1 {
+		noun = strings.TrimSuffix(noun, "s")
 	}
 	fact("traffic", "%s, %d %s", traffic, len(r.Layers), noun)
 	if r.Match != nil {

@@ -1,0 +1,41 @@
+// Package stats knows what has been measured about a model's experts: how often
+// each is used, on what input, and what quantizing it costs.
+//
+// [Read] reads activation statistics of any known format, told by its content;
+// [Evidence.Fit] maps them onto a model and refuses those of another;
+// [Merge] combines several inputs; [Measure] quantizes every expert in every
+// candidate type and reports the error.
+//
+// # Units and axes
+//
+// A count is a number of tokens that went through an expert, so the counts of
+// a layer sum to tokens times experts per token. Energies are sums of squares
+// over tokens and columns, not divided by counts. Shares sum to 1 over a
+// layer's experts; shares of tokens sum to the experts per token. Experts are
+// in the order of the GGUF file, layers are its block numbers once fitted.
+//
+// # What sources tell
+//
+// [Kind] says what an input's numbers mean. Unknown and 0 are told apart
+// everywhere: a signal that a source lacks is nil. What is doubtful but usable
+// is a [Finding]; what is neither is an error that names the file, the place
+// and the value.
+//
+// # Confidence
+//
+// Tokens of one text are correlated. Counts are therefore divided by a design
+// effect, measured from blocks of tokens where the source records them, else
+// [DefaultDeff], before they become intervals ([Layer.ShareInterval]) or flags
+// ([FlagOf]).
+//
+// # Determinism
+//
+// Sums run in a fixed order without fused operations. Logarithms appear in
+// what is reported at six significant digits ([Layer.Summarize], [Compare])
+// and decide nothing.
+//
+// # Scope
+//
+// The package does not run models or collect statistics, and of an imatrix it
+// keeps sums per expert: column means are read from the file on demand.
+package stats
