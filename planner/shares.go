@@ -3,6 +3,7 @@ package planner
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats"
@@ -40,31 +41,34 @@ func (x *layerShares) of(k int) ([]float64, error) {
 
 func (x *layerShares) compute(k int) ([]float64, error) {
 	l := &x.w.frame.layers[k]
-	out := make([]float64, l.experts)
 	objective := x.w.budget.Objective.weighing()
 	if !objective.needsTraffic() {
-		for e := range out {
-			out[e] = 1 / float64(l.experts)
-		}
-		return out, nil
+		return slices.Repeat([]float64{1 / float64(l.experts)}, l.experts), nil
 	}
 	counts := l.smoothed()
-	switch objective {
-	case ObjectiveTraffic:
-		copy(out, counts)
-	case ObjectiveInverseTraffic:
+	var energy []float64
+	if objective == ObjectiveOutputShare {
+		var err error
+		if energy, err = x.outputEnergy(l, counts); err != nil {
+			return nil, err
+		}
+	}
+	return normalise(objective, counts, energy)
+}
+
+// normalise turns smoothed counts and output energies into what each expert
+// counts for under an objective that needs traffic.
+func normalise(objective Objective, counts, energy []float64) ([]float64, error) {
+	out := make([]float64, len(counts))
+	switch {
+	case objective == ObjectiveInverseTraffic:
 		for e := range out {
 			out[e] = 1 / counts[e]
 		}
-	default:
-		energy, err := x.outputEnergy(l, counts)
-		if err != nil {
-			return nil, err
-		}
-		if sum(energy) == 0 {
-			energy = counts // no output at all: the traffic is what is known
-		}
+	case objective == ObjectiveOutputShare && sum(energy) > 0:
 		copy(out, energy)
+	default: // traffic, or no output at all: the traffic is what is known
+		copy(out, counts)
 	}
 	total := sum(out)
 	for e := range out {

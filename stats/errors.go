@@ -362,20 +362,12 @@ func (e *Errors) Tensor(name string) *TensorErrors {
 // only a part. Files are told apart by size and digest, not by name. Errors
 // measured without statistics serve with any.
 func (e *Errors) Check(m *ggufio.Model, inputs []Input) error {
-	if e.Part != nil {
-		return fmt.Errorf("holds part %d of %d: merge the parts first", e.Part.Index, e.Part.Of)
-	}
-	if len(e.Model.Files) != len(m.Files) {
-		return fmt.Errorf("measured on another model: %d files (%s), the model has %d", len(e.Model.Files), e.Model.Files[0].Name, len(m.Files))
-	}
+	files := make([]ErrorsFile, len(m.Files))
 	for i, f := range m.Files {
-		own := e.Model.Files[i]
-		if own.SizeBytes != f.SizeBytes {
-			return fmt.Errorf("measured on another model: %s has %d bytes, %s has %d", own.Name, own.SizeBytes, f.Name, f.SizeBytes)
-		}
-		if own.HeaderSHA256 != f.HeaderSHA256 {
-			return fmt.Errorf("measured on another model: %s has header sha256 %s, %s has %s", own.Name, own.HeaderSHA256, f.Name, f.HeaderSHA256)
-		}
+		files[i] = ErrorsFile{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256}
+	}
+	if err := e.CheckOrigin(files, inputs); err != nil {
+		return err
 	}
 	tensors := make(map[string]*ggufio.Tensor, len(m.Tensors))
 	for i := range m.Tensors {
@@ -389,6 +381,26 @@ func (e *Errors) Check(m *ggufio.Model, inputs []Input) error {
 		}
 		if !slices.Equal(t.Shape, own.Shape) || t.Source != own.Type.String() || t.Role != string(own.Role) {
 			return fmt.Errorf("tensor %s: measured as %s %s of %v, the model has %s %s of %v", t.Name, t.Role, t.Source, t.Shape, own.Role, own.Type, own.Shape)
+		}
+	}
+	return nil
+}
+
+// CheckOrigin is [Errors.Check] for a model of which only the files are known.
+func (e *Errors) CheckOrigin(files []ErrorsFile, inputs []Input) error {
+	if e.Part != nil {
+		return fmt.Errorf("holds part %d of %d: merge the parts first", e.Part.Index, e.Part.Of)
+	}
+	if len(e.Model.Files) != len(files) {
+		return fmt.Errorf("measured on another model: %d files (%s), the model has %d", len(e.Model.Files), e.Model.Files[0].Name, len(files))
+	}
+	for i, f := range files {
+		own := e.Model.Files[i]
+		if own.SizeBytes != f.SizeBytes {
+			return fmt.Errorf("measured on another model: %s has %d bytes, %s has %d", own.Name, own.SizeBytes, f.Name, f.SizeBytes)
+		}
+		if own.HeaderSHA256 != f.HeaderSHA256 {
+			return fmt.Errorf("measured on another model: %s has header sha256 %s, %s has %s", own.Name, own.HeaderSHA256, f.Name, f.HeaderSHA256)
 		}
 	}
 	if len(e.Statistics) == 0 || len(inputs) == 0 {

@@ -20,8 +20,9 @@ func showCommand() *command {
 		long: `
 Shows a manifest: its totals beside the whole model at usual file types, its
 tiers, its layers, its findings. --layer, --expert and --tensor explain choices:
-an expert of a layer, an expert in every layer, a layer, a tensor. PLAN may be -
-for standard input.
+an expert of a layer, an expert in every layer, a layer, a tensor; with --errors
+also what every type would take and cost there. PLAN may be - for standard
+input.
 
 Example:
 
@@ -39,6 +40,7 @@ Example:
 			flags.IntVar(&s.layer, "layer", 0, "explain the choices in block `N`")
 			flags.IntVar(&s.expert, "expert", 0, "explain the choices for expert `E`")
 			flags.StringVar(&s.tensor, "tensor", "", "explain the choice for the tensor `NAME`")
+			flags.StringVar(&s.errors, "errors", "", "with the others: what every type would cost, from the errors that measure wrote to `FILE`")
 			flags.BoolVar(&s.json, "json", false, "print the same facts as JSON")
 			return func(c *call, operands []string) error { return s.run(c, operands[0]) }
 		},
@@ -49,6 +51,7 @@ type showFlags struct {
 	flags         *pflag.FlagSet
 	layer, expert int
 	tensor        string
+	errors        string
 	json          bool
 }
 
@@ -60,6 +63,9 @@ func (s *showFlags) run(c *call, path string) error {
 	layer, expert, tensor := s.flags.Changed("layer"), s.flags.Changed("expert"), s.flags.Changed("tensor")
 	if tensor && layer {
 		return hinted(usageErrorf("--tensor and --layer exclude each other: a tensor has its layer"), "ggufplan show "+path+" --tensor "+s.tensor)
+	}
+	if s.errors != "" && !layer && !expert && !tensor {
+		return hinted(usageErrorf("--errors explains a choice: which, say --layer, --expert or --tensor"), "ggufplan show "+path+" --layer 0 --errors "+s.errors)
 	}
 	if !layer && !expert && !tensor {
 		if s.json {
@@ -79,16 +85,25 @@ func (s *showFlags) run(c *call, path string) error {
 	} else {
 		err = x.ofLayers(m, s.layer, layer)
 	}
+	tensors := x.Tensors // whole, also where one expert is explained
 	if err == nil && expert {
 		err = x.onlyExpert(s.expert)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	if s.errors != "" {
+		if err := c.addChoices(x, m, s.errors, tensors, s.expert, expert); err != nil {
+			return err
+		}
+	}
 	if s.json {
 		return writeJSON(c.stdout, x)
 	}
 	x.write(c.stdout, m, s.flags)
+	if s.errors != "" {
+		x.writeChoices(c.stdout)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
@@ -17,6 +18,7 @@ type explanation struct {
 	Policy  manifest.Policy   `json:"policy"`
 	Layers  []manifest.Layer  `json:"layers"`
 	Tensors []manifest.Tensor `json:"tensors"`
+	Choices []planner.Choice  `json:"alternatives,omitempty"` // with measured errors
 
 	expert int // explained alone, -1 for all
 }
