@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -108,6 +110,30 @@ func BenchmarkTraceJSONL(b *testing.B) {
 			}
 		}
 	})
+}
+
+var streamBytes = flag.Int("stream-bytes", 32<<20, "length of the trace that BenchmarkTraceStream reads")
+
+// BenchmarkTraceStream reads one generated trace of any length, and reports
+// the memory in use at its end: the same for 10 GB as for 32 MB.
+//
+//	go test ./stats -run '^$' -bench TraceStream -benchtime 1x -stream-bytes 10000000000
+func BenchmarkTraceStream(b *testing.B) {
+	text := makeTrace(500, jsonLine)
+	n := *streamBytes/len(text) + 1
+	b.SetBytes(int64(n * len(text)))
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		ev, err := readTraceJSONL(context.Background(), memorySource(&repeated{text: text, n: n}), ReadOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc), "allocated-B")
+		runtime.KeepAlive(ev)
+	}
 }
 
 func BenchmarkTraceCSV(b *testing.B) {
