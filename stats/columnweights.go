@@ -17,8 +17,10 @@ type ColumnWeights struct {
 }
 
 // Read sets the weights to those of an expert of a tensor, by its place in it,
-// and reports whether there are any: not where there is no imatrix, it lacks
-// the tensor, or no token reached the expert.
+// and reports whether they are measured: not where there is no imatrix, it
+// lacks the tensor, or no token reached the expert. An expert that no token
+// reached, of a tensor that the imatrix has, gets ones, as llama-quantize
+// gives it: so types that need weights can be encoded.
 func (w *ColumnWeights) Read(c Columns, t *ggufio.Tensor, slice int) (bool, error) {
 	w.known = false
 	if c == nil {
@@ -35,8 +37,19 @@ func (w *ColumnWeights) Read(c Columns, t *ggufio.Tensor, slice int) (bool, erro
 	w.values = slices.Grow(w.values[:0], n)[:n]
 	for i := range w.matrices {
 		ok, err := c.MeanSquares(t.Name, slice+int(i), w.values[i*w.columns:][:w.columns])
-		if err != nil || !ok {
+		if err != nil {
 			return false, err
+		}
+		if !ok {
+			matrices := uint64(max(1, t.Experts()))
+			if !t.Role.IsExpert() {
+				matrices = w.matrices
+			}
+			w.known = c.Complete(t.Name, w.columns, matrices)
+			for k := range w.values {
+				w.values[k] = 1
+			}
+			return false, nil
 		}
 	}
 	w.known = true

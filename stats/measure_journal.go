@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -101,6 +102,11 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 	}
 	in := bufio.NewReaderSize(j.file, 64<<10)
 	line, err := readLine(in)
+	if err != nil && strings.HasPrefix(header, string(line)) {
+		// Cut short before the first item.
+		_, err = j.file.WriteAt([]byte(header), 0)
+		return errors.Join(err, seekEnd(j.file))
+	}
 	if err != nil || !bytes.HasPrefix(line, []byte(journalMagic)) {
 		return fmt.Errorf("%s: line 1: is not the state of a measurement", j.path)
 	}
@@ -122,10 +128,11 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 		good += int64(len(line))
 	}
 	// What follows the last whole line is a torn write.
-	if err := j.file.Truncate(good); err != nil {
-		return err
-	}
-	_, err = j.file.Seek(good, io.SeekStart)
+	return errors.Join(j.file.Truncate(good), seekEnd(j.file))
+}
+
+func seekEnd(f *os.File) error {
+	_, err := f.Seek(0, io.SeekEnd)
 	return err
 }
 

@@ -52,7 +52,9 @@ func waveEvidence(m *ggufio.Model) *Evidence {
 	return e
 }
 
-var measuredTypes = []quant.Type{quant.Q8_0, quant.BF16}
+// measuredTypes are of each kind: a super-block, a codebook that needs weights
+// (two bits), and a block of 32.
+var measuredTypes = []quant.Type{quant.Q3_K, quant.IQ2_XXS, quant.Q4_0}
 
 func measureBytes(t *testing.T, m *ggufio.Model, e *Evidence, o MeasureOptions) []byte {
 	t.Helper()
@@ -112,9 +114,6 @@ func TestMeasureFullAgainstTheDefinition(t *testing.T) {
 				}
 				given[c] = float32(weights[c])
 			}
-			if !weighted {
-				given = nil
-			}
 			if x.Weighted != weighted {
 				t.Fatalf("%s expert %d: weighted is %v", entry.Name, j, x.Weighted)
 			}
@@ -162,7 +161,7 @@ func TestMeasureFullAgainstTheDefinition(t *testing.T) {
 func TestOutputEnergy(t *testing.T) {
 	m := openModel(t)
 	e := waveEvidence(m)
-	got, err := Measure(context.Background(), m, e, MeasureOptions{Types: measuredTypes[:1], Full: true})
+	got, err := Measure(context.Background(), m, e, MeasureOptions{Types: []quant.Type{quant.Q8_0}, Full: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,48 +190,6 @@ func TestOutputEnergy(t *testing.T) {
 			}
 		}
 	}
-}
-
-// The interval covers the truth in at least 93 % of cases, for every type.
-func TestSampledIntervalsCoverTheTruth(t *testing.T) {
-	m := openModel(t)
-	e := waveEvidence(m)
-	types := []quant.Type{quant.BF16, quant.Q8_0}
-	full, err := Measure(context.Background(), m, e, MeasureOptions{Types: types, Full: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	covered, cases, read := map[string]int{}, map[string]int{}, uint64(0)
-	for seed := range uint64(8) {
-		got, err := Measure(context.Background(), m, e, MeasureOptions{Types: types, Seed: seed})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range got.Tensors {
-			for j := range got.Tensors[i].Experts {
-				x, truth := &got.Tensors[i].Experts[j], &full.Tensors[i].Experts[j]
-				read += x.Rows
-				for k, name := range got.Tensors[i].Types {
-					r, want := x.Types[k], truth.Types[k].Relative
-					if half := r.High - r.Relative; half > 0.02*r.Relative+1e-15 {
-						t.Fatalf("half width %v of %v is over 2 %%", half, r.Relative)
-					}
-					cases[name]++
-					if r.Low <= want && want <= r.High {
-						covered[name]++
-					}
-				}
-			}
-		}
-	}
-	for name, n := range cases {
-		share := float64(covered[name]) / float64(n)
-		t.Logf("%s: %.1f %% of %d intervals cover the truth", name, 100*share, n)
-		if share < 0.93 {
-			t.Errorf("%s: %.1f %% of %d intervals cover the truth", name, 100*share, n)
-		}
-	}
-	t.Logf("%.0f rows per expert of 256", float64(read)/8/48)
 }
 
 func TestMeasureDoesNotDependOnWorkers(t *testing.T) {

@@ -11,8 +11,13 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
-// chunkBytes bounds the decoded rows that a worker holds at once.
-const chunkBytes = 4 << 20
+// chunkBytes bounds the decoded rows that a worker holds at once, unless a
+// single row is longer.
+const chunkBytes = 256 << 10
+
+// maxRowWeights bounds a row, for the sake of memory. The longest rows of
+// models today have some 50 thousand weights.
+const maxRowWeights = 1 << 20
 
 // energySmoothing is what allocation adds to a count before it becomes a
 // share: half a token, Jeffreys' prior, so that an unseen expert's is not 0.
@@ -21,25 +26,27 @@ const energySmoothing = 0.5
 // A measureWorker measures items one after another in its own memory.
 type measureWorker struct {
 	m       *measurement
-	trips   map[quant.Type]*RoundTrip
+	byType  map[quant.Type]*RoundTrip
+	weights ColumnWeights
+	trips   []*RoundTrip // of the item's types
+	sums    []typeSum    // of the item's types
+	order   []uint64     // the rows of a batch
 	raw     []byte
 	rows    []float32 // decoded rows of a chunk, one after the other
-	weights ColumnWeights
-	matrix  int       // the matrix whose weights the round trips have
-	current []float64 // its weights, nil for ones
-	sums    []typeSum
 }
 
 func newMeasureWorker(m *measurement) *measureWorker {
-	return &measureWorker{m: m, trips: map[quant.Type]*RoundTrip{}}
+	return &measureWorker{m: m, byType: map[quant.Type]*RoundTrip{}}
 }
 
-// measure measures one expert of one tensor. Rows are read in the order of the
-// sample, each once, in batches that double: types that are done are left out
-// of the further ones.
+// measure measures one expert of one tensor. Sampled rows are read in batches
+// that double the sample: types that are done are left out of further ones.
 func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertErrors, error) {
 	total := it.tensor.ExpertRows()
 	x := ExpertErrors{Expert: it.expert(), RowsTotal: total, Count: w.m.count(it), Types: make([]TypeError, len(it.types))}
+	if columns := it.tensor.Shape[0]; columns > maxRowWeights {
+		return x, fmt.Errorf("%s: rows of %d weights are over the limit of %d", it.tensor.Name, columns, maxRowWeights)
+	}
 	var err error
 	if x.Weighted, err = w.weights.Read(w.m.columns(), it.tensor, it.slice); err != nil {
 		return x, err
@@ -55,56 +62,57 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertErr
 	if err := w.start(it); err != nil {
 		return x, err
 	}
-	order := sampleOrder(w.m.options.Seed, it.tensor.Name, it.slice, total)
 	if w.m.options.Full {
-		slices.Sort(order)
-	}
-	for start, end := uint64(0), min(total, sampleFirst); ; start, end = end, min(total, 2*end) {
-		if w.m.options.Full {
-			end = total
+		for first := uint64(0); first < total; first += fullBatch {
+			w.order = w.order[:0]
+			for row := first; row < min(total, first+fullBatch); row++ {
+				w.order = append(w.order, row)
+			}
+			if err := w.batch(ctx, it, w.order, &norms); err != nil {
+				return x, err
+			}
 		}
-		if err := w.batch(ctx, it, order[start:end], &norms); err != nil {
+		w.finish(it, &x, &norms)
+		return x, nil
+	}
+	sampler := newRowSampler(w.m.options.Seed, it.tensor.Name, it.slice, total)
+	for {
+		w.order = sampler.draw(w.order[:0], growth(sampler.drawn))
+		slices.Sort(w.order) // for the disk
+		if err := w.batch(ctx, it, w.order, &norms); err != nil {
 			return x, err
 		}
-		done := w.judge(total)
-		if end == total || done && end >= sampleNormRows {
+		if done := w.judge(total); sampler.drawn == total || done && sampler.drawn >= sampleNormRows {
 			w.finish(it, &x, &norms)
 			return x, nil
 		}
 	}
 }
 
+// fullBatch is how many rows are listed at once where all are read.
+const fullBatch = 4096
+
 // start makes the item's round trips and empties the sums.
 func (w *measureWorker) start(it *measureItem) error {
-	for len(w.sums) < len(it.types) {
-		w.sums = append(w.sums, typeSum{})
-	}
-	w.sums = w.sums[:len(it.types)]
-	for i, t := range it.types {
-		if w.trips[t] == nil {
+	w.trips, w.sums = w.trips[:0], w.sums[:0]
+	for _, t := range it.types {
+		if w.byType[t] == nil {
 			trip, err := NewRoundTrip(t)
 			if err != nil {
 				return err
 			}
-			w.trips[t] = trip
+			w.byType[t] = trip
 		}
-		w.sums[i] = typeSum{errors: w.sums[i].errors[:0], norms: w.sums[i].norms[:0]}
+		w.trips = append(w.trips, w.byType[t])
+		// A tensor that keeps its type is copied and loses nothing.
+		w.sums = append(w.sums, typeSum{done: t == it.tensor.Type})
 	}
-	w.useMatrix(it, 0)
 	return nil
-}
-
-// useMatrix gives the round trips the column weights of a matrix.
-func (w *measureWorker) useMatrix(it *measureItem, matrix int) {
-	w.matrix, w.current = matrix, w.weights.Of(matrix)
-	for _, t := range it.types {
-		w.trips[t].SetWeights(w.current)
-	}
 }
 
 // batch reads rows, sums their norms, and encodes them in the types that are
 // not done.
-func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint32, norms *rowNorms) error {
+func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint64, norms *rowNorms) error {
 	columns := it.tensor.Shape[0]
 	perChunk := int(max(1, chunkBytes/4/columns))
 	for len(rows) > 0 {
@@ -117,50 +125,49 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint3
 			return err
 		}
 		for i, number := range chunk {
-			row := w.rows[uint64(i)*columns:][:columns]
-			if matrix := w.weights.Matrix(uint64(number)); matrix != w.matrix {
-				w.useMatrix(it, matrix)
-			}
-			if err := norms.add(row, w.current); err != nil {
+			if err := norms.add(w.row(i, columns), w.weights.Of(w.weights.Matrix(number))); err != nil {
 				return fmt.Errorf("%s: row %d: %w", it.describe(), number, err)
 			}
-			for k, t := range it.types {
-				s := &w.sums[k]
-				if s.done {
-					continue
+		}
+		for k, trip := range w.trips {
+			if w.sums[k].done {
+				continue
+			}
+			matrix := -1
+			for i, number := range chunk {
+				if at := w.weights.Matrix(number); at != matrix {
+					matrix = at
+					trip.SetWeights(w.weights.Of(matrix))
 				}
-				e, err := w.trips[t].Row(row)
+				e, err := trip.Row(w.row(i, columns))
 				if err != nil {
 					return fmt.Errorf("%s: row %d: %w", it.describe(), number, err)
 				}
-				s.weighted.Add(e.WeightedError)
-				s.norm.Add(e.WeightedNorm)
-				s.plain.Add(e.PlainError)
-				s.plainNorm.Add(e.PlainNorm)
-				s.rows++
-				if !w.m.options.Full {
-					s.errors = append(s.errors, e.WeightedError)
-					s.norms = append(s.norms, e.WeightedNorm)
-				}
+				w.sums[k].add(e)
 			}
 		}
 	}
 	return nil
 }
 
+// row returns row i of the chunk.
+func (w *measureWorker) row(i int, columns uint64) []float32 {
+	return w.rows[uint64(i)*columns:][:columns]
+}
+
 // read fills w.rows with the decoded rows, reading neighbours together.
-func (w *measureWorker) read(it *measureItem, rows []uint32) error {
+func (w *measureWorker) read(it *measureItem, rows []uint64) error {
 	t := it.tensor
 	columns, rowBytes := t.Shape[0], t.RowBytes()
 	w.raw = slices.Grow(w.raw[:0], int(rowBytes)*len(rows))[:int(rowBytes)*len(rows)]
 	w.rows = slices.Grow(w.rows[:0], int(columns)*len(rows))[:int(columns)*len(rows)]
 	for i := 0; i < len(rows); {
 		n := 1
-		for i+n < len(rows) && rows[i+n] == rows[i]+uint32(n) {
+		for i+n < len(rows) && rows[i+n] == rows[i]+uint64(n) {
 			n++
 		}
 		at := w.raw[uint64(i)*rowBytes:][:uint64(n)*rowBytes]
-		if err := w.m.data.ReadRows(t, it.slice, uint64(rows[i]), uint64(n), at); err != nil {
+		if err := w.m.data.ReadRows(t, it.slice, rows[i], uint64(n), at); err != nil {
 			return err
 		}
 		i += n
@@ -174,10 +181,7 @@ func (w *measureWorker) judge(total uint64) bool {
 	all := true
 	for i := range w.sums {
 		s := &w.sums[i]
-		if !s.done {
-			relative, half := s.estimate(total)
-			s.done = half <= sampleTarget*relative
-		}
+		s.done = s.done || s.settled(total)
 		all = all && s.done
 	}
 	return all
@@ -197,7 +201,10 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms
 		s := &w.sums[i]
 		x.Rows = max(x.Rows, s.rows)
 		e := &x.Types[i]
-		if w.m.options.Full {
+		if it.types[i] == it.tensor.Type {
+			continue
+		}
+		if s.rows == x.RowsTotal {
 			e.Relative = ratio(s.weighted.Value(), s.norm.Value())
 			e.Low, e.High = e.Relative, e.Relative
 			e.WeightedError, e.PlainError = s.weighted.Value(), s.plain.Value()

@@ -49,57 +49,92 @@ func quantileT(degrees int) float64 {
 	return q
 }
 
-// sampleOrder returns the rows of an expert in the order in which they are
-// sampled: a permutation that follows from the seed, the tensor's name and the
-// expert alone. The generator is PCG-DXSM seeded by SHA-256.
-func sampleOrder(seed uint64, tensor string, expert int, rows uint64) []uint32 {
-	key := binary.LittleEndian.AppendUint64(nil, seed)
-	key = binary.LittleEndian.AppendUint64(key, uint64(expert))
-	sum := sha256.Sum256(append(key, tensor...))
-	pcg := rand.NewPCG(binary.LittleEndian.Uint64(sum[:8]), binary.LittleEndian.Uint64(sum[8:16]))
-	order := make([]uint32, rows)
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	for i := len(order) - 1; i > 0; i-- {
-		// The high word of the product is uniform up to 2^-32 of a chance.
-		j, _ := bits.Mul64(pcg.Uint64(), uint64(i+1))
-		order[i], order[j] = order[j], order[i]
-	}
-	return order
+// A rowSampler draws the rows of an expert without replacement, in an order
+// that follows from the seed, the tensor's name and the expert alone. The
+// generator is PCG-DXSM seeded by SHA-256; the shuffle is Fisher and Yates's,
+// of which only the places that rows moved to are kept.
+type rowSampler struct {
+	pcg          *rand.PCG
+	drawn, total uint64
+	moved        map[uint64]uint64 // place -> row, where they differ
 }
 
-// typeSum gathers the rows of one item in one type.
+func newRowSampler(seed uint64, tensor string, slice int, rows uint64) *rowSampler {
+	key := binary.LittleEndian.AppendUint64(nil, seed)
+	key = binary.LittleEndian.AppendUint64(key, uint64(slice))
+	sum := sha256.Sum256(append(key, tensor...))
+	pcg := rand.NewPCG(binary.LittleEndian.Uint64(sum[:8]), binary.LittleEndian.Uint64(sum[8:16]))
+	return &rowSampler{pcg: pcg, total: rows, moved: map[uint64]uint64{}}
+}
+
+// draw appends the next n rows to dst, or as many as are left.
+func (s *rowSampler) draw(dst []uint64, n uint64) []uint64 {
+	for ; n > 0 && s.drawn < s.total; n-- {
+		// The high word of the product is uniform but for 1 in 2^64/total.
+		offset, _ := bits.Mul64(s.pcg.Uint64(), s.total-s.drawn)
+		place := s.drawn + offset
+		dst = append(dst, s.at(place))
+		s.moved[place] = s.at(s.drawn)
+		delete(s.moved, s.drawn)
+		s.drawn++
+	}
+	return dst
+}
+
+// growth returns how many rows to add to a sample.
+func growth(drawn uint64) uint64 { return max(sampleFirst, drawn) }
+
+// at returns the row that lies at a place of the shuffle so far.
+func (s *rowSampler) at(place uint64) uint64 {
+	if row, ok := s.moved[place]; ok {
+		return row
+	}
+	return place
+}
+
+// A typeSum gathers the rows of one expert in one type: with e_i the weighted
+// error and n_i the weighted norm of a row.
 type typeSum struct {
-	weighted, norm   Sum       // of e_i and n_i over the type's rows
-	plain, plainNorm Sum       // the same with weights of one
-	errors, norms    []float64 // e_i and n_i, while sampling
+	weighted, norm   Sum // of e_i and n_i
+	plain, plainNorm Sum // the same with weights of one
+	ee, en, nn       Sum // of e_i^2, e_i n_i and n_i^2
 	rows             uint64
 	done             bool
+}
+
+func (s *typeSum) add(r RowError) {
+	e, n := r.WeightedError, r.WeightedNorm
+	s.weighted.Add(e)
+	s.norm.Add(n)
+	s.plain.Add(r.PlainError)
+	s.plainNorm.Add(r.PlainNorm)
+	s.ee.Add(float64(e * e))
+	s.en.Add(float64(e * n))
+	s.nn.Add(float64(n * n))
+	s.rows++
+}
+
+// settled reports whether the sample is large enough.
+func (s *typeSum) settled(total uint64) bool {
+	relative, half := s.estimate(total)
+	return half <= sampleTarget*relative
 }
 
 // estimate returns the ratio of the sums and the half width of its interval,
 // given how many rows the expert has.
 func (s *typeSum) estimate(total uint64) (relative, half float64) {
 	norm := s.norm.Value()
-	if norm == 0 {
-		return 0, 0 // no weight counts, so nothing is lost
-	}
-	relative = s.weighted.Value() / norm
-	k := len(s.errors)
-	if uint64(k) >= total {
+	relative = ratio(s.weighted.Value(), norm)
+	if s.rows >= total {
 		return relative, 0
 	}
-	if k < 2 {
-		return relative, math.Inf(1)
+	if s.rows < 2 || norm == 0 {
+		return relative, math.Inf(1) // rows that do not count say nothing of others
 	}
-	var squares Sum
-	for i, e := range s.errors {
-		d := e - float64(relative*s.norms[i])
-		squares.Add(float64(d * d))
-	}
-	n := float64(k)
-	unseen := 1 - n/float64(total)
-	half = quantileT(k-1) * math.Sqrt(unseen*squares.Value()*n/(n-1)) / norm
+	// The sum of (e_i - r n_i)^2, which rounding may take below 0.
+	squares := s.ee.Value() - float64(2*relative*s.en.Value()) + float64(relative*relative*s.nn.Value())
+	k := float64(s.rows)
+	unseen := 1 - k/float64(total)
+	half = quantileT(int(min(s.rows-1, math.MaxInt32))) * math.Sqrt(unseen*max(0, squares)*k/(k-1)) / norm
 	return relative, half
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +47,10 @@ within 2 %; --full reads all. With -o, finished experts are kept in OUT.partial:
 after an interruption --resume goes on from there and ends with the same bytes.
 Memory stays below 512 MB for any model.
 
+A type that needs an imatrix is measured where --stats has a complete entry of
+the tensor. A weight that is NaN or infinite, or too large for a candidate's
+scale, is an error that names it.
+
 --part I/N measures one share of the work, a stretch of the file; --merge joins
 the parts into the bytes that one run would have written.
 
@@ -72,7 +78,7 @@ Examples:
 			o.evidence = addEvidenceFlags(flags)
 			return func(c *call, operands []string) error {
 				if o.merge {
-					return c.mergeParts(o, operands)
+					return c.mergeParts(o, flags, operands)
 				}
 				if len(operands) != 1 {
 					return hinted(usageErrorf("measure takes one MODEL, not %d operands", len(operands)), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json")
@@ -126,11 +132,11 @@ func (c *call) measure(o *measureFlags, path string) error {
 	if err != nil {
 		return err
 	}
-	if o.resume && o.out == "" {
-		return hinted(usageErrorf("--resume needs -o: the state is in OUT.partial"), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json --resume")
+	if o.resume && !o.keepsState() {
+		return hinted(usageErrorf("--resume needs -o FILE: the state is in FILE.partial"), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json --resume")
 	}
 	if o.workers < 0 {
-		return usageErrorf("--threads: %d is below 0", o.workers)
+		return hinted(usageErrorf("--threads: %d is below 0", o.workers), "--threads 8")
 	}
 	model, err := ggufio.Open(path)
 	if err != nil {
@@ -142,14 +148,12 @@ func (c *call) measure(o *measureFlags, path string) error {
 			return err
 		}
 	}
-	inputs := append([]string{}, o.stats...)
+	inputs := slices.Clone(o.stats)
 	for _, f := range model.Files {
 		inputs = append(inputs, f.Path)
 	}
-	for _, in := range inputs {
-		if o.out != "" && (sameFile(o.out, in) || sameFile(o.out+".partial", in)) {
-			return fmt.Errorf("%s: is an input: the output would overwrite it", in)
-		}
+	if err := o.overwrites(inputs); err != nil {
+		return err
 	}
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
 	options := stats.MeasureOptions{
@@ -158,19 +162,14 @@ func (c *call) measure(o *measureFlags, path string) error {
 		Progress:    bar.update,
 		Generator:   manifest.GeneratorName + " " + manifest.GeneratorVersion,
 	}
-	if o.out != "" {
-		options.Journal = stats.NewJournal(o.out+".partial", o.resume)
+	if o.keepsState() {
+		options.Journal = stats.NewJournal(o.statePath(), o.resume)
 		defer options.Journal.Close()
 	}
 	result, err := stats.Measure(c.ctx, model, evidence, options)
 	bar.done()
-	switch {
-	case errors.Is(err, stats.ErrJournalExists):
-		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s.partial to start anew", o.out))
-	case err != nil && c.ctx.Err() != nil && o.out != "":
-		return hinted(c.ctx.Err(), fmt.Sprintf("what is done is kept in %s.partial: run the same command with --resume", o.out))
-	case err != nil:
-		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	if err != nil {
+		return o.explain(c, options.Journal, fmt.Errorf("%s: %w", filepath.Base(path), err))
 	}
 	if err := c.writeErrors(o, result); err != nil {
 		return err
@@ -181,13 +180,68 @@ func (c *call) measure(o *measureFlags, path string) error {
 	return nil
 }
 
-func (c *call) mergeParts(o *measureFlags, paths []string) error {
+// statePath is where an unfinished measurement is kept.
+func (o *measureFlags) statePath() string { return o.out + ".partial" }
+
+// keepsState reports whether there is a place for it: not beside standard
+// output, a device or a pipe.
+func (o *measureFlags) keepsState() bool {
+	if o.out == "" || o.out == "-" {
+		return false
+	}
+	info, err := os.Stat(o.out)
+	return err != nil || info.Mode().IsRegular()
+}
+
+// overwrites reports the first input that the output or its state would
+// overwrite.
+func (o *measureFlags) overwrites(inputs []string) error {
+	for _, in := range inputs {
+		if in != "-" && o.keepsState() && (sameFile(o.out, in) || sameFile(o.statePath(), in)) {
+			return fmt.Errorf("%s: is an input: the output would overwrite it", in)
+		}
+	}
+	return nil
+}
+
+// explain adds what to do about a measurement that did not end. State that no
+// further run could use is removed.
+func (o *measureFlags) explain(c *call, journal *stats.Journal, err error) error {
+	var fault *quant.EncodeError
+	switch {
+	case errors.Is(err, stats.ErrJournalExists):
+		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", o.statePath()))
+	case c.ctx.Err() != nil && journal != nil:
+		return hinted(c.ctx.Err(), fmt.Sprintf("what is done is kept in %s: run the same command with --resume", o.statePath()))
+	case journal == nil:
+	case errors.Is(err, quant.ErrNotFinite) || errors.Is(err, quant.ErrScaleOverflow):
+		err = errors.Join(err, journal.Remove())
+	}
+	if errors.As(err, &fault) && errors.Is(err, quant.ErrScaleOverflow) {
+		return hinted(err, fmt.Sprintf("name the candidates without %v, such as --types Q8_0,BF16", fault.Type))
+	}
+	return err
+}
+
+// mergeFlags are the flags that go with --merge: parts are measured already.
+var mergeFlags = []string{"merge", "output", "quiet"}
+
+func (c *call) mergeParts(o *measureFlags, flags *pflag.FlagSet, paths []string) error {
+	var extra []string
+	flags.Visit(func(f *pflag.Flag) {
+		if !slices.Contains(mergeFlags, f.Name) {
+			extra = append(extra, "--"+f.Name)
+		}
+	})
+	if len(extra) > 0 {
+		return hinted(usageErrorf("--merge takes no %s: the parts are measured already", strings.Join(extra, " or ")), "ggufplan measure --merge part-1.json part-2.json -o errors.json")
+	}
 	parts := make([]*stats.Errors, len(paths))
 	names := make([]string, len(paths))
+	if err := o.overwrites(paths); err != nil {
+		return err
+	}
 	for i, path := range paths {
-		if o.out != "" && sameFile(o.out, path) {
-			return fmt.Errorf("%s: is an input: the output would overwrite it", path)
-		}
 		e, err := c.readErrors(path)
 		if err != nil {
 			return err
@@ -203,17 +257,16 @@ func (c *call) mergeParts(o *measureFlags, paths []string) error {
 
 // writeErrors writes an errors file and sums it up on stderr.
 func (c *call) writeErrors(o *measureFlags, e *stats.Errors) error {
-	data, err := stats.EncodeErrors(e)
-	if err != nil {
-		return err
-	}
-	if o.out == "" {
-		_, err := c.stdout.Write(data)
-		return err
+	if o.out == "" || o.out == "-" {
+		return stats.WriteErrors(c.stdout, e)
 	}
 	var out outputs
 	defer out.discard()
-	if err := out.write(o.out, data); err != nil {
+	f, err := out.create(o.out)
+	if err != nil {
+		return err
+	}
+	if err := stats.WriteErrors(f, e); err != nil {
 		return err
 	}
 	if err := out.commit(); err != nil {

@@ -41,11 +41,11 @@ func (e *findingError) Unwrap() error { return e.err }
 
 // fail says what is wrong and returns the exit status for it.
 func (c *call) fail(err error) int {
-	if errors.Is(err, c.ctx.Err()) && c.ctx.Err() != nil {
+	if interrupted := c.ctx.Err(); interrupted != nil && errors.Is(err, interrupted) {
 		c.say("error", "interrupted")
-		return exitTrouble
+	} else {
+		c.say("error", "%s", err)
 	}
-	c.say("error", "%s", err)
 	var h *hintError
 	if errors.As(err, &h) {
 		c.say("hint", "%s", h.hint)

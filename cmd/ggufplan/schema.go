@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // schemas are the files that have a schema, the default first.
@@ -15,15 +16,17 @@ var schemas = []struct {
 	schema func() []byte
 }{
 	{"manifest", manifest.Schema},
+	{"errors", func() []byte { return stats.ErrorsSchema }},
 }
 
 func schemaCommand() *command {
 	return &command{
 		name:     "schema",
 		operands: "[KIND]",
-		short:    "the JSON Schema of the manifest",
+		short:    "the JSON Schema of the manifest, or of measure's output",
 		long: `
-Prints the JSON Schema (draft 2020-12) of the manifest, KIND manifest.
+Prints the JSON Schema (draft 2020-12) of the manifest, KIND manifest, or of what
+measure writes, KIND errors.
 
 Example:
 
