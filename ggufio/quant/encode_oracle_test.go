@@ -21,6 +21,14 @@ func encodable() []quant.Format {
 	return list
 }
 
+// slowToSearch lists the types whose codebooks take the library, too, a second
+// per million weights or more: they are compared on fewer rows
+// and data sets.
+var slowToSearch = map[quant.Type]bool{
+	quant.IQ1_S: true, quant.IQ1_M: true, quant.IQ2_XXS: true, quant.IQ2_XS: true,
+	quant.IQ2_S: true, quant.IQ3_XXS: true, quant.IQ3_S: true,
+}
+
 // TestEncodeAgainstLibrary holds every encoder to the error that
 // ggml_quantize_chunk leaves: at most 2 % more on real weights, 5 % anywhere.
 func TestEncodeAgainstLibrary(t *testing.T) {
@@ -34,6 +42,9 @@ func TestEncodeAgainstLibrary(t *testing.T) {
 					limit = 1.02
 				}
 				if quant.EncodeNeedsWeights(f.Type) && set.samples[0].weights == nil {
+					continue
+				}
+				if slowToSearch[f.Type] && limit > 1.02 && i%4 != 0 {
 					continue
 				}
 				compareEncoders(t, f, set, limit)
@@ -53,6 +64,9 @@ func compareEncoders(t *testing.T, f quant.Format, set dataSet, limit float64) {
 	worst, worstAt := 0.0, ""
 	n := int(f.Layout.WeightsPerBlock)
 	for k, s := range set.samples {
+		if slowToSearch[f.Type] {
+			s.rows = s.rows[:s.columns]
+		}
 		wire, err := oracleEncode(t, f, s.rows, s.columns, s.weights)
 		if err != nil {
 			t.Logf("%s: %s: the library ends the process", f.Name, set.name)

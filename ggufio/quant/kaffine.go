@@ -381,6 +381,11 @@ var (
 		lanes{0, -0.9, -0.5, 0.3, 0.6, 0.9, 1.3, 1.8},
 		lanes{0, 0, 0, 0, -0.2, -0.3, -0.4, -0.6},
 	}
+	// clippedFamily gives up one end of the range for the other.
+	clippedFamily = family{
+		lanes{-1.5, -2.2, -3, 1, 1, 2.2, 3, 3},
+		lanes{0, 0, 0, 0, -1, -1.1, 0, -3},
+	}
 	narrowFamily = family{
 		lanes{0, 0, 0, -0.4, 0.4, -0.25, 0.25, 0.7},
 		lanes{0, -0.2, 0.2, 0.2, -0.2, 0, 0, -0.4},

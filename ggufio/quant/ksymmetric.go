@@ -17,7 +17,7 @@ type symmetric struct {
 	sub              int
 	lo, hi           float32 // levels, if not nonlinear
 	nonlinear        bool
-	minCode, maxCode int32 // range of the scale; never 0
+	minCode, maxCode int32 // range of the scale; 0 only where no level is zero
 	room             float32
 	low, high        []lanes // level, real, that the largest magnitude is mapped to
 	objective        objective
@@ -85,9 +85,17 @@ func (s *symmetricScratch) encode(x []float32) bool {
 	}
 	for k := 0; k*s.sub < superBlock; k++ {
 		at := k * s.sub
-		s.round(s.q[at:at+s.sub], x[at:at+s.sub], 1/float32(s.d*float32(s.code[k])))
+		s.round(s.q[at:at+s.sub], x[at:at+s.sub], s.inverse(k))
 	}
 	return true
+}
+
+// inverse returns the factor that maps sub-block k to its levels.
+func (s *symmetricScratch) inverse(k int) float32 {
+	if s.code[k] == 0 {
+		return 0
+	}
+	return 1 / float32(s.d*float32(s.code[k]))
 }
 
 // zero makes a block of zeros.
@@ -230,6 +238,16 @@ func (s *symmetricScratch) chooseCodes(x []float32, near bool) float32 {
 			}
 			s.take(x, w, k, &code)
 		}
+		if s.nonlinear { // no level is zero, so a scale of zero may be best
+			var zero float32
+			for i, v := range x {
+				t := float32(v * perD)
+				zero += float32(w[i] * float32(t*t))
+			}
+			if zero <= s.least {
+				s.least, s.code[k] = zero, 0
+			}
+		}
 		total += s.least
 	}
 	return float32(total*s.d) * s.d
@@ -266,7 +284,7 @@ func (s *symmetricScratch) adjust(x []float32) bool {
 	for k := 0; k*s.sub < superBlock; k++ {
 		at := k * s.sub
 		q, w := s.q[at:at+s.sub], s.w[at:at+s.sub]
-		s.round(q, x[at:at+s.sub], 1/float32(s.d*float32(s.code[k])))
+		s.round(q, x[at:at+s.sub], s.inverse(k))
 		var xq, qq float32
 		for i, v := range x[at : at+s.sub] {
 			level := float32(q[i]) + s.lo

@@ -125,6 +125,12 @@ func (s *scaledEncoder) search(x []float32) uint16 {
 		residuals(&sum, x, w, &inv, &noOffset, s.lo, s.up)
 	}
 	least := float32(math.MaxFloat32)
+	if s.nonlinear { // no level is zero, so a scale of zero may be best
+		least, h = 0, 0
+		for i, v := range x {
+			least += float32(s.wx[i] * v)
+		}
+	}
 	for j := range ways {
 		if e := float32(sum[j]*scale[j]) * scale[j]; e < least {
 			least, h = e, half[j]
@@ -225,7 +231,7 @@ func newPaired(levels float32, bytes int, pack func(dst []byte, h, m uint16, q *
 	return func() rowEncoder {
 		return &pairedEncoder{
 			affineScratch: affineScratch{affine: &affine{
-				objective: objective{weighted: 1}, sub: 32, hi: levels, anyOffset: true, coarse: []family{wideFamily}, fine: []family{narrowFamily},
+				objective: objective{weighted: 1}, sub: 32, hi: levels, anyOffset: true, coarse: []family{wideFamily, clippedFamily}, fine: []family{narrowFamily, narrowFamily},
 			}},
 			bytes: bytes, pack: pack,
 		}
@@ -254,7 +260,10 @@ func (s *pairedEncoder) encodeRow(dst []byte, row, weights []float32) int {
 					r.hi = v
 				}
 			}
-			h, m = floatToHalf((r.hi-r.lo)/s.hi), floatToHalf(r.lo)
+			h, m = floatToHalf(float32(r.hi/s.hi)-float32(r.lo/s.hi)), floatToHalf(r.lo)
+			if h == 0 && r.hi > r.lo {
+				h = 1
+			}
 		} else {
 			s.load(x, weights[block*32:block*32+32], s.objective, mean)
 			h, m = s.search(x)

@@ -27,7 +27,7 @@ func e2m1Place(t float64) uint8 {
 
 // mxfp4Encoder writes MXFP4. The scale is a power of two, so there is little
 // to search: the one that holds the largest weight without clipping it much,
-// and its neighbours, by exact error. E8M0's NaN, exponent 255, is not used.
+// and its neighbours, by exact error.
 type mxfp4Encoder struct{ importance }
 
 func newMXFP4() rowEncoder { return new(mxfp4Encoder) }
@@ -61,12 +61,15 @@ func (s *mxfp4Encoder) search(x []float32) int {
 		}
 		// top is in [2^(e−1), 2^e); 12 × 2^(exponent−128) is 0.75 to 1.5 times that.
 		_, e := math.Frexp(float64(top))
-		middle := max(1, min(253, e+128-4))
+		middle := max(1, e+128-4)
 		if i == 1 && middle == tried[0] {
 			break
 		}
 		tried[i] = middle
 		for _, exponent := range [3]int{middle, middle + 1, middle - 1} {
+			if exponent > 252 { // its largest levels are past the range of float32
+				continue
+			}
 			d := math.Ldexp(1, exponent-128)
 			inv := math.Ldexp(1, 128-exponent)
 			sum := 0.0
