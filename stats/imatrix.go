@@ -60,7 +60,7 @@ func parseEntryName(name string) (layer int, p projection, expert int) {
 		return -1, notExpert, -1
 	}
 	number, rest, _ := strings.Cut(rest, ".")
-	layer, ok = smallNumber(number)
+	layer, ok = smallNumber(number, maxLayers)
 	if !ok {
 		return -1, notExpert, -1
 	}
@@ -81,7 +81,7 @@ func parseEntryName(name string) (layer int, p projection, expert int) {
 	// One tensor per expert, as in files of the first Mixtral converters.
 	parts := strings.Split(rest, ".")
 	if len(parts) == 3 && parts[2] == "weight" {
-		if expert, ok = smallNumber(parts[1]); ok {
+		if expert, ok = smallNumber(parts[1], maxExperts); ok {
 			switch parts[0] {
 			case "ffn_gate":
 				return layer, gate, expert
@@ -95,10 +95,11 @@ func parseEntryName(name string) (layer int, p projection, expert int) {
 	return layer, notExpert, -1
 }
 
-// smallNumber reads a block or expert number as tensor names spell it.
-func smallNumber(s string) (int, bool) {
+// smallNumber reads a block or expert number as tensor names spell it. The
+// limit bounds what a name can make the reader allocate.
+func smallNumber(s string, limit int) (int, bool) {
 	n, err := strconv.Atoi(s)
-	return n, err == nil && n >= 0 && n < 1<<16 && strconv.Itoa(n) == s
+	return n, err == nil && n >= 0 && n < limit && strconv.Itoa(n) == s
 }
 
 func (p projection) isExpert() bool { return p == gate || p == up || p == gateUp || p == down }

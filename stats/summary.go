@@ -40,14 +40,15 @@ func (l *Layer) Summarize(kind Kind) (Summary, bool) {
 	quantile := func(q float64) float64 { return six(stat.Quantile(q, stat.Empirical, sorted, nil)) }
 	// Gini = sum_i (2i - n - 1) x_i / (n sum x), x ascending, i from 1.
 	n := float64(len(sorted))
-	position := make([]float64, len(sorted))
-	for i := range position {
-		position[i] = float64(2*(i+1)) - n - 1
+	weighted := make([]float64, len(sorted))
+	for i := range weighted {
+		weighted[i] = float64(2*(i+1)) - n - 1
 	}
+	floats.Mul(weighted, sorted)
 	return Summary{
 		Entropy:          six(max(entropy, 0)),
 		EffectiveExperts: six(math.Exp2(max(entropy, 0))),
-		Gini:             six(max(0, floats.Dot(position, sorted)/(n*floats.Sum(sorted)))),
+		Gini:             six(max(0, floats.Sum(weighted)/(n*floats.Sum(sorted)))),
 		Minimum:          six(sorted[0]),
 		LowerQuartile:    quantile(0.25),
 		Median:           quantile(0.5),

@@ -9,25 +9,24 @@ import (
 
 // A statsReport is what stats shows, as JSON has it.
 type statsReport struct {
-	Inputs          []statsInput   `json:"inputs"`
-	CountsKind      string         `json:"counts_kind"`
-	LayerAxis       string         `json:"layer_axis"` // "blocks", or "rows" of unknown meaning
-	Architecture    *string        `json:"architecture"`
-	Datasets        []string       `json:"datasets"`
-	Signals         []string       `json:"signals"` // what the source has beyond counts
-	Match           *statsMatch    `json:"match"`   // null without a model, or where entries have no names
-	Tokens          *uint64        `json:"tokens"`  // the largest over layers
-	TopK            *int           `json:"top_k"`
-	Deff            *float64       `json:"deff"`        // the median over layers with counts
-	Verdict         string         `json:"verdict"`     // stable if all layers are, unstable if one is, else unknown
-	UnseenExperts   *int           `json:"unseen"`      // null where unknown
-	ScarceExperts   *int           `json:"scarce"`      // null where unknown
-	TokensNeeded    *uint64        `json:"more_tokens"` // until no expert is scarce, at the rates seen
-	Layers          []statsLayer   `json:"layers"`
-	Shared          []statsShared  `json:"shared_experts"`
-	Findings        []statsFinding `json:"findings"`
-	Diff            *statsDiff     `json:"diff,omitempty"`
-	expertsPerLayer string
+	Inputs        []statsInput   `json:"inputs"`
+	CountsKind    string         `json:"counts_kind"`
+	LayerAxis     string         `json:"layer_axis"` // "blocks", or "rows" of unknown meaning
+	Architecture  *string        `json:"architecture"`
+	Datasets      []string       `json:"datasets"`
+	Signals       []string       `json:"signals"` // what the source has beyond counts
+	Match         *statsMatch    `json:"match"`   // null without a model, or where entries have no names
+	Tokens        *uint64        `json:"tokens"`  // the largest over layers
+	TopK          *int           `json:"top_k"`
+	Deff          *float64       `json:"deff"`        // the median over layers with counts
+	Verdict       string         `json:"verdict"`     // stable if all layers are, unstable if one is, else unknown
+	UnseenExperts *int           `json:"unseen"`      // null where unknown
+	ScarceExperts *int           `json:"scarce"`      // null where unknown
+	TokensNeeded  *uint64        `json:"more_tokens"` // until no expert is scarce, at the rates seen
+	Layers        []statsLayer   `json:"layers"`
+	Shared        []statsShared  `json:"shared_experts"`
+	Findings      []statsFinding `json:"findings"`
+	Diff          *statsDiff     `json:"diff,omitempty"`
 }
 
 type statsInput struct {
@@ -53,27 +52,26 @@ type statsFinding struct {
 
 // A statsLayer is one layer. Facts that its source cannot tell are null.
 type statsLayer struct {
-	Layer            int           `json:"layer"`
-	Kind             string        `json:"kind"`
-	Tokens           *uint64       `json:"tokens"`
-	Activations      *uint64       `json:"activations"`
-	TopK             *int          `json:"top_k"`
-	Summary          *statsSummary `json:"summary"`
-	UnseenExperts    []int         `json:"unseen"` // null where unknown
-	ScarceExperts    []int         `json:"scarce"` // null where unknown
-	LowExperts       []int         `json:"low"`    // null where unknown
-	SuperExperts     []int         `json:"super"`  // null without maximum activations
-	Deff             *float64      `json:"deff"`   // null without counts
-	DeffMeasured     bool          `json:"deff_measured"`
-	Blocks           int           `json:"blocks"`
-	EffectiveTokens  *float64      `json:"effective_tokens"`
-	TokensNeeded     *uint64       `json:"more_tokens"`
-	Verdict          string        `json:"verdict"`
-	HalvesDistance   *float64      `json:"halves_distance"`
-	HalvesSpearman   *float64      `json:"halves_spearman"`
-	Experts          []statsExpert `json:"experts"`
-	distribution     []float64
-	hottest, coldest string
+	Layer           int           `json:"layer"`
+	Kind            string        `json:"kind"`
+	Tokens          *uint64       `json:"tokens"`
+	Activations     *uint64       `json:"activations"`
+	TopK            *int          `json:"top_k"`
+	Summary         *statsSummary `json:"summary"`
+	UnseenExperts   []int         `json:"unseen"` // null where unknown
+	ScarceExperts   []int         `json:"scarce"` // null where unknown
+	LowExperts      []int         `json:"low"`    // null where unknown
+	SuperExperts    []int         `json:"super"`  // null without maximum activations
+	Deff            *float64      `json:"deff"`   // null without counts
+	DeffMeasured    bool          `json:"deff_measured"`
+	Blocks          int           `json:"blocks"`
+	EffectiveTokens *float64      `json:"effective_tokens"`
+	TokensNeeded    *uint64       `json:"more_tokens"`
+	Verdict         string        `json:"verdict"`
+	HalvesDistance  *float64      `json:"halves_distance"`
+	HalvesSpearman  *float64      `json:"halves_spearman"`
+	Experts         []statsExpert `json:"experts"`
+	distribution    []float64
 }
 
 type statsSummary struct {
