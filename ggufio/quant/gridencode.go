@@ -43,6 +43,7 @@ type gridEncoder struct {
 	minus         [32]uint8 // signs of each eight weights
 	odd           [32]bool  // whether one of these must be flipped
 	exponent      int       // x × 2^exponent are the row's weights
+	norm          float32   // Σ w x²
 	top           [maxSubs]float32
 	mean          [maxSubs]float32 // of magnitudes, by importance
 
@@ -103,6 +104,7 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 			weigh = math.Ldexp(1, -binaryExponent(m))
 		}
 	}
+	e.norm = 0
 	for sub := range superWeights / e.subWeights {
 		begin := sub * e.subWeights
 		var total, product, top float32
@@ -123,6 +125,7 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 				x = m
 			}
 			e.x[at][lane], e.w[at][lane] = x, w
+			e.norm += float32(float32(w*x) * x)
 		}
 		if total == 0 {
 			for i := begin; i < begin+e.subWeights; i++ {
@@ -213,11 +216,25 @@ func (e *gridEncoder) solve() (found, ok bool) {
 		if b <= 0 {
 			break
 		}
-		if d, ok = e.round(b / a); !ok {
+		if d, ok = e.round(b / a * e.unshrink(a, b)); !ok {
 			return false, false
 		}
 	}
 	return true, true
+}
+
+// mostExcess is how much of the error may be added to lessen its bias.
+const mostExcess = 0.15
+
+// unshrink returns what to multiply the least-squares d = b/a by, b being
+// Σ w x q, a Σ w q² and e.norm Σ w x². Least squares draws weights towards zero,
+// all alike, and errors that agree do not cancel in a product: the d of least
+// error leaves a model far worse than one that keeps Σ w x q d = Σ w x². With r
+// the part of the norm that is lost, this d is 1/(1−r) as large and adds the
+// part r/(1−r) to the error.
+func (e *gridEncoder) unshrink(a, b float32) float32 {
+	excess := max(0, float32(e.norm*a)/float32(b*b)-1)
+	return 1 + min(excess, float32(math.Sqrt(float64(mostExcess*excess))))
 }
 
 func (e *gridEncoder) subs() int { return superWeights / e.subWeights }
