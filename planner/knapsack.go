@@ -91,6 +91,11 @@ type rate struct{ cost, bytes uint64 }
 func newKnapsack(groups [][]option) (*knapsack, error) {
 	k := &knapsack{groups: make([]packedGroup, len(groups))}
 	var sizes, costs uint64
+	count := 0
+	for _, options := range groups {
+		count += len(options)
+	}
+	k.steps = make([]step, 0, count)
 	for i, options := range groups {
 		if len(options) == 0 {
 			return nil, fmt.Errorf("group %d has no options", i)
@@ -136,7 +141,7 @@ func packGroup(options []option) packedGroup {
 			kept = append(kept, o)
 		}
 	}
-	var hull []int32
+	hull := make([]int32, 0, len(kept))
 	for i := range kept {
 		for len(hull) >= 2 {
 			a, b, c := kept[hull[len(hull)-2]], kept[hull[len(hull)-1]], kept[i]

@@ -199,7 +199,7 @@ func (w *weighing) splitGroups(windows map[int][]window) []group {
 		}
 		common := w.common(members)
 		for e := range w.cells[members[0]].cost {
-			g := group{members: members, expert: e}
+			g := group{members: members, expert: e, picks: make([][]int, 0, len(common)), options: make([]option, 0, len(common))}
 			for _, picks := range common {
 				var o option
 				fits := true

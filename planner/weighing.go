@@ -114,6 +114,9 @@ func compareTypes(a, b Type) int {
 // findCells lists the tensors that the policy decides, with their candidates.
 func (w *weighing) findCells() error {
 	f, b := w.frame, w.budget
+	if b.Target == TargetExpertBPW && len(f.layers) == 0 {
+		return ErrNoExpertsToBound
+	}
 	traffic := b.Objective.weighing().needsTraffic()
 	if len(f.layers) > 0 && traffic {
 		ev := f.problem.Evidence

@@ -261,6 +261,8 @@ func hintBudgetError(err error, model string, statistics []string) error {
 		return &findingError{err}
 	case errors.Is(err, planner.ErrNeedsErrors), errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
 		return hinted(err, "ggufplan measure "+model+given+" -o errors.json, then plan with --errors errors.json")
+	case errors.Is(err, planner.ErrNoExpertsToBound):
+		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "bound the whole model: --target-bpw 4.5 or --target-size 4GiB")
 	case errors.Is(err, planner.ErrNeedsTraffic):
 		return hinted(err, "count with llama-imatrix and give --stats imatrix.gguf, or take all experts alike: --objective relative")
 	}

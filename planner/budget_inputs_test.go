@@ -1,0 +1,153 @@
+package planner
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// Weights without counts rank experts as counts do.
+func TestBudgetRelativeWeights(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 4})
+	p := budgetProblem(m, 1, 0)
+	p.Policy.Budget.Objective = ObjectiveTraffic
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3)
+	p.Evidence.Kind = stats.KindRelative
+	p.Evidence.Layers[0].Counts, p.Evidence.Layers[0].Weights = nil, []float64{0, 0.001, 0.01, 1}
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := (&layerShares{w: w}).of(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Scaled to 100 an expert, plus 0.5, of 402 in all.
+	want := []float64{0.5 / 402, (0.4/1.011 + 0.5) / 402, (4/1.011 + 0.5) / 402, (400/1.011 + 0.5) / 402}
+	for e := range want {
+		if !near(got[e], want[e]) {
+			t.Errorf("expert %d: share %v, want %v", e, got[e], want[e])
+		}
+	}
+	checkBudget(t, solve(t, p))
+}
+
+func TestSensitivities(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 5})
+	p := budgetProblem(m, 1, 1<<30)
+	p.Policy.Budget.Sensitivity = &NamedSensitivity{"kld.csv", "00", &stats.Sensitivity{
+		Names:  []string{"blk.1.ffn_up_exps.weight", "blk.3.ffn_up_exps.weight", "blk.2.attn_q.weight", "blk.0.attn_k.weight", "elsewhere.weight", "blk.4.ffn_up_exps.weight"},
+		Values: []float64{1, 3, 4, 0, 2, math.NaN()}}} // mean of 5: 2
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.interpolated = nil
+	values, err := w.sensitivities()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{
+		"blk.0.ffn_up_exps.weight": 0.5, // nearest
+		"blk.1.ffn_up_exps.weight": 0.5, // measured
+		"blk.2.ffn_up_exps.weight": 1,   // halfway
+		"blk.3.ffn_up_exps.weight": 1.5,
+		"blk.4.ffn_up_exps.weight": 1.5, // nearest
+		"blk.4.attn_q.weight":      2,
+		"blk.3.attn_k.weight":      0, // measured as free nearby
+		"blk.3.attn_v.weight":      1, // the mean of attention
+		"output.weight":            1, // the table's mean
+	} {
+		c := slices.IndexFunc(w.cells, func(c cell) bool { return c.slot.tensor.Name == name })
+		if c < 0 || values[c] != want {
+			t.Errorf("%s: %v, want %v", name, values[c], want)
+		}
+	}
+	if slices.Contains(w.interpolated, "blk.1.ffn_up_exps.weight") || !slices.Contains(w.interpolated, "blk.4.ffn_up_exps.weight") || len(w.interpolated) != len(w.cells)-4 {
+		t.Errorf("interpolated: %v", w.interpolated)
+	}
+	p.Policy.Budget.Sensitivity.Names = []string{"a.b", "c.d", "e.f", "g.h", "i.j", "k.l"}
+	if _, err := Solve(p); err == nil || !strings.Contains(err.Error(), "its first is a.b") {
+		t.Errorf("another model's table: error %v", err)
+	}
+}
+
+func benchmarkBudget(b *testing.B, model string, size uint64) {
+	m := openHeader(b, model)
+	p := budgetProblem(m, 1, size)
+	for b.Loop() {
+		if _, err := Solve(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The whole policy on published shapes with made-up errors in all types.
+func BenchmarkBudgetQwen3_30B_A3B(b *testing.B) { benchmarkBudget(b, "qwen3-30b-a3b", 12<<30) }
+func BenchmarkBudgetDeepSeekV3(b *testing.B)    { benchmarkBudget(b, "deepseek-v3", 230<<30) }
+
+func TestBudgetOfPublishedShapes(t *testing.T) {
+	for model, size := range map[string]uint64{"qwen3-30b-a3b": 12 << 30, "deepseek-v3": 230 << 30} {
+		plan := solve(t, budgetProblem(openHeader(t, model), 1, size))
+		checkBudget(t, plan)
+		if plan.Budget.Gap != 0 || plan.Budget.SplitGap > 1e-4 {
+			t.Errorf("%s: gaps %v and %v", model, plan.Budget.Gap, plan.Budget.SplitGap)
+		}
+		if plan.Totals.FileBytes < size-size/1000 {
+			t.Errorf("%s: %d bytes of %d used", model, plan.Totals.FileBytes, size)
+		}
+	}
+}
+
+// A frontier's points are the plans of their sizes, and its baselines what the
+// file types come to.
+func TestFrontier(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 2, Experts: 4})
+	p := budgetProblem(m, 3, 0)
+	least := cheapest(t, p)
+	sizes := []uint64{least - 1, least, least + 400_000}
+	front, err := SolveFrontier(p, sizes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if front.Points[0].Fused != nil || front.Points[0].BudgetBytes != least-1 {
+		t.Errorf("below the cheapest plan: %+v", front.Points[0])
+	}
+	for i, size := range sizes[1:] {
+		p.Policy.Budget.SizeBytes = size
+		plan := solve(t, p)
+		x := front.Points[i+1]
+		split := plan.Totals.FileBytes - plan.Totals.PlannedBytes + plan.Totals.SplitBytes
+		if x.Fused.Damage != plan.Budget.Damage || x.Split.Damage != plan.Budget.SplitDamage || x.Fused.FileBytes != plan.Totals.FileBytes || x.Split.FileBytes != split {
+			t.Errorf("%d bytes: %+v %+v, the plan has %d bytes, split %d, %+v", size, x.Fused, x.Split, plan.Totals.FileBytes, split, plan.Budget)
+		}
+	}
+	// A plan that is one file type throughout, by pins and by hand.
+	for _, b := range front.Baselines {
+		if b.Name != "Q8_0" {
+			continue
+		}
+		p.Policy.Budget.Types = []Type{GGML(quant.Q8_0)}
+		p.Policy.Budget.SizeBytes = 1 << 30
+		plan := solve(t, p)
+		if b.Damage == nil || !near(*b.Damage, plan.Budget.Damage) || b.FileBytes != plan.Totals.FileBytes {
+			t.Errorf("Q8_0: %+v, all at Q8_0: %v in %d bytes", b, plan.Budget.Damage, plan.Totals.FileBytes)
+		}
+	}
+	if len(front.Baselines) < 6 {
+		t.Errorf("%d baselines", len(front.Baselines))
+	}
+}
