@@ -46,7 +46,7 @@ func (h *header) checkPacked(c *cursor) error {
 		if t.OffsetBytes != next {
 			return c.failf(t.infoOffset, "tensor "+t.Name+": offset", "%d is not %d, where the tensor before it ends", t.OffsetBytes, next)
 		}
-		next = padded(next+t.SizeBytes, h.file.AlignmentBytes)
+		next = Padded(next+t.SizeBytes, h.file.AlignmentBytes)
 		if next >= maxTotal {
 			return c.fail(t.infoOffset, "tensor "+t.Name, &LimitError{Got: next, Max: maxTotal - 1, Source: "bytes of a file"})
 		}
@@ -76,4 +76,11 @@ func (h *header) checkApart(c *cursor) error {
 		end = t.OffsetBytes + t.SizeBytes
 	}
 	return nil
+}
+
+// Padded rounds a size up to a multiple of alignment, which is not 0, as GGUF
+// pads headers and tensors. Sizes up to 2^63 do not overflow with the
+// alignments that [Open] accepts.
+func Padded(sizeBytes, alignment uint64) uint64 {
+	return (sizeBytes + alignment - 1) / alignment * alignment
 }

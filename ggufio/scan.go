@@ -78,7 +78,7 @@ func scan(path string) (*header, error) {
 		return nil, err
 	}
 	h.file.TensorCount = len(h.tensors)
-	h.file.DataOffsetBytes = padded(c.pos, h.file.AlignmentBytes)
+	h.file.DataOffsetBytes = Padded(c.pos, h.file.AlignmentBytes)
 	if err := h.placeTensors(c); err != nil {
 		return nil, err
 	}
@@ -300,8 +300,3 @@ func digest(f *os.File, n uint64) (string, error) {
 
 // onlyWriter hides everything but Write, so that CopyBuffer uses its buffer.
 type onlyWriter struct{ io.Writer }
-
-// padded rounds n up to a multiple of alignment, a power of two.
-func padded(n, alignment uint64) uint64 {
-	return (n + alignment - 1) &^ (alignment - 1)
-}

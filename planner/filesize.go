@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
@@ -31,8 +32,9 @@ type writtenKey struct {
 // HeaderBytes returns the size of the header, padding included, of the file
 // that llama-quantize v0.5.0 writes of the model as export's command line runs
 // it: the source's metadata without the keys of a split, strings cut at their
-// first zero byte, with the file type and quantization version, and with what it records of the importance matrix where
-// ev has one (nil: none). Types do not change it.
+// first zero byte, with the file type and quantization version, and with what
+// it records of the importance matrix where ev has one (nil: none). Types do
+// not change it.
 func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 	written := append(writtenKeys[:len(writtenKeys):len(writtenKeys)], imatrixKeys(ev)...)
 	size := uint64(4 + 4 + 8 + 8) // magic, version, tensor count, key count
@@ -49,7 +51,7 @@ func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 		// name, number of axes, axes, type, offset
 		size += 8 + uint64(len(t.Name)) + 4 + 8*uint64(quant.Dimensions(t.Shape)) + 4 + 8
 	}
-	return padded(size, outputAlignment)
+	return ggufio.Padded(size, outputAlignment)
 }
 
 // FileBytes returns the size of the file that carrying out the plan writes:
@@ -58,7 +60,7 @@ func (p *Plan) FileBytes() (uint64, error) {
 	var a adder
 	size := HeaderBytes(p.Problem.Model, p.Problem.Evidence)
 	for i := range p.Tensors {
-		a.add(&size, padded(p.Tensors[i].SizeBytes, outputAlignment))
+		a.add(&size, ggufio.Padded(p.Tensors[i].SizeBytes, outputAlignment))
 	}
 	if a.over {
 		return 0, errTooLarge
@@ -67,17 +69,7 @@ func (p *Plan) FileBytes() (uint64, error) {
 }
 
 func replaced(key string, written []writtenKey) bool {
-	for _, k := range written {
-		if k.key == key {
-			return true
-		}
-	}
-	for _, k := range droppedKeys {
-		if k == key {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(droppedKeys, key) || slices.ContainsFunc(written, func(k writtenKey) bool { return k.key == key })
 }
 
 // imatrixKeys returns what llama-quantize records of an importance matrix.
@@ -118,6 +110,3 @@ func stringBytes(s string) uint64 {
 	}
 	return 8 + uint64(min(len(s), 127))
 }
-
-// padded rounds a size up to a multiple of align.
-func padded(size, align uint64) uint64 { return (size + align - 1) / align * align }

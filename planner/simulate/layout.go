@@ -107,9 +107,9 @@ func (c *Copy) moved(file int, tensors []*ggufio.Tensor, changes map[*ggufio.Ten
 		header = binary.LittleEndian.AppendUint32(header, uint32(typ))
 		header = binary.LittleEndian.AppendUint64(header, data)
 		offsets[i] = data
-		data += padded(size, source.AlignmentBytes)
+		data += ggufio.Padded(size, source.AlignmentBytes)
 	}
-	start := padded(uint64(len(header)), source.AlignmentBytes)
+	start := ggufio.Padded(uint64(len(header)), source.AlignmentBytes)
 	for i, t := range tensors {
 		if ch := changes[t]; ch != nil {
 			ch.offset = start + offsets[i]
@@ -120,5 +120,3 @@ func (c *Copy) moved(file int, tensors []*ggufio.Tensor, changes map[*ggufio.Ten
 	out.header, out.SizeBytes = header, start+data
 	return out, nil
 }
-
-func padded(n, alignment uint64) uint64 { return (n + alignment - 1) / alignment * alignment }
