@@ -77,16 +77,16 @@ func PresetNames() []string {
 
 // Preset returns the tiers of a preset, and whether there is one of the name.
 func Preset(name string) (Tiers, bool) {
-	make := func(hot, cold float64, h, w, c quant.Type) (Tiers, bool) {
+	tiers := func(hot, cold float64, h, w, c quant.Type) (Tiers, bool) {
 		return Tiers{MakeFraction(hot), MakeFraction(cold), GGML(h), GGML(w), GGML(c)}, true
 	}
 	switch name {
 	case PresetDefault:
-		return make(0.9, 0.3, quant.Q4_K, quant.Q3_K, quant.Q2_K)
+		return tiers(0.9, 0.3, quant.Q4_K, quant.Q3_K, quant.Q2_K)
 	case "memory-constrained":
-		return make(0.95, 0.4, quant.Q4_K, quant.Q2_K, quant.Q2_K)
+		return tiers(0.95, 0.4, quant.Q4_K, quant.Q2_K, quant.Q2_K)
 	case "quality-focused":
-		return make(0.8, 0.2, quant.Q5_K, quant.Q4_K, quant.Q3_K)
+		return tiers(0.8, 0.2, quant.Q5_K, quant.Q4_K, quant.Q3_K)
 	}
 	return Tiers{}, false
 }

@@ -50,12 +50,9 @@ func MixBytes(m *ggufio.Model, ft FileType) (uint64, error) {
 	var a adder
 	total := uint64(0)
 	for i, t := range types {
-		tensor := &m.Tensors[i]
-		size := tensor.SizeBytes
-		if t != tensor.Type {
-			if size, err = GGML(t).Layout.EncodedBytes(tensor.Rows(), tensor.Shape[0]); err != nil {
-				return 0, fmt.Errorf("tensor %s: %w", tensor.Name, err)
-			}
+		size, err := GGML(t).sizeOf(&m.Tensors[i])
+		if err != nil {
+			return 0, fmt.Errorf("tensor %s: %w", m.Tensors[i].Name, err)
 		}
 		a.add(&total, size)
 	}

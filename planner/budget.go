@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -62,7 +63,7 @@ const (
 )
 
 // An Objective says what predicted damage is: what an expert's error counts
-// for. allocation of bytes follows.
+// for.
 type Objective string
 
 // The objectives. The last three are ablations, for comparison.
@@ -178,7 +179,7 @@ func (b *Budget) budgetBytes(f *frame) uint64 {
 func (b *Budget) counted(s *slot, sizeBytes uint64) uint64 {
 	switch {
 	case b.Target == TargetSize:
-		return padded(sizeBytes, outputAlignment)
+		return ggufio.Padded(sizeBytes, outputAlignment)
 	case b.Target == TargetExpertBPW && s.layer < 0:
 		return 0
 	}
@@ -191,7 +192,7 @@ func (f *frame) chooseBudget() (*decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := f.budgetDecision()
+	d := f.undecided()
 	both, err := w.solve(d)
 	if err != nil {
 		return nil, err
@@ -199,15 +200,6 @@ func (f *frame) chooseBudget() (*decision, error) {
 	w.record(d, both.fused, both.split)
 	d.budget = w.recordPolicy(both.fused, both.split)
 	return d, nil
-}
-
-// budgetDecision holds what is known and nothing decided.
-func (f *frame) budgetDecision() *decision {
-	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
-	for k := range f.layers {
-		d.layers[k] = f.facts(&f.layers[k])
-	}
-	return d
 }
 
 // plans are a budget's two plans and what they count for against it.
@@ -394,17 +386,14 @@ func (w *weighing) recordExperts(k int, d *decision) {
 	for _, i := range w.frame.layers[k].slots {
 		s := &w.frame.slots[i]
 		for j := range s.matrices() {
-			e, t := j, s.settled
-			if s.tensor.Expert >= 0 {
-				e = s.tensor.Expert
-			}
+			t := s.settled
 			if v := &d.verdicts[i]; s.state == slotOpen {
 				t = v.Fused
 				if v.Split != nil {
 					t = v.Split[j]
 				}
 			}
-			put(e, t)
+			put(expertOf(s.tensor, j), t)
 		}
 	}
 	for e := range mixed {

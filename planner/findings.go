@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
@@ -29,6 +30,7 @@ const (
 	CodeEnergyMismatch = "energy-mismatch"
 	CodeKMismatch      = "k-mismatch"
 	CodeMixedPhases    = "mixed-phases"
+	CodeNoTraffic      = "no-traffic"
 	CodeRelativeCounts = "relative-counts"
 	CodeRoundedCounts  = "rounded-counts"
 )
@@ -36,7 +38,7 @@ const (
 // FindingCodes lists the codes a manifest of this version may hold, in
 // alphabetical order.
 func FindingCodes() []string {
-	codes := append(ownCodes(), CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeRelativeCounts, CodeRoundedCounts)
+	codes := append(ownCodes(), CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeNoTraffic, CodeRelativeCounts, CodeRoundedCounts)
 	slices.Sort(codes)
 	return codes
 }
@@ -146,15 +148,21 @@ func (f *frame) lacksImatrix(s *slot, t Type) bool {
 	if t == s.source || t.Declared || !quant.NeedsImatrix(s.tensor.Name, t.GGML) {
 		return false
 	}
+	return !f.hasImatrix(s.tensor)
+}
+
+// hasImatrix reports whether llama-quantize would find importances for every
+// column of every matrix of the tensor, under its own name.
+func (f *frame) hasImatrix(t *ggufio.Tensor) bool {
 	ev := f.problem.Evidence
 	if ev == nil || ev.Columns == nil {
-		return true
+		return false
 	}
 	matrices := uint64(1)
-	if len(s.tensor.Shape) > 2 {
-		matrices = s.tensor.Shape[2]
+	if len(t.Shape) > 2 {
+		matrices = t.Shape[2]
 	}
-	return !ev.Columns.Complete(s.tensor.Name, s.tensor.Shape[0], matrices)
+	return ev.Columns.Complete(t.Name, t.Shape[0], matrices)
 }
 
 // requantize reports tensors that are quantized already and change type.
@@ -188,7 +196,7 @@ func (f *frame) alignment(plan *Plan) []Finding {
 	}
 	for i := range plan.Tensors {
 		t := &plan.Tensors[i]
-		if padded(t.SizeBytes, align) != padded(t.SizeBytes, outputAlignment) {
+		if ggufio.Padded(t.SizeBytes, align) != ggufio.Padded(t.SizeBytes, outputAlignment) {
 			return []Finding{{CodeAlignment, f.modelFile(),
 				fmt.Sprintf("general.alignment is %d, but llama-quantize pads to %d: its output will be unreadable, at %s first", align, outputAlignment, t.Tensor.Name)}}
 		}

@@ -50,6 +50,16 @@ type slot struct {
 // own: the experts that it holds, or 1.
 func (s *slot) matrices() int { return max(1, s.tensor.Experts()) }
 
+// expertOf returns which of its layer's experts the i-th matrix of a routed
+// expert's tensor belongs to: a tensor that is not fused holds one, of any
+// number.
+func expertOf(t *ggufio.Tensor, i int) int {
+	if t.Expert >= 0 {
+		return t.Expert
+	}
+	return i
+}
+
 // An outcome is what becomes of a type that was chosen for a tensor.
 type outcome struct {
 	Type      Type
@@ -85,13 +95,9 @@ func (s *slot) resolve(t Type, mayEnlarge bool) (outcome, error) {
 			got = GGML(f)
 		}
 	}
-	size := s.tensor.SizeBytes
-	if got != s.source {
-		var err error
-		size, err = got.Layout.EncodedBytes(s.tensor.Rows(), s.tensor.Shape[0])
-		if err != nil {
-			return outcome{}, &UnfitTypeError{s.tensor.Name, got.Name, err}
-		}
+	size, err := got.sizeOf(s.tensor)
+	if err != nil {
+		return outcome{}, &UnfitTypeError{s.tensor.Name, got.Name, err}
 	}
 	if size > s.tensor.SizeBytes && !mayEnlarge {
 		return outcome{Type: s.source, SizeBytes: s.tensor.SizeBytes, Fallback: got != t, Kept: true}, nil
@@ -113,6 +119,16 @@ type decision struct {
 	layers   []LayerPlan // parallel to frame.layers
 	findings []Finding
 	budget   *manifest.Budget // of the budget policy, else nil
+}
+
+// undecided returns a decision that holds the facts about experts and nothing
+// else.
+func (f *frame) undecided() *decision {
+	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
+	for k := range f.layers {
+		d.layers[k] = f.facts(&f.layers[k])
+	}
+	return d
 }
 
 // A moeLayer is a block that has routed experts, with what is known of them.

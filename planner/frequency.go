@@ -57,10 +57,7 @@ func (f *frame) chooseFrequency() (*decision, error) {
 	if err := fr.Validate(); err != nil {
 		return nil, err
 	}
-	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
-	for k := range f.layers {
-		d.layers[k] = f.facts(&f.layers[k])
-	}
+	d := f.undecided()
 	for _, group := range f.scopes() {
 		f.classify(group, d)
 	}
@@ -237,11 +234,7 @@ func (f *frame) fuse(k int, d *decision) error {
 		}
 		v.Split = make([]Type, s.matrices())
 		for j := range v.Split {
-			e := j
-			if s.tensor.Expert >= 0 {
-				e = s.tensor.Expert
-			}
-			v.Split[j] = *plan.Experts[e].Type
+			v.Split[j] = *plan.Experts[expertOf(s.tensor, j)].Type
 		}
 		if v.Reason == "" {
 			if err := fuseBytes(fr, s, v); err != nil {

@@ -3,6 +3,8 @@ package planner
 import (
 	"errors"
 	"fmt"
+
+	"github.com/ggufplan/ggufplan/ggufio"
 )
 
 // A Frontier shows what predicted damage costs in bytes: both plans at several
@@ -59,7 +61,7 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	for _, size := range sizes {
 		w.budget.SizeBytes = size
 		point := FrontierPoint{BudgetBytes: size}
-		both, err := w.solve(f.budgetDecision())
+		both, err := w.solve(f.undecided())
 		switch {
 		case errors.As(err, &missed):
 		case err != nil:
@@ -102,13 +104,11 @@ func (w *weighing) frontierBaseline(ft FileType) (*FrontierBaseline, error) {
 	}
 	x := &FrontierBaseline{Name: ft.Name, FileBytes: HeaderBytes(m, w.frame.problem.Evidence)}
 	for i, t := range types {
-		size := m.Tensors[i].SizeBytes
-		if t != m.Tensors[i].Type {
-			if size, err = GGML(t).Layout.EncodedBytes(m.Tensors[i].Rows(), m.Tensors[i].Shape[0]); err != nil {
-				return nil, err
-			}
+		size, err := GGML(t).sizeOf(&m.Tensors[i])
+		if err != nil {
+			return nil, fmt.Errorf("tensor %s: %w", m.Tensors[i].Name, err)
 		}
-		x.FileBytes += padded(size, outputAlignment)
+		x.FileBytes += ggufio.Padded(size, outputAlignment)
 	}
 	total := 0.0
 	for c := range w.cells {

@@ -43,11 +43,7 @@ func (w *weighing) guards(chosen func(*cell) bool, windows map[int][]window) []g
 			out = append(out, guard{})
 		}
 		for j := range cell.cost {
-			e := j
-			if cell.slot.tensor.Expert >= 0 {
-				e = cell.slot.tensor.Expert
-			}
-			if slices.Contains(l.evidence.SuperExperts, e) {
+			if slices.Contains(l.evidence.SuperExperts, expertOf(cell.slot.tensor, j)) {
 				out[i].super = append(out[i].super, place{c, j})
 			} else {
 				out[i].others = append(out[i].others, place{c, j})

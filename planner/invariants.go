@@ -47,13 +47,7 @@ func (p *Plan) checkTensor(x *TensorPlan, i int) error {
 		return fmt.Errorf("no reason for %s", x.Type)
 	}
 	source := GGML(t.Type)
-	sizeIn := func(typ Type) (uint64, error) {
-		if typ == source {
-			return t.SizeBytes, nil
-		}
-		return typ.Layout.EncodedBytes(t.Rows(), t.Shape[0])
-	}
-	size, err := sizeIn(x.Type)
+	size, err := x.Type.sizeOf(t)
 	if err != nil {
 		return err
 	}
@@ -78,7 +72,7 @@ func (p *Plan) checkTensor(x *TensorPlan, i int) error {
 	}
 	var split uint64
 	for _, typ := range x.ExpertTypes {
-		size, err := sizeIn(typ)
+		size, err := typ.sizeOf(t)
 		if err != nil {
 			return err
 		}

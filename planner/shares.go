@@ -117,10 +117,7 @@ func (x *layerShares) outputEnergy(l *moeLayer, counts []float64) ([]float64, er
 			return nil, &MissingErrorError{t.Name, "anything"}
 		}
 		for j := range m.Experts {
-			e := j
-			if t.Expert >= 0 {
-				e = t.Expert
-			}
+			e := expertOf(t, j)
 			energy[e] = expertEnergy(&m.Experts[j], l, e, counts[e])
 			found++
 		}

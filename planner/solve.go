@@ -199,11 +199,7 @@ func (p *Plan) totalTiers(a *adder) {
 		}
 		l := &p.Layers[at[x.Tensor.Layer]]
 		for j, t := range x.ExpertTypes {
-			e := j
-			if x.Tensor.Expert >= 0 {
-				e = x.Tensor.Expert
-			}
-			if tier := l.Experts[e].Tier; tier != nil {
+			if tier := l.Experts[expertOf(x.Tensor, j)].Tier; tier != nil {
 				a.add(&place(*tier).SplitBytes, x.expertBytes(t))
 			}
 		}

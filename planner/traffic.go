@@ -120,8 +120,8 @@ const (
 	FlagScarce = string(stats.FlagScarce)
 )
 
-// grade returns the flag of a count. Counts that are multiples of an unknown number are at
-// most what they seem, so only their low grades are known.
+// grade returns the flag of a count. Counts that are multiples of an unknown
+// number are at most what they seem, so only their low grades are known.
 func grade(count uint64, deff float64, kind stats.Kind) string {
 	f := stats.FlagOf(count, deff)
 	if kind == stats.KindScaled && f != stats.FlagUnseen && f != stats.FlagScarce {

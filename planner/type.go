@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
@@ -25,6 +26,15 @@ func GGML(t quant.Type) Type {
 		panic(fmt.Sprintf("planner: %v is not in the type table", t))
 	}
 	return Type{Name: f.Name, Layout: f.Layout, GGML: t}
+}
+
+// sizeOf returns the bytes of a whole tensor in the type: those it has where
+// that is the source's own.
+func (t Type) sizeOf(tensor *ggufio.Tensor) (uint64, error) {
+	if !t.Declared && t.GGML == tensor.Type {
+		return tensor.SizeBytes, nil
+	}
+	return t.Layout.EncodedBytes(tensor.Rows(), tensor.Shape[0])
 }
 
 // String returns the type's name.

@@ -203,7 +203,7 @@ func (w *weighing) candidates(s *slot) ([]candidate, error) {
 		if slices.ContainsFunc(list, func(c candidate) bool { return c.Type == o.Type }) {
 			continue
 		}
-		if f, ok := quant.Lookup(o.Type.GGML); ok && f.NeedsImatrix && o.Type != s.source && !w.hasImatrix(s.tensor) {
+		if f, ok := quant.Lookup(o.Type.GGML); ok && f.NeedsImatrix && o.Type != s.source && !w.frame.hasImatrix(s.tensor) {
 			continue
 		}
 		if w.budget.Types == nil && o.Type != s.source && !w.isKnown(s, o.Type) {
@@ -231,20 +231,6 @@ func (w *weighing) isKnown(s *slot, t Type) bool {
 	}
 	m := w.measured[s.tensor.Name]
 	return m != nil && slices.Contains(m.Types, t.Name)
-}
-
-// hasImatrix reports whether llama-quantize would find importances for every
-// column of every matrix of the tensor, under its own name.
-func (w *weighing) hasImatrix(t *ggufio.Tensor) bool {
-	ev := w.frame.problem.Evidence
-	if ev == nil || ev.Columns == nil {
-		return false
-	}
-	matrices := uint64(1)
-	if len(t.Shape) > 2 {
-		matrices = t.Shape[2]
-	}
-	return ev.Columns.Complete(t.Name, t.Shape[0], matrices)
 }
 
 // weigh computes a cell's damages: sensitivity × weight × error, for every

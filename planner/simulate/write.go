@@ -96,7 +96,7 @@ func (c *Copy) Check(ctx context.Context, outputs []Output) error {
 			// By the triangle inequality in the norm of the column weights,
 			// storing adds at most the length of its own rounding.
 			want, got := math.Sqrt(x.planned), math.Sqrt(x.stored)
-			if math.Abs(got-want) > math.Sqrt(x.allowed)+1e-9*math.Sqrt(x.norm) {
+			if math.Abs(got-want) > math.Sqrt(x.allowed)+float64(1e-9*math.Sqrt(x.norm)) {
 				return fmt.Errorf("tensor %s: expert %d reads back with relative error %v, its type costs %v",
 					ch.tensor.Name, e, ratio(x.stored, x.norm), ratio(x.planned, x.norm))
 			}
