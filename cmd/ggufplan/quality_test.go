@@ -19,23 +19,26 @@ var qualityTable = flag.Bool("quality-table", false, "print the README's table o
 type evaluator struct {
 	t         *testing.T
 	lib       *llamacpp.Library
-	reference *llamacpp.Model
-	text      string
+	reference *llamacpp.Predictions
 }
 
 func newEvaluator(t *testing.T, textBytes int) *evaluator {
 	t.Helper()
 	lib := llamacpp.Load(t)
-	reference, err := lib.LoadModel(realModel, 128)
+	source, err := lib.LoadModel(realModel, 128)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(reference.Close)
+	defer source.Close()
 	text, err := os.ReadFile("../../testdata/bytemoe-2x8/eval.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &evaluator{t, lib, reference, string(text[:min(textBytes, len(text))])}
+	reference, err := source.Predict(string(text[:min(textBytes, len(text))]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &evaluator{t, lib, reference}
 }
 
 func (e *evaluator) divergence(path string) llamacpp.Divergence {
@@ -45,7 +48,7 @@ func (e *evaluator) divergence(path string) llamacpp.Divergence {
 		e.t.Fatal(err)
 	}
 	defer model.Close()
-	d, err := llamacpp.KLDivergence(e.reference, model, e.text)
+	d, err := model.KLDivergence(e.reference)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func (l *Library) LoadModel(path string, contextTokens int) (*Model, error) {
 		return nil, fmt.Errorf("%s: llama.cpp makes no context: %s", path, lastLine(l.log.String()))
 	}
 	vocab := l.getVocab(model)
-	l.setThreads(ctx, int32(runtime.NumCPU()), int32(runtime.NumCPU()))
+	l.setThreads(ctx, 1, 1) // the models are small: more threads wait for each other
 	return &Model{lib: l, model: model, ctx: ctx, vocab: vocab, Vocabulary: int(l.vocabSize(vocab)), Context: contextTokens}, nil
 }
 
@@ -130,27 +130,43 @@ type Divergence struct {
 	Tokens              int
 }
 
-// KLDivergence evaluates text in windows of the reference model's context and
-// returns the mean KL divergence D(reference || other) of the next-token
-// distributions over the second half of each window, as llama-perplexity
-// measures it.
-func KLDivergence(reference, other *Model, text string) (Divergence, error) {
-	tokens := reference.Tokenize(text)
-	window := reference.Context
+// Predictions are a model's logits of the next token at the scored positions
+// of a text.
+type Predictions struct {
+	tokens []int32
+	logits [][]float32
+}
+
+// Predict evaluates text in windows of the model's context, and keeps the
+// second half of each, as llama-perplexity does.
+func (m *Model) Predict(text string) (*Predictions, error) {
+	p := &Predictions{tokens: m.Tokenize(text)}
+	return p, m.eachScored(p.tokens, func(logits []float32) { p.logits = append(p.logits, logits) })
+}
+
+func (m *Model) eachScored(tokens []int32, f func(logits []float32)) error {
+	for start := 0; start+m.Context <= len(tokens); start += m.Context {
+		rows, err := m.Logits(tokens[start : start+m.Context])
+		if err != nil {
+			return err
+		}
+		for _, row := range rows[m.Context/2 : m.Context-1] {
+			f(row)
+		}
+	}
+	return nil
+}
+
+// KLDivergence returns the mean KL divergence D(reference || m) of the
+// next-token distributions over the reference's text. The contexts must be of
+// the same size.
+func (m *Model) KLDivergence(reference *Predictions) (Divergence, error) {
 	var values []float64
-	for start := 0; start+window <= len(tokens); start += window {
-		chunk := append([]int32(nil), tokens[start:start+window]...)
-		ref, err := reference.Logits(chunk)
-		if err != nil {
-			return Divergence{}, err
-		}
-		got, err := other.Logits(chunk)
-		if err != nil {
-			return Divergence{}, err
-		}
-		for i := window / 2; i < window-1; i++ {
-			values = append(values, divergence(ref[i], got[i]))
-		}
+	err := m.eachScored(reference.tokens, func(logits []float32) {
+		values = append(values, divergence(reference.logits[len(values)], logits))
+	})
+	if err != nil {
+		return Divergence{}, err
 	}
 	return summarise(values)
 }
