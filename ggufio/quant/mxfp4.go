@@ -36,16 +36,68 @@ func (s *mxfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= 32 && len(dst) >= mxfp4Bytes; block++ {
 		x := row[:32]
 		s.load(x, columnsOf(weights, block*32, 32), objective{}, 0)
-		exponent := s.search(x)
-		dst[0] = byte(exponent)
 		q := (*[16]byte)(dst[1:])
-		inv := math.Ldexp(1, 128-exponent)
-		for i := range q {
-			q[i] = e2m1Place(float64(float64(x[i])*inv)) | e2m1Place(float64(float64(x[i+16])*inv))<<4
+		if top := maxMagnitude(x); top > 0x1p-100 && top < 0x1p100 {
+			exponent := s.searchNormal(x, top)
+			dst[0] = byte(exponent)
+			inv := 1 / halfExponent(byte(exponent))
+			for i := range q {
+				q[i] = e2m1Place32(float32(x[i]*inv)) | e2m1Place32(float32(x[i+16]*inv))<<4
+			}
+		} else {
+			exponent := s.search(x)
+			dst[0] = byte(exponent)
+			inv := math.Ldexp(1, 128-exponent)
+			for i := range q {
+				q[i] = e2m1Place(float64(float64(x[i])*inv)) | e2m1Place(float64(float64(x[i+16])*inv))<<4
+			}
 		}
 		row, dst = row[32:], dst[mxfp4Bytes:]
 	}
 	return -1
+}
+
+// e2m1Place32 is e2m1Place of a float32 below 2^22.
+func e2m1Place32(t float32) uint8 {
+	b := math.Float32bits(t)
+	u := min(uint32(int32(float32(math.Float32frombits(b&0x7fffffff)*2))), 31)
+	return e2m1Near[u&31] | uint8(b>>31<<3)
+}
+
+var e2m1NearLevel = func() (near [32]float32) {
+	for i, p := range e2m1Near {
+		near[i] = e2m1Twice[p]
+	}
+	return near
+}()
+
+// searchNormal is search where neither scales nor squares leave the normal
+// range of float32. Columns without importance count as far as their weights
+// set the exponents that are tried.
+func (s *mxfp4Encoder) searchNormal(x []float32, top float32) int {
+	w := s.w[:32]
+	middle := int(math.Float32bits(top)>>23) - 126 + 128 - 4
+	inv := 1 / halfExponent(byte(middle))
+	var sum [4]float32 // exponents middle − 2 to middle + 1
+	for i, v := range x[:32] {
+		t := magnitude(float32(v * inv))
+		r3 := float32(t*0.5) - e2m1NearLevel[min(uint32(int32(t)), 31)&31]
+		r2 := t - e2m1NearLevel[min(uint32(int32(float32(t*2))), 31)&31]
+		r1 := float32(t*2) - e2m1NearLevel[min(uint32(int32(float32(t*4))), 31)&31]
+		r0 := float32(t*4) - e2m1NearLevel[min(uint32(int32(float32(t*8))), 31)&31]
+		g := w[i]
+		sum[0] += float32(g * float32(r0*r0))
+		sum[1] += float32(g * float32(r1*r1))
+		sum[2] += float32(g * float32(r2*r2))
+		sum[3] += float32(g * float32(r3*r3))
+	}
+	best, least := 0, float32(math.MaxFloat32)
+	for j, unit := range [4]float32{1. / 16, 1. / 4, 1, 4} {
+		if e := float32(sum[j] * unit); e < least {
+			best, least = j, e
+		}
+	}
+	return middle - 2 + best
 }
 
 // search returns the biased exponent with the smallest weighted error.

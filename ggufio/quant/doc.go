@@ -1,0 +1,57 @@
+// Package quant knows GGML's tensor types: their geometry, their decoding and
+// their encoding, as pure functions on slices.
+//
+// [Lookup] and [ByName] give a type's [Format], and its [BlockLayout] the
+// size of a tensor. [Decode] gives the bits that llama.cpp v0.5.0 gives. An
+// [Encoder] writes rows, with an importance per column where there is one, and
+// leaves an error like that of ggml_quantize_chunk or a smaller one; its bytes
+// are its own. [CanDecode], [CanEncode] and [EncodeNeedsWeights] say what is
+// there for a type.
+//
+// # Determinism
+//
+// Results have the same bits on every machine: sums have a fixed order, and no
+// product is fused with an addition. Where the processor has AVX2, assembly
+// does what the Go code does, in the same order; the build tag purego leaves
+// it out.
+//
+// # Types
+//
+// Error is the squared error over the squared weights, both weighted by
+// importance, on 48 rows of the experts of testdata/bytemoe-2x8 with its
+// imatrix; wider models differ by little. Speed is that of encoding with
+// importance, as a multiple of ggml_quantize_chunk's on one x86-64 core. The
+// table is written by go test ./ggufio/quant -run DocTable -update.
+//
+//	type     bits    error     speed
+//	Q4_0     4.5     0.0053    1.8
+//	Q4_1     5       0.0032    4.8
+//	Q5_0     5.5     0.0013    1.7
+//	Q5_1     6       0.00073   4.8
+//	Q8_0     8.5     2.7e-05   1.1
+//	Q2_K     2.625   0.045     3.3
+//	Q3_K     3.438   0.015     1.2
+//	Q4_K     4.5     0.0033    4.8
+//	Q5_K     5.5     0.00085   4.8
+//	Q6_K     6.562   0.00021   1.7
+//	IQ2_XXS  2.062   0.064     2.1
+//	IQ2_XS   2.312   0.046     3.6
+//	IQ3_XXS  3.062   0.016     1.2
+//	IQ1_S    1.562   0.16      0.36
+//	IQ4_NL   4.5     0.0042    3.6
+//	IQ3_S    3.438   0.01      1.3
+//	IQ2_S    2.562   0.037     1
+//	IQ4_XS   4.25    0.0043    2.7
+//	IQ1_M    1.75    0.12      0.25
+//	TQ1_0    1.688   0.17      0.92
+//	TQ2_0    2.062   0.17      1.1
+//	MXFP4    4.25    0.012     0.38
+//	NVFP4    4.5     0.0046    0.73
+//	Q1_0     1.125   0.35      0.73
+//	Q2_0     2.25    0.097     0.64
+//
+// # Scope
+//
+// Rows are little-endian, as GGUF files are. F64, the integer types, Q8_1 and
+// Q8_K are sized but neither decoded nor encoded. The package reads no files.
+package quant
