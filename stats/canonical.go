@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"sort"
 	"strconv"
 )
@@ -171,6 +172,9 @@ func readCanonical(_ context.Context, src *source, _ ReadOptions) (*Evidence, er
 	}
 	if rest := bytes.TrimLeft(content[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
 		return nil, src.errorf("byte %d: content after the end of the object", len(content)-len(rest))
+	}
+	if err := checkOpenKeys(content, reflect.TypeFor[canonical]()); err != nil {
+		return nil, src.errorf("%w", err)
 	}
 	ev, err := c.evidence()
 	if err != nil {

@@ -126,7 +126,11 @@ func TestCanonicalRefuses(t *testing.T) {
 		{"twice", layer(`{"layer":1,"counts":[1]},{"layer":1,"counts":[1]}`), "layer 1 is listed twice"},
 		{"fraction", layer(`{"layer":0,"counts":[1,2.5]}`), `counts[1]: "2.5" is no count`},
 		{"negative", layer(`{"layer":0,"counts":[1,-2]}`), `counts[1]: "-2" is no count`},
-		{"null count", layer(`{"layer":0,"counts":[1,null]}`), `is no count`},
+		{"null count", layer(`{"layer":0,"counts":[1,null]}`), `layers[0].counts[1]: is null`},
+		{"count in quotes", layer(`{"layer":0,"counts":[1,"2"]}`), "layers[0].counts[1]: is a string where a number must stand"},
+		{"key twice", strings.Replace(layer(`{"layer":0,"counts":[1]}`), `"counts_kind"`, `"counts_kind":"relative","counts_kind"`, 1), "counts_kind: the key is there twice"},
+		{"counts twice", layer(`{"layer":0,"counts":[1],"in_mean_energy":{"down":[1],"down":[2]}}`), "layers[0].in_mean_energy.down: the key is there twice"},
+		{"key in another case", layer(`{"layer":0,"counts":[1],"Counts":[2]}`), "layers[0].Counts: unknown field; it differs from a known one in case"},
 		{"null energy", layer(`{"layer":0,"counts":[1,2],"max_out":[1,null]}`), "null"},
 		{"too many", layer(`{"layer":0,"counts":[18446744073709551615,1]}`), "more than 2^64 - 1"},
 		{"lengths", layer(`{"layer":0,"counts":[1,2],"max_out":[1]}`), "max_out: has 1 entries where others have 2"},
@@ -216,4 +220,35 @@ func TestReadStops(t *testing.T) {
 	if _, err := Read(ctx, "../testdata/imatrix/moe8.imatrix.gguf", ReadOptions{}); err != context.Canceled {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A file that states the experts per token and no tokens is held to what it
+// states.
+func TestStatedTopK(t *testing.T) {
+	m := buildModel(t, tiny, nil)
+	stated := `{"schema":"ggufplan.expert_stats","version":1,"counts_kind":"exact","model":{"expert_used_count":3},"layers":[{"layer":0,"counts":[9,9,6,6]}]}`
+	_, err := mustRead(t, stated, ReadOptions{}).Fit(m, FitOptions{})
+	wantError(t, err, "blk.0: it states 3 experts per token, the model has 2")
+	fit := mustFit(t, mustRead(t, stated, ReadOptions{TopK: 3}), m, FitOptions{TopK: 3})
+	if len(fit.Findings) != 1 || fit.Findings[0].Code != "k-mismatch" {
+		t.Errorf("findings %v", fit.Findings)
+	}
+}
+
+// Tokens that follow from counts and experts per token are rounded down. They
+// do not contradict what they were derived from, however few they are: stated
+// twice, by the file and by the caller, merged, or written and read again.
+func TestDerivedTokensProveNothing(t *testing.T) {
+	m := buildModel(t, tiny, nil)
+	for _, counts := range []string{"[1,0,0,0]", "[2,2,1,0]", "[5,2,1,0]"} {
+		for _, k := range []int{2, 3} {
+			stated := `{"schema":"ggufplan.expert_stats","version":1,"counts_kind":"exact","layers":[{"layer":0,"counts":` + counts + `}]}`
+			ev := mustFit(t, mustRead(t, stated, ReadOptions{TopK: k}), m, FitOptions{TopK: k})
+			again := mustRead(t, marshalCanonical(t, ev), ReadOptions{TopK: k})
+			mustFit(t, mustMerge(t, again, ev), m, FitOptions{TopK: k})
+		}
+	}
+	stated := `{"schema":"ggufplan.expert_stats","version":1,"counts_kind":"exact","layers":[{"layer":0,"tokens":0,"counts":[1,0,0,0]}]}`
+	_, err := mustRead(t, stated, ReadOptions{}).Fit(m, FitOptions{})
+	wantError(t, err, "counts sum to 1 over no tokens")
 }

@@ -106,6 +106,9 @@ func canonicalOf(l *Layer) canonicalLayer {
 		OutNormSum: l.OutNormSum, GatedOutNormSum: l.GatedOutNormSum, MaxOut: l.MaxOut,
 		Flags: canonicalFlags{Unseen: append([]int{}, l.UnseenKnown...), Scarce: []int{}, Low: []int{}},
 	}
+	if sum, _ := l.Activations(); l.tokensTopK > 0 && sum%uint64(l.tokensTopK) != 0 {
+		c.Tokens = nil // rounded down from the counts, as any reader may do again
+	}
 	for e, n := range l.Counts {
 		c.Counts = append(c.Counts, json.Number(strconv.FormatUint(n, 10)))
 		switch FlagOf(n, l.Deff()) {

@@ -106,6 +106,10 @@ type Layer struct {
 	TopK   int     // experts per token, 0 where unknown
 	Tokens *uint64 // tokens through the layer, nil where unknown
 
+	// tokensTopK is the TopK that Tokens were derived from, 0 where the source
+	// counted them. Derived tokens are rounded down: they prove nothing.
+	tokensTopK int
+
 	Counts  []uint64  // kinds exact and scaled
 	Weights []float64 // kind relative: unit-free traffic; kind rank: E-1 for the hottest down to 0
 

@@ -364,7 +364,10 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 		}
 		return nil
 	}
-	stated := l.TopK // by the source
+	stated, proved := l.TopK, l.Tokens != nil // by the source
+	if stated == 0 {
+		stated = f.ev.TopK
+	}
 	if err := l.setTopK(k, f.ev.Kind, f.ev.chunks); err != nil {
 		if wrong, ok := err.(*topKError); ok {
 			err = fmt.Errorf("%s: %w", l.Name(AxisBlocks), err)
@@ -375,8 +378,9 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 		}
 		return err
 	}
-	if stated > 0 && stated != k && l.Tokens == nil {
-		return fmt.Errorf("%s: it states %d experts per token, the model has %d", l.Name(AxisBlocks), stated, k)
+	if stated > 0 && stated != k && !proved {
+		return &HintError{fmt.Errorf("%s: it states %d experts per token, the model has %d", l.Name(AxisBlocks), stated, k),
+			fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", stated, stated)}
 	}
 	if model > 0 && k != model {
 		out.find("k-mismatch", l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)

@@ -92,7 +92,9 @@ func (l *Layer) setTopK(k int, kind Kind, chunks uint64) error {
 		}
 		if l.Tokens == nil {
 			tokens := sum / uint64(k)
-			l.Tokens = &tokens
+			l.Tokens, l.tokensTopK = &tokens, k
+		} else if l.tokensTopK == k {
+			// They are what the counts and k make them.
 		} else if *l.Tokens == 0 && sum > 0 {
 			return fmt.Errorf("counts sum to %d over no tokens", sum)
 		} else if sum > 0 && !l.fitsTopK(uint64(k), sum, chunks) {

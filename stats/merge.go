@@ -214,7 +214,7 @@ func (l *Layer) add(o *Layer) error {
 	l.Blocks = joinBlocks(l.Blocks, la, o.Blocks, lb)
 	if o.Counts == nil || l.Counts == nil {
 		if l.Counts == nil { // the one that knows stands for both
-			l.Counts, l.Tokens = slices.Clone(o.Counts), o.Tokens
+			l.Counts, l.Tokens, l.tokensTopK = slices.Clone(o.Counts), o.Tokens, o.tokensTopK
 		}
 	} else {
 		for e, n := range o.Counts {
@@ -235,6 +235,9 @@ func (l *Layer) add(o *Layer) error {
 				return errors.New("tokens add up to more than 2^64 - 1")
 			}
 			l.Tokens = &tokens
+			if l.tokensTopK != o.tokensTopK {
+				l.tokensTopK = 0
+			}
 		}
 	}
 	if l.TopK != o.TopK {

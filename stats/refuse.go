@@ -24,6 +24,9 @@ func refusePlacement(key string) error {
 // refuseContent explains that a container that could be read holds nothing
 // that is known.
 func refuseContent(what string, names []string) error {
+	if len(names) == 0 {
+		names = []string{"none"}
+	}
 	if len(names) > 8 {
 		names = append(names[:8:8], "...")
 	}

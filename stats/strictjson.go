@@ -20,12 +20,25 @@ func checkKeys(data []byte, t reflect.Type, lenient bool) error {
 	return s.value(t, "")
 }
 
+// checkOpenKeys is checkKeys for a record that any tool may write: fields may
+// be absent or null, and unknown keys are let through. Still no key may be
+// there twice, or in another case than its own, and no number be a string.
+func checkOpenKeys(data []byte, t reflect.Type) error {
+	s := keyScanner{data: data, lenient: true, open: true, fields: map[reflect.Type]map[string]reflect.StructField{}}
+	return s.value(t, "")
+}
+
 type keyScanner struct {
 	data    []byte
 	pos     int
 	lenient bool
+	open    bool
 	fields  map[reflect.Type]map[string]reflect.StructField
 }
+
+// numberType is a number as it is spelled. encoding/json takes a string for
+// one, and null for none.
+var numberType = reflect.TypeFor[json.Number]()
 
 func (s *keyScanner) space() {
 	for s.pos < len(s.data) && strings.IndexByte(" \t\r\n", s.data[s.pos]) >= 0 {
@@ -48,8 +61,11 @@ func (s *keyScanner) text() []byte {
 // value scans one value. t is nil for a value whose keys are not checked.
 func (s *keyScanner) value(t reflect.Type, path string) error {
 	s.space()
-	if t != nil && s.data[s.pos] == 'n' && t.Kind() != reflect.Pointer {
+	if t != nil && s.data[s.pos] == 'n' && t.Kind() != reflect.Pointer && (!s.open || t == numberType) {
 		return fmt.Errorf("%s: is null", path)
+	}
+	if t == numberType && s.data[s.pos] == '"' {
+		return fmt.Errorf("%s: is a string where a number must stand", path)
 	}
 	if t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -81,7 +97,7 @@ func (s *keyScanner) list(elem reflect.Type, path string) error {
 			break
 		}
 		at := path
-		if elem != nil && elem.Kind() == reflect.Struct {
+		if elem != nil && (elem.Kind() == reflect.Struct || elem == numberType) {
 			at = fmt.Sprintf("%s[%d]", path, i)
 		}
 		if err := s.value(elem, at); err != nil {
@@ -132,6 +148,9 @@ func (s *keyScanner) object(t reflect.Type, path string) error {
 		}
 	}
 	s.pos++
+	if s.open {
+		return nil
+	}
 	for i := range len(known) {
 		if name := tagName(t.Field(i)); !seen[name] {
 			return fmt.Errorf("%s: the field is missing", strings.TrimPrefix(path+"."+name, "."))
@@ -162,4 +181,7 @@ func misspelt(known map[string]reflect.StructField, key string) bool {
 	return false
 }
 
-func tagName(f reflect.StructField) string { return f.Tag.Get("json") }
+func tagName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
+}

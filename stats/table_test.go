@@ -138,6 +138,7 @@ func TestTableErrors(t *testing.T) {
 		{`{"count":[[1,2]],"mass":[[1,2],[1,2]],"tokens":3}`, "mass has 2 layers, count 1"},
 		{`{"x":` + strings.Repeat("[", 200), "byte 69: nested more than 64 deep"},
 		{`{"name":"x","values":[1]}`, "holds no activation statistics that are known here: its keys: name, values"},
+		{`{}`, "holds no activation statistics that are known here: its keys: none"},
 		{`{"choices":[{"text":"hi"}]}`, "holds no activation statistics that are known here: its keys: choices"},
 		{`{"a":"` + "\x01" + `"}`, "byte 6: control character 0x1 in a string"},
 		{`{"a":"\ud800x"}`, "byte 13: half a surrogate pair in a string"},
