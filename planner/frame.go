@@ -262,6 +262,14 @@ func Plannable(t Type) error {
 	return nil
 }
 
+// evidenceName names the statistics in errors: their first input.
+func (f *frame) evidenceName() string {
+	if ev := f.problem.Evidence; ev != nil && len(ev.Inputs) > 0 {
+		return ev.Inputs[0].Name
+	}
+	return "statistics"
+}
+
 // findLayers groups the expert tensors by block and attaches the evidence.
 func (f *frame) findLayers() error {
 	at := map[int]int{}
@@ -291,11 +299,11 @@ func (f *frame) findLayers() error {
 			}
 		}
 		if err := f.attach(l); err != nil {
-			return fmt.Errorf("blk.%d: %w", l.index, err)
+			return fmt.Errorf("%s: blk.%d: %w", f.evidenceName(), l.index, err)
 		}
 		var carry uint64
 		if f.activations, carry = bits.Add64(f.activations, l.total, 0); carry != 0 {
-			return fmt.Errorf("blk.%d: counts of all layers add up to more than 2^64-1", l.index)
+			return fmt.Errorf("%s: blk.%d: counts of all layers add up to more than 2^64-1", f.evidenceName(), l.index)
 		}
 	}
 	return nil

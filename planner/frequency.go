@@ -38,7 +38,22 @@ func (fr *Frequency) Validate() error {
 			return fmt.Errorf("%s type: %w", tier, err)
 		}
 	}
-	return fr.Tiers.Validate()
+	if err := fr.Tiers.Validate(); err != nil {
+		return err
+	}
+	return fr.recordable()
+}
+
+// recordable checks that the percentiles are still valid as the float64s that
+// a manifest records: a reader could not make sense of a plan whose cold
+// percentile reads 1.
+func (fr *Frequency) recordable() error {
+	hot, cold := fr.HotPercentile.Float64(), fr.ColdPercentile.Float64()
+	if hot > cold && cold < 1 {
+		return nil
+	}
+	return fmt.Errorf("hot percentile %s and cold percentile %s: no float64, which a manifest records, tells them from %v and %v",
+		fr.HotPercentile, fr.ColdPercentile, hot, cold)
 }
 
 // chooseFrequency sorts experts into tiers by their traffic and gives every

@@ -223,3 +223,15 @@ func TestFrequencyRefuses(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A manifest records percentiles as float64s: those that it could not tell
+// from invalid ones are refused, not recorded as 0 or 1.
+func TestPercentilesThatRoundAway(t *testing.T) {
+	for _, tt := range [][2]string{{"1e-400", "0"}, {"1", "0.99999999999999999999"}, {"0.50000000000000000001", "0.5"}} {
+		policy := frequency()
+		policy.Frequency.Tiers = tiers(tt[0], tt[1])
+		if err := policy.Frequency.Validate(); err == nil || !strings.Contains(err.Error(), "no float64") {
+			t.Errorf("hot %s, cold %s: error %v", tt[0], tt[1], err)
+		}
+	}
+}

@@ -177,6 +177,9 @@ func (c *checker) policy(m *Manifest) {
 	}
 	c.fraction("policy.hot_percentile", p.HotPercentile)
 	c.fraction("policy.cold_percentile", p.ColdPercentile)
+	if hot, cold := p.HotPercentile, p.ColdPercentile; hot != nil && cold != nil && !(*hot > *cold) {
+		c.failf("policy.hot_percentile", "%v is not above the cold percentile %v", *hot, *cold)
+	}
 	for _, f := range []struct {
 		path  string
 		value *string

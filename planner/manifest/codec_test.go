@@ -184,6 +184,7 @@ func TestDecodeRefuses(t *testing.T) {
       "activations"`, `"layer": 0,
       "activations"`, "layers[1].layer: 0 does not follow 0"},
 		{"scope", `"scope": "layer"`, `"scope": "galaxy"`, `policy.scope: "galaxy": want one of layer, model`},
+		{"percentiles", `"hot_percentile": 0.9`, `"hot_percentile": 0.3`, "policy.hot_percentile: 0.3 is not above the cold percentile 0.3"},
 		{"budget under frequency", `"hot_percentile": 0.9`, `"hot_percentile": null`, "policy.hot_percentile: the frequency policy needs it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
