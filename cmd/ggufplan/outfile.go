@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Outputs are written to temporary files beside their targets; only when all
@@ -32,9 +33,16 @@ func (o *outputs) create(target string) (*os.File, error) {
 		o.pending = append(o.pending, pendingFile{temp: f})
 		return f, nil
 	}
+	if strings.HasSuffix(target, string(filepath.Separator)) {
+		return nil, fmt.Errorf("%s: names a folder, not a file", target)
+	}
 	f, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+".*.tmp")
 	if err != nil {
-		return nil, err
+		var fault *os.PathError // names the temporary file, which nobody asked for
+		if errors.As(err, &fault) {
+			err = fault.Err
+		}
+		return nil, fmt.Errorf("%s: cannot be written there: %w", target, err)
 	}
 	o.pending = append(o.pending, pendingFile{f, target})
 	return f, nil
