@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -96,6 +97,9 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 		inputs = append(inputs, f.Path)
 	}
 	for _, target := range targets {
+		if info, err := os.Stat(target); target == "-" || err == nil && !info.Mode().IsRegular() {
+			return hinted(fmt.Errorf("-o: %s is not a regular file: the copy is read back", target), "-o sim.gguf")
+		}
 		for _, in := range inputs {
 			if sameFile(target, in) {
 				return fmt.Errorf("%s: is an input: the copy would overwrite it", in)

@@ -22,10 +22,13 @@ import (
 	"github.com/ggufplan/ggufplan/stats"
 )
 
-// ChunkBytes bounds the source's rows that a worker holds at once; their
-// decoded form and their copy take up to five times as much. A single row may
+// ChunkBytes bounds the source's bytes that a worker holds at once; their
+// decoded form and their copy take up to six times as much. A single row may
 // be longer.
-const ChunkBytes = 1 << 20
+const ChunkBytes = 128 << 10
+
+// maxRowWeights bounds a row, for the sake of memory, as measuring does.
+const maxRowWeights = 1 << 20
 
 // Options say what of the plan to simulate and how to store it.
 type Options struct {
@@ -42,8 +45,8 @@ type Options struct {
 	// Columns gives the column weights that encoders use; nil for none.
 	Columns stats.Columns
 
-	// Workers is the number of goroutines, 0 for one per processor. The copy
-	// does not depend on it.
+	// Workers is the number of goroutines, 0 for one per processor up to 64.
+	// The copy does not depend on it.
 	Workers int
 
 	// Progress is told the bytes of the source done and in all. It may be nil.
@@ -168,8 +171,8 @@ func (c *Copy) addTensor(planned *manifest.Tensor, t *ggufio.Tensor) error {
 		if t.Shape[0]%f.Layout.WeightsPerBlock != 0 {
 			return fmt.Errorf("rows of %d weights do not divide into %s's blocks of %d", t.Shape[0], name, f.Layout.WeightsPerBlock)
 		}
-		if quant.EncodeNeedsWeights(f.Type) && c.options.Columns == nil {
-			return fmt.Errorf("%s needs column weights: give the plan's imatrix", name)
+		if quant.EncodeNeedsWeights(f.Type) && !c.weighted(t) {
+			return fmt.Errorf("%s needs column weights: give an imatrix that has them for every column", name)
 		}
 	}
 	if !changed {
@@ -180,12 +183,24 @@ func (c *Copy) addTensor(planned *manifest.Tensor, t *ggufio.Tensor) error {
 	default:
 		return fmt.Errorf("its source is %s: only F32, F16 and BF16 can be simulated", t.Type)
 	}
+	if t.Shape[0] > maxRowWeights {
+		return fmt.Errorf("rows of %d weights are over the limit of %d", t.Shape[0], maxRowWeights)
+	}
 	store := t.Type
 	if c.options.StoreF32 {
 		store = quant.F32
 	}
 	c.changes = append(c.changes, change{tensor: t, types: types, store: store, experts: make([]expertError, len(types))})
 	return nil
+}
+
+// weighted reports whether there are column weights for all of a tensor.
+func (c *Copy) weighted(t *ggufio.Tensor) bool {
+	matrices := uint64(1)
+	if len(t.Shape) >= 3 {
+		matrices = t.Shape[2]
+	}
+	return c.options.Columns != nil && c.options.Columns.Complete(t.Name, t.Shape[0], matrices)
 }
 
 // Tensors returns how many tensors change, and how many experts of them.

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,99 +39,139 @@ func sized[T any](s []T, n uint64) []T {
 	return s[:n]
 }
 
-// write writes kept bytes as they are, and rows after a round trip.
-func (w *worker) write(t *task) error {
+// A chunk is as much of a task as a worker holds at once.
+type chunk struct {
+	*task
+	kept        kept   // of kept bytes
+	first, rows uint64 // of a change
+	error, norm stats.Sum
+}
+
+// do runs f on a task, chunk by chunk.
+func (w *worker) do(ctx context.Context, t *task, f func(*worker, *chunk) error) error {
+	c := chunk{task: t}
 	if t.change == nil {
-		w.raw = sized(w.raw, t.kept.size)
-		if err := w.data.ReadFile(t.file, t.kept.source, w.raw); err != nil {
+		for at := uint64(0); at < t.kept.size; at += ChunkBytes {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c.kept = kept{t.kept.source + at, t.kept.offset + at, min(ChunkBytes, t.kept.size-at)}
+			if err := f(w, &c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	perChunk := max(1, ChunkBytes/t.change.tensor.RowBytes())
+	for done := uint64(0); done < t.rows; done += perChunk {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		_, err := w.outputs[t.file].WriteAt(w.raw, int64(t.kept.offset))
+		c.first, c.rows = t.first+done, min(perChunk, t.rows-done)
+		if err := f(w, &c); err != nil {
+			return err
+		}
+	}
+	t.error, t.norm = c.error.Value(), c.norm.Value()
+	return nil
+}
+
+// write writes kept bytes as they are, and rows after a round trip.
+func (w *worker) write(c *chunk) error {
+	ch := c.change
+	if ch == nil {
+		w.raw = sized(w.raw, c.kept.size)
+		if err := w.data.ReadFile(c.file, c.kept.source, w.raw); err != nil {
+			return err
+		}
+		_, err := w.outputs[c.file].WriteAt(w.raw, int64(c.kept.offset))
 		return err
 	}
-	ch := t.change
-	if err := w.readRows(t); err != nil {
+	if err := w.readRows(c); err != nil {
 		return err
+	}
+	if err := w.encodeRows(c); err != nil {
+		return err
+	}
+	_, err := w.outputs[c.file].WriteAt(w.out, int64(ch.offsetOf(c)))
+	return err
+}
+
+// encodeRows fills w.out with the rows as the copy stores them.
+func (w *worker) encodeRows(c *chunk) error {
+	ch := c.change
+	typ := ch.types[c.slice]
+	if typ == ch.tensor.Type && typ == ch.store {
+		w.out = append(w.out[:0], w.raw...)
+		return nil
 	}
 	store, err := w.encoderFor(ch.store)
 	if err != nil {
 		return err
 	}
-	columns := ch.tensor.Shape[0]
-	rowBytes := ch.storeRowBytes()
-	w.out = sized(w.out, t.rows*rowBytes)
-	var lost, norm stats.Sum
-	for i := range t.rows {
+	columns, rowBytes := ch.tensor.Shape[0], ch.storeRowBytes()
+	w.out = sized(w.out, c.rows*rowBytes)
+	for i := range c.rows {
 		row := w.rows[i*columns:][:columns]
-		stored := w.out[i*rowBytes:][:rowBytes]
-		kept := row
-		if typ := ch.types[t.slice]; typ != ch.tensor.Type {
-			trip, err := w.tripFor(typ, t.first+i)
+		if typ != ch.tensor.Type {
+			trip, err := w.tripFor(typ, c.first+i)
 			if err != nil {
-				return w.fault(t, i, err)
+				return err
 			}
 			e, err := trip.Row(row)
 			if err != nil {
-				return w.fault(t, i, err)
+				return w.fault(c, i, err)
 			}
-			lost.Add(e.WeightedError)
-			norm.Add(e.WeightedNorm)
-			kept = trip.Decoded()
+			c.error.Add(e.WeightedError)
+			c.norm.Add(e.WeightedNorm)
+			row = trip.Decoded()
 		}
-		if err := store.EncodeRow(stored, kept, nil); err != nil {
-			return w.fault(t, i, err)
+		if err := store.EncodeRow(w.out[i*rowBytes:][:rowBytes], row, nil); err != nil {
+			return w.fault(c, i, err)
 		}
 	}
-	t.error, t.norm = lost.Value(), norm.Value()
-	_, err = w.outputs[t.file].WriteAt(w.out, int64(ch.offsetOf(t)))
-	return err
+	return nil
 }
 
 // check compares kept bytes with the source's, and sums what rows have lost.
-func (w *worker) check(t *task) error {
-	if t.change == nil {
-		w.raw, w.out = sized(w.raw, t.kept.size), sized(w.out, t.kept.size)
-		if err := w.data.ReadFile(t.file, t.kept.source, w.raw); err != nil {
+func (w *worker) check(c *chunk) error {
+	ch := c.change
+	if ch == nil {
+		w.raw, w.out = sized(w.raw, c.kept.size), sized(w.out, c.kept.size)
+		if err := w.data.ReadFile(c.file, c.kept.source, w.raw); err != nil {
 			return err
 		}
-		if err := w.readBack(t, t.kept.offset); err != nil {
+		if err := w.readBack(c, c.kept.offset); err != nil {
 			return err
 		}
 		if !bytes.Equal(w.raw, w.out) {
-			return fmt.Errorf("%s: bytes %d to %d are not the source's", w.copy.Files[t.file].Name, t.kept.offset, t.kept.offset+t.kept.size)
+			return fmt.Errorf("%s: bytes %d to %d are not the source's", w.copy.Files[c.file].Name, c.kept.offset, c.kept.offset+c.kept.size)
 		}
 		return nil
 	}
-	ch := t.change
-	if err := w.readRows(t); err != nil {
+	if err := w.readRows(c); err != nil {
 		return err
 	}
-	w.out = sized(w.out, t.rows*ch.storeRowBytes())
-	if err := w.readBack(t, ch.offsetOf(t)); err != nil {
+	if ch.types[c.slice] == ch.tensor.Type {
+		return w.checkUnchanged(c)
+	}
+	w.out = sized(w.out, c.rows*ch.storeRowBytes())
+	if err := w.readBack(c, ch.offsetOf(c)); err != nil {
 		return err
 	}
 	w.back = sized(w.back, uint64(len(w.rows)))
 	if err := quant.Decode(ch.store, w.back, w.out); err != nil {
 		return err
 	}
-	if ch.types[t.slice] == ch.tensor.Type {
-		for i := range w.rows {
-			if w.rows[i] != w.back[i] {
-				return fmt.Errorf("tensor %s: expert %d: weight %d of rows %d on changed, and its type does not", ch.tensor.Name, t.slice, i, t.first)
-			}
-		}
-		return nil
-	}
 	columns := ch.tensor.Shape[0]
 	unit, floor := rounding(ch.store)
-	var lost, allowed stats.Sum
-	for i := range t.rows {
-		weights := w.weights.Of(w.weights.Matrix(t.first + i))
+	for i := range c.rows {
+		weights := w.weights.Of(w.weights.Matrix(c.first + i))
 		var rowLost, rowAllowed float64
 		for k := range columns {
 			v := float64(w.back[i*columns+k])
 			d := float64(w.rows[i*columns+k]) - v
-			u := max(unit*math.Abs(v), floor)
+			u := max(float64(unit*math.Abs(v)), floor)
 			m := 1.0
 			if weights != nil {
 				m = weights[k]
@@ -138,10 +179,27 @@ func (w *worker) check(t *task) error {
 			rowLost += float64(m * float64(d*d))
 			rowAllowed += float64(m * float64(u*u))
 		}
-		lost.Add(rowLost)
-		allowed.Add(rowAllowed)
+		c.error.Add(rowLost)
+		c.norm.Add(rowAllowed)
 	}
-	t.error, t.norm = lost.Value(), allowed.Value()
+	return nil
+}
+
+// checkUnchanged compares the rows of an expert that keeps its type with what
+// they must be stored as.
+func (w *worker) checkUnchanged(c *chunk) error {
+	if err := w.encodeRows(c); err != nil {
+		return err
+	}
+	want := w.out
+	w.raw = sized(w.raw, uint64(len(want)))
+	w.raw, w.out = w.out, w.raw
+	if err := w.readBack(c, c.change.offsetOf(c)); err != nil {
+		return err
+	}
+	if !bytes.Equal(want, w.out) {
+		return fmt.Errorf("tensor %s: expert %d: rows %d to %d changed, and its type does not", c.change.tensor.Name, c.slice, c.first, c.first+c.rows)
+	}
 	return nil
 }
 
@@ -159,7 +217,7 @@ func rounding(t quant.Type) (unit, floor float64) {
 }
 
 // readBack fills w.out from the copy.
-func (w *worker) readBack(t *task, offset uint64) error {
+func (w *worker) readBack(t *chunk, offset uint64) error {
 	n, err := w.outputs[t.file].ReadAt(w.out, int64(offset))
 	if n == len(w.out) {
 		return nil
@@ -170,9 +228,9 @@ func (w *worker) readBack(t *task, offset uint64) error {
 	return fmt.Errorf("%s: byte %d: %w", w.copy.Files[t.file].Name, offset, err)
 }
 
-// readRows decodes the task's rows of the source, and reads its expert's
+// readRows decodes the chunk's rows of the source, and reads its expert's
 // column weights.
-func (w *worker) readRows(t *task) error {
+func (w *worker) readRows(t *chunk) error {
 	tensor := t.change.tensor
 	w.raw = sized(w.raw, t.rows*tensor.RowBytes())
 	if err := w.data.ReadRows(tensor, t.slice, t.first, t.rows, w.raw); err != nil {
@@ -215,7 +273,7 @@ func (w *worker) encoderFor(typ quant.Type) (*quant.Encoder, error) {
 	return w.stores[typ], nil
 }
 
-func (w *worker) fault(t *task, row uint64, err error) error {
+func (w *worker) fault(t *chunk, row uint64, err error) error {
 	return fmt.Errorf("tensor %s: expert %d: row %d: %w", t.change.tensor.Name, t.slice, t.first+row, err)
 }
 
@@ -225,7 +283,7 @@ func (ch *change) storeRowBytes() uint64 {
 	return ch.tensor.Shape[0] * f.Layout.BytesPerBlock
 }
 
-// offsetOf returns where a task's rows lie in the copy's file.
-func (ch *change) offsetOf(t *task) uint64 {
+// offsetOf returns where a chunk's rows lie in the copy's file.
+func (ch *change) offsetOf(t *chunk) uint64 {
 	return ch.offset + (uint64(t.slice)*ch.tensor.ExpertRows()+t.first)*ch.storeRowBytes()
 }

@@ -20,8 +20,11 @@ type Output interface {
 	Truncate(sizeBytes int64) error
 }
 
+// taskBytes bounds a task. A model of 1.3 TB has 80 thousand of them.
+const taskBytes = 16 << 20
+
 // A task is a piece of the work: kept bytes of a file, or rows of one expert
-// of a change. Pieces are cut the same way whatever the number of workers.
+// of a change. Tasks are cut the same way whatever the number of workers.
 type task struct {
 	file        int
 	kept        kept
@@ -35,8 +38,8 @@ type task struct {
 func (c *Copy) tasks() (list []task) {
 	for file := range c.Files {
 		for _, k := range c.Files[file].kept {
-			for at := uint64(0); at < k.size; at += ChunkBytes {
-				n := min(ChunkBytes, k.size-at)
+			for at := uint64(0); at < k.size; at += taskBytes {
+				n := min(taskBytes, k.size-at)
 				list = append(list, task{file: file, kept: kept{k.source + at, k.offset + at, n}, bytes: n})
 			}
 		}
@@ -46,10 +49,10 @@ func (c *Copy) tasks() (list []task) {
 				continue
 			}
 			rowBytes, total := ch.tensor.RowBytes(), ch.tensor.ExpertRows()
-			perChunk := max(1, ChunkBytes/rowBytes)
+			perTask := max(1, taskBytes/rowBytes)
 			for slice := range ch.types {
-				for first := uint64(0); first < total; first += perChunk {
-					n := min(perChunk, total-first)
+				for first := uint64(0); first < total; first += perTask {
+					n := min(perTask, total-first)
 					list = append(list, task{file: file, change: ch, slice: slice, first: first, rows: n, bytes: n * rowBytes})
 				}
 			}
@@ -105,9 +108,12 @@ func (c *Copy) Check(ctx context.Context, outputs []Output) error {
 	return nil
 }
 
-// each runs f on every task, on several goroutines, and then hands each
-// expert's sums to assign, combined in the order of its rows.
-func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task) error, assign func(x *expertError, lost, norm float64)) error {
+// maxWorkers bounds the memory of workers where nobody chose their number.
+const maxWorkers = 64
+
+// each runs f on every chunk of every task, on several goroutines, and then
+// hands each expert's sums to assign, combined in the order of its rows.
+func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *chunk) error, assign func(x *expertError, lost, norm float64)) error {
 	data, err := c.model.OpenData()
 	if err != nil {
 		return err
@@ -118,14 +124,36 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task
 	for i := range list {
 		total += list[i].bytes
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	work := make(chan *task)
+	// Tasks are handed out in order and finished even when another has failed,
+	// so the first fault in order is found whatever the number of workers.
+	var (
+		mu      sync.Mutex // guards what follows
+		failed  = len(list)
+		failure error
+		stop    = make(chan struct{})
+	)
+	finished := func(i int, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil && failure == nil {
+			close(stop)
+		}
+		if err != nil && i < failed {
+			failed, failure = i, err
+		}
+		done += list[i].bytes
+		if err == nil && c.options.Progress != nil {
+			c.options.Progress(done, total)
+		}
+	}
+	work := make(chan int)
 	go func() {
 		defer close(work)
 		for i := range list {
 			select {
-			case work <- &list[i]:
+			case work <- i:
+			case <-stop:
+				return
 			case <-ctx.Done():
 				return
 			}
@@ -133,30 +161,23 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *task
 	}()
 	workers := c.options.Workers
 	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = min(runtime.GOMAXPROCS(0), maxWorkers)
 	}
-	var mu sync.Mutex // guards the progress
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
 			w := &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*stats.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
-			for t := range work {
-				if err := f(w, t); err != nil {
-					cancel(err)
-					return
-				}
-				mu.Lock()
-				done += t.bytes
-				if c.options.Progress != nil {
-					c.options.Progress(done, total)
-				}
-				mu.Unlock()
+			for i := range work {
+				finished(i, w.do(ctx, &list[i], f))
 			}
 		})
 	}
 	group.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return err
+	if failure == nil {
+		failure = ctx.Err()
+	}
+	if failure != nil {
+		return failure
 	}
 	for start := 0; start < len(list); {
 		var lost, norm stats.Sum

@@ -1,0 +1,97 @@
+package stats
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+// Routed experts of Qwen3-30B-A3B: 48 layers of 128.
+const (
+	qwenLayers, qwenExperts = 48, 128
+	qwenEmbd, qwenFF        = 2048, 768
+)
+
+// qwenLayer writes a model of one such layer in BF16. Weights are normal, of a
+// scale that varies between rows and columns by a third, as trained weights'.
+func qwenLayer(tb testing.TB, dir string, experts int) *ggufio.Model {
+	tb.Helper()
+	b := gguftest.MoE{Layers: 1, Experts: experts, Used: 8, Embd: qwenEmbd, FF: qwenFF, Vocab: 256, Sparse: true, Type: quant.BF16}.Builder()
+	random := rand.New(rand.NewPCG(1, 2))
+	// A pool of bits, for speed: any weight is one of these times two scales.
+	var pool [1 << 16]float32
+	for i := range pool {
+		pool[i] = float32(random.NormFloat64() * 0.02)
+	}
+	for _, projection := range []string{"gate", "up", "down"} {
+		t := b.Tensor(fmt.Sprintf("blk.0.ffn_%s_exps.weight", projection))
+		columns, rows := int(t.Shape[0]), int(t.Shape[1]*t.Shape[2])
+		scale := make([]float32, columns)
+		for i := range scale {
+			scale[i] = float32(math.Exp(0.3 * random.NormFloat64()))
+		}
+		t.Data = make([]byte, 2*rows*columns)
+		for row := range rows {
+			level := float32(math.Exp(0.3 * random.NormFloat64()))
+			at := t.Data[2*row*columns:][:2*columns]
+			for i := range scale {
+				bits := random.Uint64()
+				v := pool[bits&(1<<16-1)] * scale[i] * level
+				binary.LittleEndian.PutUint16(at[2*i:], uint16(math.Float32bits(v)>>16))
+			}
+		}
+	}
+	path := filepath.Join(dir, "layer.gguf")
+	if err := b.WriteFile(path); err != nil {
+		tb.Fatal(err)
+	}
+	m, err := ggufio.Open(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+// BenchmarkMeasureQwenLayer samples one layer of Qwen3-30B-A3B's shapes in all
+// default types. What it says of the model is an extrapolation: 48 layers of
+// made-up weights that are like the real ones in shape and spread alone.
+func BenchmarkMeasureQwenLayer(b *testing.B) {
+	dir, err := os.MkdirTemp("", "layer")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	m := qwenLayer(b, dir, qwenExperts)
+	e := waveEvidence(m)
+	var got *Errors
+	for b.Loop() {
+		if got, err = Measure(context.Background(), m, e, MeasureOptions{Seed: 1}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	seconds := b.Elapsed().Seconds() / float64(b.N)
+	weights, encoded := 0.0, 0.0
+	for i := range got.Tensors {
+		t := &got.Tensors[i]
+		if !ggufio.Role(t.Role).IsExpert() {
+			continue
+		}
+		for _, x := range t.Experts {
+			weights += float64(x.RowsTotal * t.Shape[0])
+			encoded += float64(x.Rows*t.Shape[0]) * float64(len(t.Types))
+		}
+	}
+	b.ReportMetric(weights/seconds, "weights/s")
+	b.ReportMetric(100*encoded/weights/float64(len(got.Types)), "%sampled")
+	b.ReportMetric(qwenLayers*seconds/60, "min/48-layers")
+	b.ReportMetric(0, "ns/op")
+}
