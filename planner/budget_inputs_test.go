@@ -151,3 +151,68 @@ func TestFrontier(t *testing.T) {
 		t.Errorf("%d baselines", len(front.Baselines))
 	}
 }
+
+// With typical errors the down projections' weights count as alike: the output
+// share is the share of the energy of their input.
+func TestBudgetInputEnergy(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 4})
+	p := budgetProblem(m, 1, 1<<30)
+	p.Policy.Budget.Errors = nil
+	p.Policy.Budget.Sensitivity = &NamedSensitivity{"s.csv", "00", &stats.Sensitivity{Names: []string{"output.weight"}, Values: []float64{1}}}
+	p.Evidence.Layers[0].Counts = []uint64{0, 100, 200, 700}
+	shares := func() []float64 {
+		t.Helper()
+		f, err := newFrame(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := newWeighing(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := (&layerShares{w: w}).of(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	// Counts and 0.5 each, of 1002.
+	for e, want := range []float64{0.5 / 1002, 100.5 / 1002, 200.5 / 1002, 700.5 / 1002} {
+		if got := shares()[e]; !near(got, want) {
+			t.Errorf("expert %d: share %v of the traffic, want %v", e, got, want)
+		}
+	}
+	// Per token 3, 1 and 2; the unseen one has the mean, 1900 / 1000.
+	p.Evidence.Layers[0].DownEnergy = []float64{0, 300, 200, 1400}
+	total := 0.5*1.9 + 100.5*3 + 200.5*1 + 700.5*2
+	for e, want := range []float64{0.5 * 1.9, 100.5 * 3, 200.5, 700.5 * 2} {
+		if got := shares()[e]; !near(got, want/total) {
+			t.Errorf("expert %d: share %v of the energy, want %v", e, got, want/total)
+		}
+	}
+}
+
+func TestBudgetValidate(t *testing.T) {
+	good := Budget{Target: TargetBPW, BitsPerWeight: MakeFraction(3), Objective: ObjectiveTraffic, Scope: ScopeAll}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	declared, err := new(Types).Declare("PiQ3", 8, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*Budget){
+		"want more than 0":                           func(b *Budget) { b.BitsPerWeight = Fraction{} },
+		`target "weight": want "size"`:               func(b *Budget) { b.Target = "weight" },
+		`objective "best": want one of output-share`: func(b *Budget) { b.Objective = "best" },
+		`tensor scope "some": want "all"`:            func(b *Budget) { b.Scope = "some" },
+		"type PiQ3 is declared":                      func(b *Budget) { b.Types = []Type{declared} },
+		"type Q4_K is there twice":                   func(b *Budget) { b.Types = []Type{kTypes[2], kTypes[2]} },
+	} {
+		b := good
+		change(&b)
+		if err := b.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}

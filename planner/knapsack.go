@@ -22,9 +22,11 @@ import (
 // cannot beat the best plan known even if its excess could be traded for cost
 // at the rate of the best step that is left. What remains is small: tens to
 // thousands of states for the shapes of real models. The worst case is that of
-// the problem (exponential, or groups × options × distinct sizes); maxStates and
-// maxWork bound memory to about 100 MB and time to seconds, and a search cut
-// short says so by a bound below its cost.
+// the problem (exponential, or groups × options × distinct sizes): a few hundred
+// groups of random 44-bit sizes with all options on one line of size and cost
+// take seconds and reach the limits, 600 MB of states under exactLimits and 150
+// MB under splitLimits. A search that they cut short says so by a bound below
+// its cost.
 
 // An option is one candidate of a group.
 type option struct {
@@ -43,6 +45,7 @@ type solution struct {
 // limits say how far a search goes before it settles for what it has.
 type limits struct {
 	maxStates int
+	maxNodes  int // deviations kept before those that no state leads to go
 	maxWork   int // states generated
 	// settleWork is the work after which a solution within settleGap (a
 	// fraction of its cost) of the bound is good enough.
@@ -51,8 +54,8 @@ type limits struct {
 }
 
 var (
-	exactLimits = limits{maxStates: 1 << 20, maxWork: 1 << 31, settleWork: 1 << 31}
-	splitLimits = limits{maxStates: 1 << 20, maxWork: 1 << 30, settleWork: 1 << 25, settleGap: 1e-5}
+	exactLimits = limits{maxStates: 1 << 20, maxNodes: 1 << 23, maxWork: 1 << 31, settleWork: 1 << 31}
+	splitLimits = limits{maxStates: 1 << 18, maxNodes: 1 << 22, maxWork: 1 << 30, settleWork: 1 << 25, settleGap: 1e-5}
 )
 
 // maxTotal bounds the sum of sizes and the sum of costs of a problem.
@@ -380,7 +383,7 @@ func (s *search) enter(group int32, deviations []int16) {
 		}
 	}
 	s.states = kept
-	if len(s.nodes) > 8*s.lim.maxStates {
+	if len(s.nodes) > s.lim.maxNodes {
 		s.compact()
 	}
 }

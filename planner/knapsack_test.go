@@ -126,7 +126,7 @@ func TestKnapsackCutShort(t *testing.T) {
 		}
 		least, most := totals(groups)
 		budget := least + rng.Uint64N(most-least+1)
-		lim := limits{maxStates: 1 + rng.IntN(6), maxWork: 1 + rng.IntN(60), settleWork: rng.IntN(10), settleGap: 0.01}
+		lim := limits{maxStates: 1 + rng.IntN(6), maxNodes: 100, maxWork: 1 + rng.IntN(60), settleWork: rng.IntN(10), settleGap: 0.01}
 		sol, _ := k.solve(budget, lim)
 		want, _ := bruteForce(groups, budget)
 		checkSolution(t, groups, budget, sol)
@@ -146,9 +146,9 @@ func TestKnapsackCutShort(t *testing.T) {
 func TestKnapsackCompacts(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	lim := exactLimits
-	lim.maxStates = 64 // nodes are compacted over 8 × 64
-	for n := range 200 {
-		groups := randomGroups(rng, 3*(n%2), 40, 6)
+	lim.maxNodes = 8
+	for n := range 300 {
+		groups := randomGroups(rng, n%families, 30, 6)
 		k, err := newKnapsack(groups)
 		if err != nil {
 			t.Fatal(err)
@@ -158,8 +158,8 @@ func TestKnapsackCompacts(t *testing.T) {
 		want, _ := k.solve(budget, exactLimits)
 		got, _ := k.solve(budget, lim)
 		checkSolution(t, groups, budget, got)
-		if got.bound > want.cost || got.bound == got.cost && got.cost != want.cost {
-			t.Fatalf("problem %d: cost %d, bound %d, want %d", n, got.cost, got.bound, want.cost)
+		if got.cost != want.cost || got.bound != want.bound {
+			t.Fatalf("problem %d: cost %d, bound %d, want %d and %d", n, got.cost, got.bound, want.cost, want.bound)
 		}
 	}
 }
