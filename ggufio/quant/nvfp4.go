@@ -70,7 +70,7 @@ func (e *nvfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
 			total := float32(0)
 			if weigh > 0 {
 				for i, w := range weights[16*sub : 16*sub+16] {
-					e.w[i] = w * weigh
+					e.w[i] = float32(w * weigh)
 					total += e.w[i]
 				}
 			}

@@ -112,5 +112,5 @@ func agrees(printed string, n uint64) bool {
 		unit = math.Pow10(dot + 1 - len(printed))
 	}
 	// Half a unit of rounding; a tie may go either way.
-	return math.Abs(v-float64(n)/bytesPerMiB) <= float64(unit*0.5001)+float64(1e-9*v)
+	return math.Abs(v-float64(float64(n)/bytesPerMiB)) <= float64(unit*0.5001)+float64(1e-9*v)
 }
