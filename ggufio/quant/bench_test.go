@@ -29,7 +29,7 @@ func reportRate(b *testing.B, weights, size int) {
 // the library is there.
 func BenchmarkDecode(b *testing.B) {
 	s := benchRows(b)
-	for _, f := range append(decodable(), encodableOnce...) {
+	for _, f := range decodable() {
 		src := decodeBlocks(f)
 		n := len(s.rows)
 		size := n / int(f.Layout.WeightsPerBlock) * int(f.Layout.BytesPerBlock)
@@ -56,13 +56,11 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-var encodableOnce []quant.Format
-
 // BenchmarkEncode encodes rows of a real expert to every type, with and
 // without importance, with ggml_quantize_chunk beside it.
 func BenchmarkEncode(b *testing.B) {
 	s := benchRows(b)
-	for _, f := range benchTypes() {
+	for _, f := range encodable() {
 		for _, weigh := range []struct {
 			name    string
 			weights []float32
@@ -73,22 +71,20 @@ func BenchmarkEncode(b *testing.B) {
 			size := s.columns / int(f.Layout.WeightsPerBlock) * int(f.Layout.BytesPerBlock)
 			dst := make([]byte, size)
 			total := size * (len(s.rows) / s.columns)
-			if quant.CanEncode(f.Type) {
-				b.Run(f.Name+"/"+weigh.name+"/ours", func(b *testing.B) {
-					enc, err := quant.NewEncoder(f.Type)
-					if err != nil {
-						b.Fatal(err)
-					}
-					for b.Loop() {
-						for at := 0; at < len(s.rows); at += s.columns {
-							if err := enc.EncodeRow(dst, s.rows[at:at+s.columns], weigh.weights); err != nil {
-								b.Fatal(err)
-							}
+			b.Run(f.Name+"/"+weigh.name+"/ours", func(b *testing.B) {
+				enc, err := quant.NewEncoder(f.Type)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for b.Loop() {
+					for at := 0; at < len(s.rows); at += s.columns {
+						if err := enc.EncodeRow(dst, s.rows[at:at+s.columns], weigh.weights); err != nil {
+							b.Fatal(err)
 						}
 					}
-					reportRate(b, len(s.rows), total)
-				})
-			}
+				}
+				reportRate(b, len(s.rows), total)
+			})
 			b.Run(f.Name+"/"+weigh.name+"/library", func(b *testing.B) {
 				lib := llamacpp.Load(b)
 				for b.Loop() {
@@ -99,5 +95,3 @@ func BenchmarkEncode(b *testing.B) {
 		}
 	}
 }
-
-func benchTypes() []quant.Format { return decodable() }

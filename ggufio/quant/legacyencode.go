@@ -15,7 +15,6 @@ import (
 type blockScratch struct {
 	importance
 	wx  [32]float32
-	y   [32]float32
 	q   [32]uint8
 	low []lanes // see symmetric
 	hi  []lanes
