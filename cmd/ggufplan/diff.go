@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -39,10 +38,7 @@ exit status: 0 no difference; 1 the plans differ; 2 trouble`,
 				}
 				d := manifest.Diff(before, after)
 				if *asJSON {
-					enc := json.NewEncoder(c.stdout)
-					enc.SetEscapeHTML(false)
-					enc.SetIndent("", "  ")
-					if err := enc.Encode(d); err != nil {
+					if err := writeJSON(c.stdout, d); err != nil {
 						return err
 					}
 				} else {
@@ -163,18 +159,11 @@ func writeExpertMoves(w io.Writer, changes []manifest.ExpertChange) {
 	fmt.Fprintln(w, "experts")
 	var g grouped
 	for _, e := range changes {
-		label := orNone(e.OldTier) + " -> " + orNone(e.NewTier)
+		label := valueOr(e.OldTier, "none") + " -> " + valueOr(e.NewTier, "none")
 		if e.OldTier == nil && e.NewTier == nil || e.OldTier != nil && e.NewTier != nil && *e.OldTier == *e.NewTier {
-			label = orNone(e.OldType) + " -> " + orNone(e.NewType)
+			label = valueOr(e.OldType, "none") + " -> " + valueOr(e.NewType, "none")
 		}
 		g.add(label, fmt.Sprintf("blk.%d expert %d", e.Layer, e.Expert))
 	}
 	g.write(w, "expert", "experts")
-}
-
-func orNone(s *string) string {
-	if s == nil {
-		return "none"
-	}
-	return *s
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/ggufplan/ggufplan/stats"
@@ -22,23 +20,14 @@ type errorsFile struct {
 
 // readErrors reads what measure wrote; "-" is standard input.
 func (c *call) readErrors(path string) (*errorsFile, error) {
-	in, err := c.openInput(path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, maxErrorsBytes+1))
+	data, err := c.readWhole(path, maxErrorsBytes)
 	if err != nil {
 		return nil, err
 	}
 	name := filepath.Base(path)
-	if len(data) > maxErrorsBytes {
-		return nil, fmt.Errorf("%s: is over the limit of %d bytes", name, maxErrorsBytes)
-	}
 	e, err := stats.DecodeErrors(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	sum := sha256.Sum256(data)
-	return &errorsFile{e, name, hex.EncodeToString(sum[:])}, nil
+	return &errorsFile{e, name, fmt.Sprintf("%x", sha256.Sum256(data))}, nil
 }

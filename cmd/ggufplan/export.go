@@ -64,8 +64,8 @@ Example:
 				if *out == "-" {
 					*out = ""
 				}
-				if *out != "" && sameFile(operands[0], *out) {
-					return usageErrorf("%s is the plan: write to another file", *out)
+				if err := refuseOverwrite(*out, operands[0]); err != nil {
+					return err
 				}
 				if carries {
 					return c.exportRules(plan, *to, *out, *command)
@@ -125,19 +125,4 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 		}
 	}
 	return nil
-}
-
-// writeOutput writes content to a file, or to standard output where path is
-// empty.
-func (c *call) writeOutput(path string, content []byte) error {
-	if path == "" {
-		_, err := c.stdout.Write(content)
-		return err
-	}
-	var files outputs
-	defer files.discard()
-	if err := files.write(path, content); err != nil {
-		return err
-	}
-	return files.commit()
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/pflag"
 
@@ -360,72 +358,4 @@ func (r *inspection) writeTensors(w io.Writer) {
 		t.add(printable(x.Name), x.Role, x.Type, formatShape(x.Shape), strconv.FormatUint(x.SizeBytes, 10), strconv.FormatUint(x.OffsetBytes, 10), printable(x.File))
 	}
 	t.write(w, "")
-}
-
-// writeJSON prints a report as the manifest is printed: two spaces, final
-// newline, nothing escaped for HTML.
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// printable replaces what could steer a terminal: names come from strangers.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
-
-func formatShape(shape []uint64) string {
-	parts := make([]string, len(shape))
-	for i, n := range shape {
-		parts[i] = strconv.FormatUint(n, 10)
-	}
-	return strings.Join(parts, " x ")
-}
-
-// formatCount writes a number with its thousands apart.
-func formatCount(n uint64) string {
-	s := strconv.FormatUint(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// formatRanges writes rising numbers, runs of them as FIRST-LAST.
-func formatRanges(numbers []int) string {
-	var parts []string
-	for i := 0; i < len(numbers); {
-		j := i
-		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
-			j++
-		}
-		part := strconv.Itoa(numbers[i])
-		if j > i {
-			part += "-" + strconv.Itoa(numbers[j])
-		}
-		parts = append(parts, part)
-		i = j + 1
-	}
-	return strings.Join(parts, ", ")
-}
-
-func bitsPerWeight(bytes, weights uint64) string {
-	if weights == 0 {
-		return "0"
-	}
-	return strconv.FormatFloat(8*float64(bytes)/float64(weights), 'f', 2, 64)
-}
-
-func percent(part, whole uint64) string {
-	if whole == 0 {
-		return "0.0 %"
-	}
-	return strconv.FormatFloat(100*float64(part)/float64(whole), 'f', 1, 64) + " %"
 }

@@ -1,5 +1,18 @@
 // Command ggufplan decides which quantization type each tensor of a
 // Mixture-of-Experts GGUF model gets.
+//
+//	ggufplan plan model-f16.gguf --stats imatrix.gguf -o plan.json
+//	ggufplan export plan.json --to llama-quantize -o tensor-types.txt
+//	ggufplan verify plan.json model-f16-planned.gguf
+//
+// One file here holds one verb: its flags, its help and what it prints; what
+// it knows is in the packages. "ggufplan --help" lists the verbs, "ggufplan
+// VERB --help" has flags and a worked example, which the tests run.
+//
+// The product is on standard output, everything else on standard error. The
+// exit status is 0 for done, 1 for a finding that was asked about (a
+// difference, a missed gate, a budget that nothing keeps), 2 for trouble. A
+// failed run leaves no output file and touches no existing one.
 package main
 
 import (

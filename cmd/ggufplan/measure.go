@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -196,12 +197,10 @@ func (o *measureFlags) keepsState() bool {
 // overwrites reports the first input that the output or its state would
 // overwrite.
 func (o *measureFlags) overwrites(inputs []string) error {
-	for _, in := range inputs {
-		if in != "-" && o.keepsState() && (sameFile(o.out, in) || sameFile(o.statePath(), in)) {
-			return fmt.Errorf("%s: is an input: the output would overwrite it", in)
-		}
+	if !o.keepsState() {
+		return nil
 	}
-	return nil
+	return cmp.Or(refuseOverwrite(o.out, inputs...), refuseOverwrite(o.statePath(), inputs...))
 }
 
 // explain adds what to do about a measurement that did not end. State that no

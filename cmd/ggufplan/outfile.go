@@ -101,9 +101,35 @@ func (o *outputs) discard() {
 	o.pending = nil
 }
 
+// refuseOverwrite reports the first input that writing to out would overwrite.
+// "" and "-" are no files.
+func refuseOverwrite(out string, inputs ...string) error {
+	for _, in := range inputs {
+		if in != "" && in != "-" && out != "" && out != "-" && sameFile(in, out) {
+			return hinted(fmt.Errorf("%s: is an input: the output would overwrite it", in), "name another file after -o")
+		}
+	}
+	return nil
+}
+
 // sameFile reports whether two paths lead to one file.
 func sameFile(a, b string) bool {
 	ia, erra := os.Stat(a)
 	ib, errb := os.Stat(b)
 	return erra == nil && errb == nil && os.SameFile(ia, ib)
+}
+
+// writeOutput writes content to a file, or to standard output where path is
+// "" or "-".
+func (c *call) writeOutput(path string, content []byte) error {
+	if path == "" || path == "-" {
+		_, err := c.stdout.Write(content)
+		return err
+	}
+	var files outputs
+	defer files.discard()
+	if err := files.write(path, content); err != nil {
+		return err
+	}
+	return files.commit()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -131,7 +132,7 @@ func (p *planFlags) run(c *call, model string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(model), err)
 	}
-	if err := p.write(c, data); err != nil {
+	if err := c.writeOutput(p.output, data); err != nil {
 		return err
 	}
 	if p.output != "" && !p.quiet {
@@ -171,14 +172,7 @@ func (p *planFlags) keepInputs(m *ggufio.Model) error {
 	for i := range m.Files {
 		inputs = append(inputs, m.Files[i].Path)
 	}
-	for _, out := range []string{p.output, p.frontier.svg} {
-		for _, in := range inputs {
-			if out != "" && out != "-" && in != "-" && sameFile(in, out) {
-				return hinted(fmt.Errorf("%s: the output would overwrite an input", out), "-o plan.json")
-			}
-		}
-	}
-	return nil
+	return cmp.Or(refuseOverwrite(p.output, inputs...), refuseOverwrite(p.frontier.svg, inputs...))
 }
 
 // hintPlanError adds what to try instead.
@@ -198,19 +192,6 @@ func hintPlanError(err error, model string, statistics []string) error {
 		return hinted(fmt.Errorf("--%w", err), "ggufplan inspect "+model+" --tensors lists the names")
 	}
 	return hintBudgetError(err, model, statistics)
-}
-
-func (p *planFlags) write(c *call, data []byte) error {
-	if p.output == "" {
-		_, err := c.stdout.Write(data)
-		return err
-	}
-	var out outputs
-	defer out.discard()
-	if err := out.write(p.output, data); err != nil {
-		return err
-	}
-	return out.commit()
 }
 
 // summarise says in a few lines what was planned.
@@ -263,11 +244,4 @@ func countFindings(findings []manifest.Finding) string {
 		i = j
 	}
 	return strings.Join(parts, ", ")
-}
-
-func signedPercent(part int64, whole uint64) string {
-	if part < 0 {
-		return "-" + percent(uint64(-part), whole)
-	}
-	return percent(uint64(part), whole)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -199,27 +198,12 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	sum := sha256.Sum256(data)
-	budget.Sensitivity = &planner.NamedSensitivity{Name: name, SHA256: hex.EncodeToString(sum[:]), Sensitivity: s}
+	budget.Sensitivity = &planner.NamedSensitivity{Name: name, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Sensitivity: s}
 	return nil
 }
 
 // maxSensitivityBytes bounds a table; 50 thousand tensors take about 3 MB.
 const maxSensitivityBytes = 64 << 20
-
-// readWhole reads a file of bounded size; "-" is standard input.
-func (c *call) readWhole(path string, limit int64) ([]byte, error) {
-	in, err := c.openInput(path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: is over the limit of %d bytes", filepath.Base(path), limit)
-	}
-	return data, err
-}
 
 // measureNow measures the model as measure does, the candidates alone where
 // they are given.
@@ -243,8 +227,7 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	return &planner.NamedErrors{Name: "plan --measure", SHA256: hex.EncodeToString(sum[:]), Errors: e}, nil
+	return &planner.NamedErrors{Name: "plan --measure", SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Errors: e}, nil
 }
 
 // hintBudgetError adds what to try instead, and makes an unreachable budget a

@@ -44,14 +44,6 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	return p
 }
 
-// words lists words as a sentence does.
-func words(list []string) string {
-	if len(list) < 2 {
-		return strings.Join(list, "")
-	}
-	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
-}
-
 // flagError places an error at a flag.
 func flagError(flag string, err error) error {
 	var h *hintError

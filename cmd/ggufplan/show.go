@@ -193,13 +193,6 @@ func showTotals(w io.Writer, m *manifest.Manifest) {
 	}
 }
 
-func signedSize(n int64) string {
-	if n < 0 {
-		return "-" + formatSize(uint64(-n))
-	}
-	return formatSize(uint64(n))
-}
-
 func showTiers(w io.Writer, m *manifest.Manifest) {
 	types := map[string]string{"hot": m.Policy.HotType}
 	if m.Policy.WarmType != nil && m.Policy.ColdType != nil {
@@ -210,27 +203,6 @@ func showTiers(w io.Writer, m *manifest.Manifest) {
 		tiers.add(t.Tier, types[t.Tier], formatCount(t.Experts), optionalPercent(t.ActivationShare), formatSize(t.SplitPlannedBytes))
 	}
 	tiers.write(w, "")
-}
-
-func optionalPercent(v *float64) string {
-	if v == nil {
-		return "-"
-	}
-	return strconv.FormatFloat(100**v, 'f', 2, 64) + " %"
-}
-
-func optionalCount(v *uint64) string {
-	if v == nil {
-		return "-"
-	}
-	return formatCount(*v)
-}
-
-func optionalText(v *string) string {
-	if v == nil {
-		return "-"
-	}
-	return *v
 }
 
 // showLayers prints a line per MoE layer.

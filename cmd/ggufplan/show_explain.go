@@ -181,12 +181,12 @@ func (x *explanation) writeExperts(w io.Writer) {
 		l := &x.Layers[i]
 		for j := range l.Experts {
 			e := &l.Experts[j]
-			typ := optionalText(e.Type)
+			typ := valueOr(e.Type, "-")
 			if len(x.Tensors) == 1 && x.Tensors[0].Expert == nil && j < len(x.Tensors[0].ExpertTypes) {
 				typ = x.Tensors[0].ExpertTypes[j] // in this very tensor
 			}
 			t.add(strconv.Itoa(l.Layer), strconv.Itoa(e.Expert), optionalCount(e.Count), optionalPercent(e.Share), optionalPercent(e.Relative),
-				optionalText(e.Tier), printable(typ), optionalText(e.Flag), x.why(l, e))
+				valueOr(e.Tier, "-"), printable(typ), valueOr(e.Flag, "-"), x.why(l, e))
 		}
 	}
 	t.write(w, "")

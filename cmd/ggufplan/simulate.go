@@ -100,10 +100,8 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 		if info, err := os.Stat(target); target == "-" || err == nil && !info.Mode().IsRegular() {
 			return hinted(fmt.Errorf("-o: %s is not a regular file: the copy is read back", target), "-o sim.gguf")
 		}
-		for _, in := range inputs {
-			if sameFile(target, in) {
-				return fmt.Errorf("%s: is an input: the copy would overwrite it", in)
-			}
+		if err := refuseOverwrite(target, inputs...); err != nil {
+			return err
 		}
 	}
 	var out outputs
@@ -143,7 +141,7 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 // none are given and the plan needs none.
 func (c *call) planColumns(o *simulateFlags, plan *manifest.Manifest, model *ggufio.Model) (stats.Columns, error) {
 	if len(o.stats) == 0 {
-		if plan.Statistics != nil && slices.ContainsFunc(plan.Statistics.Inputs, func(in manifest.Input) bool { return in.Format == "imatrix-gguf" }) {
+		if plan.Statistics != nil && slices.ContainsFunc(plan.Statistics.Inputs, func(in manifest.Input) bool { return in.Format == manifest.FormatImatrixGGUF }) {
 			c.warn("without --stats, weights are encoded without the imatrix that the plan was made with")
 		}
 		return nil, nil

@@ -39,16 +39,3 @@ func parseSize(s string) (uint64, error) {
 	}
 	return n.Uint64(), nil
 }
-
-// formatSize writes a number of bytes for a person.
-func formatSize(n uint64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n), 0
-	for v >= 1023.95 && unit < 4 {
-		v /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %s", v, []string{"B", "KiB", "MiB", "GiB", "TiB"}[unit])
-}

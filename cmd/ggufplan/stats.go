@@ -87,7 +87,7 @@ func (s *statsRun) run(c *call, files []string) error {
 			return err
 		}
 	}
-	if err := s.checkOutput(files); err != nil {
+	if err := refuseOverwrite(s.output, append([]string{s.model, s.diff}, files...)...); err != nil {
 		return err
 	}
 	ev, err := s.evidence.read(c, files, m)
@@ -121,19 +121,6 @@ func (s *statsRun) run(c *call, files []string) error {
 		report.write(c.stdout)
 	}
 	return errors.Join(err, out.commit())
-}
-
-// checkOutput refuses an output that would replace an input.
-func (s *statsRun) checkOutput(files []string) error {
-	if s.output == "" {
-		return nil
-	}
-	for _, in := range append([]string{s.model, s.diff}, files...) {
-		if in != "" && in != "-" && sameFile(in, s.output) {
-			return hinted(usageErrorf("-o %s: is also an input", s.output), "-o statistics.json")
-		}
-	}
-	return nil
 }
 
 // compareEvidence compares the traffic of two sources.

@@ -42,13 +42,6 @@ func (r *statsReport) write(w io.Writer) {
 	}
 }
 
-func valueOr[T any](v *T, none string) string {
-	if v == nil {
-		return none
-	}
-	return fmt.Sprint(*v)
-}
-
 func (r *statsReport) writeFacts(w io.Writer) {
 	fact := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-9s%s\n", name, fmt.Sprintf(format, args...))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -77,10 +76,7 @@ func (c *call) compare(plan *manifest.Manifest, operands []string, log string) (
 
 func writeReport(w io.Writer, report *verify.Report, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(report)
+		return writeJSON(w, report)
 	}
 	for _, d := range report.Differences {
 		fmt.Fprintln(w, d)
@@ -94,11 +90,4 @@ func writeReport(w io.Writer, report *verify.Report, asJSON bool) error {
 	}
 	_, err := fmt.Fprintln(w)
 	return err
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
 }

@@ -24,15 +24,23 @@ func (c *call) openInput(path string) (io.ReadCloser, error) {
 	return os.Open(path)
 }
 
-// readPlan reads a manifest; "-" is standard input.
-func (c *call) readPlan(path string) (*manifest.Manifest, error) {
+// readWhole reads a file of bounded size; "-" is standard input.
+func (c *call) readWhole(path string, limit int64) ([]byte, error) {
 	in, err := c.openInput(path)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
-	// One byte more than a manifest may have tells Decode that it is too long.
-	data, err := io.ReadAll(io.LimitReader(in, manifest.MaxBytes+1))
+	data, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: is over the limit of %d bytes", filepath.Base(path), limit)
+	}
+	return data, err
+}
+
+// readPlan reads a manifest; "-" is standard input.
+func (c *call) readPlan(path string) (*manifest.Manifest, error) {
+	data, err := c.readWhole(path, manifest.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
