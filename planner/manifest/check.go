@@ -33,7 +33,7 @@ var (
 func (m *Manifest) Check() error {
 	c := &checker{}
 	c.text(reflect.ValueOf(m).Elem(), "")
-	for _, part := range []func(*Manifest){c.header, c.policy, c.layers, c.statistics, c.tensors, c.totals} {
+	for _, part := range []func(*Manifest){c.header, c.policy, c.layers, c.statistics, c.tensors, c.totals, c.model, c.traffic} {
 		if part(m); c.err != nil {
 			return c.err
 		}
@@ -126,6 +126,7 @@ func (c *checker) header(m *Manifest) {
 	var size, parameters, bytes uint64
 	for i, f := range m.Model.Files {
 		path := fmt.Sprintf("model.files[%d]", i)
+		c.baseName(path+".name", f.Name)
 		c.sum(path+".size_bytes", &size, f.SizeBytes)
 		c.digest(path+".header_sha256", f.HeaderSHA256)
 	}
@@ -143,6 +144,14 @@ func (c *checker) header(m *Manifest) {
 		if f.Code == "" {
 			c.failf(fmt.Sprintf("findings[%d].code", i), "is empty")
 		}
+	}
+}
+
+// baseName wants a name without folders: a manifest says nothing of the machine
+// it was made on.
+func (c *checker) baseName(path, name string) {
+	if name == "" || strings.Contains(name, "/") {
+		c.failf(path, "%q is not the base name of a file", name)
 	}
 }
 
@@ -276,7 +285,7 @@ func (c *checker) expert(path string, m *Manifest, l *Layer, e int) {
 		c.failf(path+".tier", "%q: the %s policy has no tiers", *x.Tier, m.Policy.Name)
 		return
 	}
-	if l.HotThreshold != nil && x.Count != nil {
+	if l.HotThreshold != nil && l.ColdThreshold != nil && x.Count != nil {
 		want := "cold"
 		switch {
 		case *x.Count >= *l.HotThreshold && *x.Count > 0:
@@ -309,7 +318,11 @@ func (c *checker) statistics(m *Manifest) {
 		return
 	}
 	c.oneOf("statistics.counts_kind", s.CountsKind, CountsKinds)
+	if s.Deff != nil && !(*s.Deff > 0) {
+		c.failf("statistics.deff", "%v: want more than 0", *s.Deff)
+	}
 	for i, in := range s.Inputs {
+		c.baseName(fmt.Sprintf("statistics.inputs[%d].name", i), in.Name)
 		c.digest(fmt.Sprintf("statistics.inputs[%d].sha256", i), in.SHA256)
 	}
 	var activations, unseen, scarce uint64

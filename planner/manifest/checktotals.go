@@ -50,6 +50,12 @@ func (c *checker) tensor(path string, t *Tensor) {
 	if t.SourceType == t.PlannedType {
 		c.equal(path+".planned_bytes", t.PlannedBytes, t.SourceBytes, "the type stays and takes")
 	}
+	if t.Name == "" {
+		c.failf(path+".name", "is empty")
+	}
+	if t.Expert != nil && t.ExpertTypes == nil {
+		c.failf(path+".expert", "%d for a tensor without expert_types", *t.Expert)
+	}
 	if t.ExpertTypes == nil {
 		c.equal(path+".split_planned_bytes", t.SplitPlannedBytes, t.PlannedBytes, "without expert types it is planned_bytes,")
 	}
