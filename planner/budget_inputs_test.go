@@ -8,6 +8,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -213,6 +214,34 @@ func TestBudgetValidate(t *testing.T) {
 		change(&b)
 		if err := b.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// Every objective's manifest, with all inputs, follows the schema and reads
+// back.
+func TestBudgetManifests(t *testing.T) {
+	schema := compileSchema(t)
+	m := tinyMoE(t, gguftest.MoE{Layers: 2, Experts: 4, MTP: 1})
+	for _, o := range Objectives() {
+		p := budgetProblem(m, 1, 3_000_000)
+		p.Policy.Budget.Objective, p.Policy.Budget.TieGateUp = o, true
+		p.Policy.Budget.Sensitivity = &NamedSensitivity{"s.csv", strings.Repeat("5", 64),
+			&stats.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight", "output.weight"}, Values: []float64{1, 0}}}
+		p.Evidence.Layers[2].Counts = make([]uint64, 4) // sums to 0: no statistics
+		data, err := encodePlan(solve(t, p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate(schema, data); err != nil {
+			t.Errorf("%s: %#v", o, err)
+		}
+		decoded, err := manifest.Decode(data)
+		if err != nil {
+			t.Fatalf("%s: %v", o, err)
+		}
+		if b := decoded.Policy.Budget; b.Objective != string(o) || b.Sensitivity == nil || len(b.Sensitivity.Interpolated) == 0 || *b.Errors.Name != "errors.json" || len(b.Types) == 0 {
+			t.Errorf("%s: recorded as %+v", o, b)
 		}
 	}
 }
