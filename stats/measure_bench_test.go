@@ -1,3 +1,5 @@
+//go:build unix
+
 package stats
 
 import (
@@ -8,7 +10,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
@@ -63,7 +67,10 @@ func qwenLayer(tb testing.TB, dir string, experts int) *ggufio.Model {
 
 // BenchmarkMeasureQwenLayer samples one layer of Qwen3-30B-A3B's shapes in all
 // default types. What it says of the model is an extrapolation: 48 layers of
-// made-up weights that are like the real ones in shape and spread alone.
+// made-up weights that are like the real ones in shape and spread alone, read
+// from memory. minutes/48-layers is by the clock, and cpu-minutes/48-layers
+// what all cores together worked: on an idle machine, the first is the second
+// over the number of cores.
 func BenchmarkMeasureQwenLayer(b *testing.B) {
 	dir, err := os.MkdirTemp("", "layer")
 	if err != nil {
@@ -73,12 +80,14 @@ func BenchmarkMeasureQwenLayer(b *testing.B) {
 	m := qwenLayer(b, dir, qwenExperts)
 	e := waveEvidence(m)
 	var got *Errors
+	before := cpuSeconds(b)
 	for b.Loop() {
 		if got, err = Measure(context.Background(), m, e, MeasureOptions{Seed: 1}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	seconds := b.Elapsed().Seconds() / float64(b.N)
+	cpu := (cpuSeconds(b) - before) / float64(b.N)
 	weights, encoded := 0.0, 0.0
 	for i := range got.Tensors {
 		t := &got.Tensors[i]
@@ -92,6 +101,16 @@ func BenchmarkMeasureQwenLayer(b *testing.B) {
 	}
 	b.ReportMetric(weights/seconds, "weights/s")
 	b.ReportMetric(100*encoded/weights/float64(len(got.Types)), "%sampled")
-	b.ReportMetric(qwenLayers*seconds/60, "min/48-layers")
+	b.ReportMetric(qwenLayers*seconds/60, "minutes/48-layers")
+	b.ReportMetric(qwenLayers*cpu/60, "cpu-minutes/48-layers")
 	b.ReportMetric(0, "ns/op")
+}
+
+// cpuSeconds is what the process has worked so far, on all cores.
+func cpuSeconds(tb testing.TB) float64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 }

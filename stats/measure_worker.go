@@ -40,7 +40,7 @@ func newMeasureWorker(m *measurement) *measureWorker {
 }
 
 // measure measures one expert of one tensor. Sampled rows are read in batches
-// that double the sample: types that are done are left out of further ones.
+// that grow with the sample: types that are done are left out of further ones.
 func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertErrors, error) {
 	total := it.tensor.ExpertRows()
 	x := ExpertErrors{Expert: it.expert(), RowsTotal: total, Count: w.m.count(it), Types: make([]TypeError, len(it.types))}

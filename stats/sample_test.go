@@ -3,6 +3,7 @@ package stats
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // rowErrors returns the errors of real rows: two experts of each projection of
-// a layer, each alone and both together as a mixed lot.
+// a layer, each alone, both together as a mixed lot, and 768 rows of 2048
+// weights that are made of eight of theirs.
 func rowErrors(t *testing.T, m *ggufio.Model, columns Columns, data *ggufio.Data, typ quant.Type) (populations [][]RowError) {
 	t.Helper()
 	trip, err := NewRoundTrip(typ)
@@ -45,9 +47,23 @@ func rowErrors(t *testing.T, m *ggufio.Model, columns Columns, data *ggufio.Data
 			populations = append(populations, one)
 			both = append(both, one...)
 		}
-		populations = append(populations, both)
+		populations = append(populations, both, wide(both, 768, 8))
 	}
 	return populations
+}
+
+// wide returns n rows that consist of several random ones.
+func wide(rows []RowError, n, each int) []RowError {
+	random := rand.New(rand.NewPCG(3, 4))
+	out := make([]RowError, n)
+	for i := range out {
+		for range each {
+			r := rows[random.IntN(len(rows))]
+			out[i].WeightedError += r.WeightedError
+			out[i].WeightedNorm += r.WeightedNorm
+		}
+	}
+	return out
 }
 
 // Of the intervals of samples of real rows, grown as a measurement grows them,
@@ -71,7 +87,7 @@ func TestIntervalsCoverTheTruth(t *testing.T) {
 				all.add(r)
 			}
 			truth := ratio(all.weighted.Value(), all.norm.Value())
-			for seed := range uint64(100) {
+			for seed := range uint64(80) {
 				total := uint64(len(rows))
 				sampler := newRowSampler(seed, typ.String(), n, total)
 				var sum typeSum
