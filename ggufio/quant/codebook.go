@@ -1,5 +1,7 @@
 package quant
 
+import "slices"
+
 // A codebook is the codewords of an IQ type, arranged for search. A codeword
 // is cut into two halves. The cost of a codeword is the sum of its halves'
 // costs, of which there are few: 81 where a half is four weights of three
@@ -48,10 +50,16 @@ func newCodebook(codes []uint16, levels []int8, dims int) *codebook {
 		first := b.half(b.word[i][:dims/2])
 		follow[first] = append(follow[first], uint16(i))
 	}
+	// Shorter lists come first: a loop whose count changes seldom is predicted.
+	order := make([]int, 0, len(follow))
 	for first, ids := range follow {
-		if len(ids) == 0 {
-			continue
+		if len(ids) > 0 {
+			order = append(order, first)
 		}
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return (len(follow[i])+3)/4 - (len(follow[j])+3)/4 })
+	for _, first := range order {
+		ids := follow[first]
 		for len(ids)%4 != 0 {
 			ids = append(ids, ids[len(ids)-1])
 		}
@@ -129,24 +137,26 @@ func (s *searcher) scanOdd() {
 }
 
 // codeword returns the codeword that the last scan, or scanOdd, found in a
-// lane.
+// lane: the first of its cost.
 func (s *searcher) codeword(lane int, odd bool) uint16 {
-	rank := s.rank[lane]
+	rank, best := s.rank[lane], s.best[lane]
 	if odd {
-		rank = s.rankOdd[lane]
+		rank, best = s.rankOdd[lane], s.bestOdd[lane]
 	}
 	at := s.book.place[rank]
 	first, n := s.book.list[at]/laneBytes, int(s.book.list[at+1])
-	where, best := at+2, float32(maxCost)
-	for k := at + 2; k < at+2+n; k++ {
-		h := s.book.list[k] / laneBytes
-		c := s.hi[h][lane]
+	seconds, ids := s.book.list[at+2:at+2+n], s.book.id[at+2:at+2+n]
+	lo, loOdd := s.lo[first][lane], s.loOdd[first][lane]
+	for k, h := range seconds {
+		c := s.hi[h/laneBytes][lane]
 		if odd {
-			c = min(c+s.loOdd[first][lane], s.hiOdd[h][lane]+s.lo[first][lane])
+			c = min(c+loOdd, s.hiOdd[h/laneBytes][lane]+lo)
+		} else {
+			c += lo
 		}
-		if c < best {
-			where, best = k, c
+		if c == best {
+			return ids[k]
 		}
 	}
-	return s.book.id[where]
+	return ids[0] // not reached: the cost is one of these
 }

@@ -9,6 +9,7 @@ type gridFormat struct {
 	signs      signRule
 	unit       float32 // weight = d × unit × (2q+1) × (signed) level
 	maxQ       int
+	tries      tries
 	bytes      int
 	pack       func(dst []byte, e *gridEncoder)
 }
@@ -184,13 +185,22 @@ func binaryExponent(x float32) int {
 	return e - 1
 }
 
-// A ladder of scales is tried for each sub-block: the first makes the highest
-// level a little more than the largest weight, each next one is lower.
-const (
-	ladderFirst = 1.15
-	ladderRatio = 0.87
-	ladderSteps = 10
-)
+// tries says which scales are tried for a sub-block: parts of its largest
+// magnitude and of its mean magnitude.
+type tries struct{ ofTop, ofMean []float32 }
+
+// ladder begins where the highest level is a little more than the largest
+// weight and goes down by steady steps; weights of nearly one magnitude are
+// best served by one of the lowest levels.
+func ladder(b *codebook, steps int, ratio float32) tries {
+	t := tries{ofMean: []float32{1 / b.level[0], 1 / b.level[1]}}
+	s := 1.15 / b.level[len(b.level)-1]
+	for range steps {
+		t.ofTop = append(t.ofTop, s)
+		s *= ratio
+	}
+	return t
+}
 
 // solve chooses scales and codewords. It reports whether the block is better
 // than zeros, and ok false if its scale is out of range.
@@ -242,40 +252,29 @@ func (e *gridEncoder) subs() int { return superWeights / e.subWeights }
 // fitScales finds the best scale of each sub-block by itself, and the largest.
 func (e *gridEncoder) fitScales() (fit [maxSubs]float32, largest float32) {
 	subs := e.subs()
-	highest := e.book.level[len(e.book.level)-1]
-	if e.signs.shifts() {
-		highest += iq1Shift
-	}
 	var best [maxSubs]float32
 	for i := range subs {
 		best[i] = maxCost
-		e.scale[i] = e.top[i] / highest * ladderFirst
 	}
 	var down [32]uint8
-	try := func() {
-		e.evaluate()
+	per := 32 / subs
+	try := func(of *[maxSubs]float32, part float32) {
+		for i := range subs {
+			e.scale[i] = of[i] * part
+		}
+		e.evaluate(false)
 		for i := range subs {
 			if e.cost[i] < best[i] {
 				best[i], fit[i] = e.cost[i], e.scale[i]
-				per := 32 / subs
 				copy(down[per*i:per*i+per], e.down[per*i:])
 			}
 		}
 	}
-	for range ladderSteps {
-		try()
-		for i := range subs {
-			e.scale[i] *= ladderRatio
-		}
+	for _, part := range e.tries.ofTop {
+		try(&e.top, part)
 	}
-	if !e.signs.shifts() {
-		// Weights of nearly one magnitude are best served by one low level.
-		for _, level := range e.book.level[:2] {
-			for i := range subs {
-				e.scale[i] = e.mean[i] / level
-			}
-			try()
-		}
+	for _, part := range e.tries.ofMean {
+		try(&e.mean, part)
 	}
 	e.scale, e.down = fit, down
 	e.evaluateCodewords()
@@ -314,23 +313,19 @@ func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 		near[i] = e.nearest(fit[i], d)
 		best[i] = maxCost
 	}
-	var down [32]uint8
-	per := 32 / e.subs()
 	for off := -qWindow; off <= qWindow; off++ {
 		var q [maxSubs]uint8
 		for i := range e.subs() {
 			q[i] = uint8(max(0, min(e.maxQ, int(near[i])+off)))
 			e.scale[i] = e.stepScale(d, q[i])
 		}
-		e.evaluate()
+		e.evaluate(true)
 		for i := range e.subs() {
 			if e.cost[i] < best[i] {
 				best[i], e.q[i] = e.cost[i], q[i]
-				copy(down[per*i:per*i+per], e.down[per*i:])
 			}
 		}
 	}
-	e.down = down
 }
 
 var (

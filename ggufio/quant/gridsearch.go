@@ -1,8 +1,8 @@
 package quant
 
-// evaluate finds the lowest cost of each sub-block at e.scale, and which way to
-// shift it.
-func (e *gridEncoder) evaluate() {
+// evaluate finds the lowest cost of each sub-block at e.scale. Where codewords
+// are shifted it finds which way, or takes e.down as it is.
+func (e *gridEncoder) evaluate(keepDown bool) {
 	clear(e.cost[:])
 	dims := e.book.dims
 	per := e.subWeights / dims
@@ -10,14 +10,20 @@ func (e *gridEncoder) evaluate() {
 	for batch := range superWeights / (8 * dims) {
 		x, w, flipped := e.batch(batch)
 		scale := e.laneScales(batch)
-		e.s.tables(x, w, &scale)
-		switch e.signs {
-		case freeSigns:
+		switch {
+		case e.signs == freeSigns:
+			e.s.tables(x, w, &scale)
 			e.s.scan()
 			for i, c := range e.s.best {
 				e.cost[(8*batch+i)/per] += c
 			}
-		case evenMinuses:
+		case keepDown && e.signs.shifts():
+			e.shifted(batch, &scale, e.downs(batch))
+			for i, c := range e.s.best {
+				e.cost[(8*batch+i)/per] += c
+			}
+		case e.signs == evenMinuses:
+			e.s.tables(x, w, &scale)
 			e.s.tablesOdd(flipped, w, &scale)
 			e.s.scanOdd()
 			if dims == 8 {
@@ -47,7 +53,7 @@ func (e *gridEncoder) evaluate() {
 			}
 		}
 	}
-	if e.signs == shiftPerSub {
+	if e.signs == shiftPerSub && !keepDown {
 		for i := range e.subs() {
 			down := uint8(0)
 			if other[i] < e.cost[i] {
@@ -69,11 +75,7 @@ func (e *gridEncoder) evaluateCodewords() {
 		scale := e.laneScales(batch)
 		code := e.code[8*batch:][:8]
 		if e.signs.shifts() {
-			var down uint8
-			for i, d := range e.down[8*batch:][:8] {
-				down |= d << i
-			}
-			e.shifted(batch, &scale, down)
+			e.shifted(batch, &scale, e.downs(batch))
 			for i := range code {
 				code[i] = e.s.codeword(i, false)
 			}
@@ -116,6 +118,14 @@ func (e *gridEncoder) laneScales(batch int) (scale lanes) {
 		scale[i] = e.scale[(8*batch+i)/per]
 	}
 	return scale
+}
+
+// downs has a bit for each lane whose codeword is shifted down.
+func (e *gridEncoder) downs(batch int) (bits uint8) {
+	for i, d := range e.down[8*batch:][:8] {
+		bits |= d << i
+	}
+	return bits
 }
 
 // shifted searches codewords that are shifted down in the lanes that down has
