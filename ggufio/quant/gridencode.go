@@ -214,23 +214,21 @@ func (e *gridEncoder) solve() (found, ok bool) {
 		return false, ok
 	}
 	e.chooseQ(d, &fit)
-	for range refits {
-		e.setScales(d)
-		e.evaluateCodewords()
-		var a, b float32
-		for i := range e.subs() {
-			m := e.stepScale(1, e.q[i])
-			a += float32(float32(m*m) * e.a[i])
-			b += float32(m * e.b[i])
-		}
-		if b <= 0 {
-			break
-		}
-		if d, ok = e.round(b / a * e.unshrink(a, b)); !ok {
-			return false, false
-		}
+	for i := range e.subs() {
+		e.scale[i] = e.stepScale(d, e.q[i])
 	}
-	return true, true
+	e.evaluateCodewords()
+	var a, b float32
+	for i := range e.subs() {
+		m := e.stepScale(1, e.q[i])
+		a += float32(float32(m*m) * e.a[i])
+		b += float32(m * e.b[i])
+	}
+	if b <= 0 {
+		return true, true
+	}
+	d, ok = e.round(b / a * e.unshrink(a, b))
+	return d != 0, ok
 }
 
 // mostExcess is how much of the error may be added to lessen its bias.
@@ -305,40 +303,37 @@ func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 	return d
 }
 
-// chooseQ finds the best multiple of d for each sub-block.
+// chooseQ finds the best multiple of d for each sub-block, of the two about
+// the scale that fits.
 func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 	var near [maxSubs]uint8
 	var best [maxSubs]float32
 	for i := range e.subs() {
 		near[i] = e.nearest(fit[i], d)
-		best[i] = maxCost
+		e.q[i] = near[i]
+		e.scale[i] = e.stepScale(d, near[i])
 	}
-	for off := -qWindow; off <= qWindow; off++ {
-		var q [maxSubs]uint8
-		for i := range e.subs() {
-			q[i] = uint8(max(0, min(e.maxQ, int(near[i])+off)))
-			e.scale[i] = e.stepScale(d, q[i])
-		}
-		e.evaluate(true)
-		for i := range e.subs() {
-			if e.cost[i] < best[i] {
-				best[i], e.q[i] = e.cost[i], q[i]
-			}
-		}
-	}
-}
-
-var (
-	dSteps  = 20
-	qWindow = 1
-	refits  = 1
-)
-
-func (e *gridEncoder) setScales(d float32) {
+	e.evaluate(true)
+	best = e.cost
 	for i := range e.subs() {
-		e.scale[i] = e.stepScale(d, e.q[i])
+		if e.scale[i] < fit[i] {
+			near[i] = min(near[i]+1, uint8(e.maxQ))
+		} else {
+			near[i] = max(near[i], 1) - 1
+		}
+		e.scale[i] = e.stepScale(d, near[i])
+	}
+	e.evaluate(true)
+	for i := range e.subs() {
+		if e.cost[i] < best[i] {
+			e.q[i] = near[i]
+		}
 	}
 }
+
+// dSteps values of d are compared, from 0.9 to 1.5 times the one that gives the
+// largest scale the largest multiple.
+const dSteps = 20
 
 func (e *gridEncoder) stepScale(d float32, q uint8) float32 {
 	return d * (e.unit * float32(2*int(q)+1))

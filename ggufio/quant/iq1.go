@@ -68,12 +68,16 @@ func shifted8(y []float32, scale, shift float32, g *[8]float32) {
 	y[7] = scale * (g[7] + shift)
 }
 
-// iq1Tries fits one weight far larger than the others, and Gaussians.
-var iq1Tries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.8, 1.3}}
+// iq1sTries and iq1mTries fit one weight far larger than the others, and
+// Gaussians; a scale that fewer weights share is worth fewer tries.
+var (
+	iq1sTries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.8, 1.3}}
+	iq1mTries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.5}}
+)
 
 var (
-	iq1sFormat = &gridFormat{iq1Book, 32, shiftPerSub, 1, 7, iq1Tries, iq1sBytes, packIQ1S}
-	iq1mFormat = &gridFormat{iq1Book, 16, shiftPerGroup, 1, 7, iq1Tries, iq1mBytes, packIQ1M}
+	iq1sFormat = &gridFormat{iq1Book, 32, shiftPerSub, 1, 7, iq1sTries, iq1sBytes, packIQ1S}
+	iq1mFormat = &gridFormat{iq1Book, 16, shiftPerGroup, 1, 7, iq1mTries, iq1mBytes, packIQ1M}
 )
 
 func packIQ1S(dst []byte, e *gridEncoder) {
