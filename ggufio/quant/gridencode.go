@@ -45,6 +45,7 @@ type gridEncoder struct {
 	odd           [32]bool  // whether one of these must be flipped
 	exponent      int       // x × 2^exponent are the row's weights
 	norm          float32   // Σ w x²
+	dominated     bool      // by one weight's importance, some sub-block is
 	top           [maxSubs]float32
 	mean          [maxSubs]float32 // of magnitudes, by importance
 
@@ -105,10 +106,10 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 			weigh = math.Ldexp(1, -binaryExponent(m))
 		}
 	}
-	e.norm = 0
+	e.norm, e.dominated = 0, false
 	for sub := range superWeights / e.subWeights {
 		begin := sub * e.subWeights
-		var total, product, top float32
+		var total, product, top, heaviest float32
 		for i := begin; i < begin+e.subWeights; i++ {
 			at, lane := e.place(i)
 			x := float32(float64(row[i]) * scale)
@@ -121,6 +122,7 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 				top = max(top, m)
 			}
 			total += w
+			heaviest = max(heaviest, w)
 			product += float32(w * m)
 			if !e.signs.shifts() {
 				x = m
@@ -128,6 +130,7 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 			e.x[at][lane], e.w[at][lane] = x, w
 			e.norm += float32(float32(w*x) * x)
 		}
+		e.dominated = e.dominated || heaviest > total/2
 		if total == 0 {
 			for i := begin; i < begin+e.subWeights; i++ {
 				at, lane := e.place(i)
@@ -187,7 +190,12 @@ func binaryExponent(x float32) int {
 
 // tries says which scales are tried for a sub-block: parts of its largest
 // magnitude and of its mean magnitude.
-type tries struct{ ofTop, ofMean []float32 }
+type tries struct {
+	ofTop, ofMean []float32
+	// Of the mean, where one weight has most of a sub-block's importance: then
+	// the mean is that weight, and these give it a level exactly.
+	ofDominant []float32
+}
 
 // ladder begins where the highest level is a little more than the largest
 // weight and goes down by steady steps; weights of nearly one magnitude are
@@ -273,6 +281,11 @@ func (e *gridEncoder) fitScales() (fit [maxSubs]float32, largest float32) {
 	}
 	for _, part := range e.tries.ofMean {
 		try(&e.mean, part)
+	}
+	if e.dominated {
+		for _, part := range e.tries.ofDominant {
+			try(&e.mean, part)
+		}
 	}
 	e.scale, e.down = fit, down
 	e.evaluateCodewords()

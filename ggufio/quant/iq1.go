@@ -71,8 +71,9 @@ func shifted8(y []float32, scale, shift float32, g *[8]float32) {
 // iq1sTries and iq1mTries fit one weight far larger than the others, and
 // Gaussians; a scale that fewer weights share is worth fewer tries.
 var (
-	iq1sTries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.8, 1.3}}
-	iq1mTries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.5}}
+	iq1Exact  = []float32{1 / iq1Shift, 1 / (1 - iq1Shift), 1 / (1 + iq1Shift)}
+	iq1sTries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.8, 1.3}, ofDominant: iq1Exact}
+	iq1mTries = tries{ofTop: []float32{0.89}, ofMean: []float32{1.5}, ofDominant: iq1Exact}
 )
 
 var (
