@@ -252,3 +252,12 @@ func TestDerivedTokensProveNothing(t *testing.T) {
 	_, err := mustRead(t, stated, ReadOptions{}).Fit(m, FitOptions{})
 	wantError(t, err, "counts sum to 1 over no tokens")
 }
+
+// A model whose metadata asks for more experts per token than it has is at
+// fault, not its statistics.
+func TestModelStatesTooManyPerToken(t *testing.T) {
+	o := tiny
+	o.Used = 9
+	_, err := evidenceOf("a", KindExact, 4, 3, 2, 1).Fit(buildModel(t, o, nil), FitOptions{})
+	wantError(t, err, "blk.0: the model's metadata states 9 experts per token, its tensors hold 4 experts")
+}

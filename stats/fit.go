@@ -364,6 +364,9 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 		}
 		return nil
 	}
+	if e := l.Experts(); f.opt.TopK == 0 && e > 0 && k > e {
+		return fmt.Errorf("%s: the model's metadata states %d experts per token, its tensors hold %d experts", l.Name(AxisBlocks), k, e)
+	}
 	stated, proved := l.TopK, l.Tokens != nil // by the source
 	if stated == 0 {
 		stated = f.ev.TopK

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
@@ -33,7 +33,7 @@ func (c *call) readWhole(path string, limit int64) ([]byte, error) {
 	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: is over the limit of %d bytes", filepath.Base(path), limit)
+		err = fmt.Errorf("%s: is over the limit of %d bytes", path, limit)
 	}
 	return data, err
 }
@@ -44,9 +44,19 @@ func (c *call) readPlan(path string) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := path
+	if path == "-" {
+		name = "standard input"
+	}
+	switch {
+	case len(data) == 0:
+		return nil, fmt.Errorf("%s: is empty", name)
+	case bytes.HasPrefix(data, []byte("GGUF")):
+		return nil, hinted(fmt.Errorf("%s: is a GGUF file, not a manifest", name), "ggufplan plan model.gguf --stats imatrix.gguf -o plan.json writes one")
+	}
 	plan, err := manifest.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return plan, nil
 }
