@@ -87,8 +87,7 @@ func (p *Plan) recordStatistics() *manifest.Statistics {
 		}
 	}
 	if len(deffs) > 0 {
-		m := median(deffs)
-		rec.Deff = &m
+		rec.Deff = new(stats.Median(deffs))
 	}
 	return rec
 }
@@ -99,17 +98,6 @@ func recordInputs(ev *stats.Evidence) []manifest.Input {
 		inputs = append(inputs, manifest.Input{Name: in.Name, Format: in.Format, SizeBytes: in.SizeBytes, SHA256: in.SHA256})
 	}
 	return inputs
-}
-
-// median returns the middle value, or the mean of the two middle ones.
-func median(values []float64) float64 {
-	sorted := slices.Clone(values)
-	slices.Sort(sorted)
-	n := len(sorted)
-	if n%2 == 1 {
-		return sorted[n/2]
-	}
-	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
 func (p *Plan) recordPolicy() manifest.Policy {

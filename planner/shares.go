@@ -9,10 +9,6 @@ import (
 	"github.com/ggufplan/ggufplan/stats"
 )
 
-// smoothing is the count added to every expert (Jeffreys' prior): one that was
-// never seen is rare, not absent.
-const smoothing = 0.5
-
 // relativeScale is the mean count that weights without counts are taken for
 // when they are smoothed.
 const relativeScale = 100
@@ -86,13 +82,13 @@ func (l *moeLayer) smoothed() []float64 {
 	out := make([]float64, l.experts)
 	if l.counts != nil {
 		for e, n := range l.counts {
-			out[e] = float64(n) + smoothing
+			out[e] = float64(n) + stats.Smoothing
 		}
 		return out
 	}
 	unit := relativeScale * float64(l.experts) / sum(l.weights)
 	for e, v := range l.weights {
-		out[e] = float64(v*unit) + smoothing
+		out[e] = float64(v*unit) + stats.Smoothing
 	}
 	return out
 }
@@ -135,7 +131,7 @@ func expertEnergy(m *stats.ExpertErrors, l *moeLayer, e int, smoothed float64) f
 		return *m.OutputEnergy
 	}
 	if m.OutputEnergy != nil && m.Count != nil {
-		return float64(*m.OutputEnergy / (float64(*m.Count) + smoothing) * smoothed)
+		return float64(*m.OutputEnergy / (float64(*m.Count) + stats.Smoothing) * smoothed)
 	}
 	return float64(m.WeightedNorm * smoothed)
 }

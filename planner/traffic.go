@@ -15,7 +15,7 @@ func (f *frame) attach(l *moeLayer) error {
 	if ev == nil {
 		return nil
 	}
-	i := slices.IndexFunc(ev.Layers, func(e stats.Layer) bool { return e.Index == l.index && e.Kind != "shared" })
+	i := slices.IndexFunc(ev.Layers, func(e stats.Layer) bool { return e.Index == l.index && e.Kind != stats.LayerShared })
 	if i < 0 {
 		return nil
 	}

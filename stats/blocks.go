@@ -1,7 +1,5 @@
 package stats
 
-import "slices"
-
 // blockTokens is how many consecutive tokens of a trace make one block: the
 // chunk length that llama-imatrix uses by default, so that blocks of either
 // source measure the same correlation.
@@ -124,12 +122,7 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 		deffs = append(deffs, max(spread, 0)/float64((blocks-1)*expected))
 	}
 	out := &Blocks{N: m.blocks, moments: m}
-	slices.Sort(deffs)
-	if mid := len(deffs) / 2; len(deffs)%2 == 1 {
-		out.Deff = deffs[mid]
-	} else if mid > 0 {
-		out.Deff = (deffs[mid-1] + deffs[mid]) / 2
-	}
+	out.Deff = Median(deffs)
 	if out.Deff == 0 {
 		return nil
 	}

@@ -29,7 +29,7 @@ type Evidence struct {
 	NextN        *int // blocks of multi-token prediction, the last of BlockCount
 
 	// Shared holds what is known about always-active shared experts: Kind
-	// "shared", Counts one entry, ascending by Index. Policies do not use it.
+	// [LayerShared], Counts one entry, ascending by Index. Policies do not use it.
 	Shared []Layer
 
 	// LayerAxis says what Layer.Index counts before the evidence is mapped
@@ -102,7 +102,7 @@ type Imatrix struct {
 // differ.
 type Layer struct {
 	Index  int
-	Kind   string  // "routed", "shared", "hash" or "nextn"
+	Kind   string  // LayerRouted and those beside it
 	TopK   int     // experts per token, 0 where unknown
 	Tokens *uint64 // tokens through the layer, nil where unknown
 

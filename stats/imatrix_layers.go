@@ -67,7 +67,7 @@ func (g *layerEntries) addTo(ev *Evidence) error {
 	l := Layer{Index: g.index, Kind: LayerRouted}
 	for _, e := range g.entries {
 		if e.projection == router && !g.file.perCall && e.counts[0] > 0 {
-			tokens := uint64(e.counts[0] + integerTolerance)
+			tokens := uint64(e.counts[0] + wholeTolerance)
 			l.Tokens = &tokens
 		}
 	}
@@ -203,9 +203,6 @@ func (p projection) String() string {
 	return "other"
 }
 
-// integerTolerance is how far from a whole number a count may be stored.
-const integerTolerance = 1e-3
-
 // finishKinds turns raw counts, which the layers hold as Weights, into counts
 // if all of them are whole numbers, and checks these against the tokens.
 func (ev *Evidence) finishKinds(path string) error {
@@ -217,7 +214,7 @@ func (ev *Evidence) finishKinds(path string) error {
 	}
 	for i := range ev.Layers {
 		for e, w := range ev.Layers[i].Weights {
-			if math.Abs(w-math.RoundToEven(w)) > integerTolerance {
+			if math.Abs(w-math.RoundToEven(w)) > wholeTolerance {
 				ev.Kind = KindRelative
 				ev.find("relative-counts", ev.Layers[i].Name(ev.LayerAxis), "the count of expert %d is %g: taken for weights, as counts are whole", e, w)
 				return nil
@@ -239,7 +236,7 @@ func (ev *Evidence) finishKinds(path string) error {
 			return fmt.Errorf("%s: %s: %w", path, l.Name(ev.LayerAxis), err)
 		}
 		for _, n := range l.Counts {
-			if n > 1<<24 {
+			if n > float32Whole {
 				ev.find("rounded-counts", l.Name(ev.LayerAxis), "counts above 2^24 = 16777216 were rounded when they were stored as float32")
 				break
 			}

@@ -15,6 +15,14 @@ const (
 	LayerNextN  = "nextn"  // multi-token prediction, after the trunk
 )
 
+// wholeTolerance is how far a count may lie from a whole number and still be
+// one: averages and float32 sums of counts leave such crumbs.
+const wholeTolerance = 1e-3
+
+// float32Whole is the largest whole number up to which float32 counts one by
+// one.
+const float32Whole = 1 << 24
+
 // Name names the layer in messages: "blk.3", or "row 3" where the source's
 // numbers are rows of unknown meaning.
 func (l *Layer) Name(axis LayerAxis) string {
@@ -136,7 +144,7 @@ func (l *Layer) observedTopK(sum uint64) int {
 // rounded counts by up to half a unit in the last place.
 func (l *Layer) fitsTopK(k, sum, chunks uint64) bool {
 	tokens := *l.Tokens
-	if sum%tokens == 0 && sum/tokens <= uint64(len(l.Counts)) && tokens <= 1<<24 {
+	if sum%tokens == 0 && sum/tokens <= uint64(len(l.Counts)) && tokens <= float32Whole {
 		return sum/tokens == k // nothing was skipped
 	}
 	slack := tokenSlack(tokens, chunks)
@@ -163,7 +171,7 @@ func tokenSlack(tokens, chunks uint64) uint64 {
 
 // halfUlp is the most by which float32 rounds a whole number: 0 up to 2^24.
 func halfUlp(n uint64) uint64 {
-	if n <= 1<<24 {
+	if n <= float32Whole {
 		return 0
 	}
 	return 1 << (bits.Len64(n) - 25)

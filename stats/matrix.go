@@ -6,13 +6,6 @@ import (
 	"slices"
 )
 
-// wholeTolerance is how far a count may lie from a whole number and still be
-// one: averages and f32 sums of counts leave such crumbs.
-const wholeTolerance = 1e-3
-
-// float32Whole is the largest whole number up to which f32 counts one by one.
-const float32Whole = 1 << 24
-
 // A matrix gathers a table of counts, [layers][experts] or
 // [steps][layers][experts], row by row in that order. Steps are added up and
 // serve as blocks; a step of zeros is an unused slot of a circular buffer and
@@ -26,7 +19,7 @@ type matrix struct {
 	row             int // next row of the current step
 	step            [][]float64
 	busy            bool // the current step has a value that is not 0
-	steps, zero     int
+	steps           int
 
 	sum     [][]float64 // as written
 	whole   [][]float64 // each value rounded
@@ -100,7 +93,6 @@ func (m *matrix) endStep() error {
 	m.row = 0
 	m.steps++
 	if !m.busy {
-		m.zero++
 		return nil
 	}
 	m.busy = false
@@ -123,8 +115,8 @@ func (m *matrix) endStep() error {
 	return nil
 }
 
-// evidence closes the table; rows of zeros are left out. kind is what whole numbers mean in its format;
-// other numbers are relative weights in any.
+// evidence closes the table; rows of zeros are left out. kind is what whole
+// numbers mean in its format; other numbers are relative weights in any.
 func (m *matrix) evidence(format string, kind Kind) (*Evidence, error) {
 	if m.layers == 0 {
 		return nil, fmt.Errorf("no layers")
@@ -137,7 +129,7 @@ func (m *matrix) evidence(format string, kind Kind) (*Evidence, error) {
 		if !slices.ContainsFunc(m.sum[i], func(v float64) bool { return v > 0 }) {
 			continue // a dense layer, or one the recorder did not see
 		}
-		layer := Layer{Index: i, Kind: "routed", TopK: m.opt.TopK}
+		layer := Layer{Index: i, Kind: LayerRouted, TopK: m.opt.TopK}
 		if m.inexact {
 			layer.Weights = m.sum[i]
 		} else {

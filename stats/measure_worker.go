@@ -19,9 +19,9 @@ const chunkBytes = 256 << 10
 // models today have some 50 thousand weights.
 const maxRowWeights = 1 << 20
 
-// energySmoothing is what allocation adds to a count before it becomes a
-// share: half a token, Jeffreys' prior, so that an unseen expert's is not 0.
-const energySmoothing = 0.5
+// Smoothing is the count added to every expert before counts become shares
+// (Jeffreys' prior): one that was never seen is rare, not absent.
+const Smoothing = 0.5
 
 // A measureWorker measures items one after another in its own memory.
 type measureWorker struct {
@@ -194,7 +194,7 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms
 	x.WeightedNorm = norms.weighted.Value() * scale
 	x.PlainNorm = norms.plain.Value() * scale
 	if it.tensor.Role == ggufio.RoleExpertDown && x.Count != nil {
-		o := (float64(*x.Count) + energySmoothing) * (norms.energy.Value() * scale)
+		o := (float64(*x.Count) + Smoothing) * (norms.energy.Value() * scale)
 		x.OutputEnergy = &o
 	}
 	for i := range w.sums {
@@ -205,7 +205,7 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms
 			continue
 		}
 		if s.rows == x.RowsTotal {
-			e.Relative = ratio(s.weighted.Value(), s.norm.Value())
+			e.Relative = Relative(s.weighted.Value(), s.norm.Value())
 			e.Low, e.High = e.Relative, e.Relative
 			e.WeightedError, e.PlainError = s.weighted.Value(), s.plain.Value()
 			continue
@@ -214,16 +214,8 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms
 		e.Relative, half = s.estimate(x.RowsTotal)
 		e.Low, e.High = max(0, e.Relative-half), e.Relative+half
 		e.WeightedError = e.Relative * x.WeightedNorm
-		e.PlainError = ratio(s.plain.Value(), s.plainNorm.Value()) * x.PlainNorm
+		e.PlainError = Relative(s.plain.Value(), s.plainNorm.Value()) * x.PlainNorm
 	}
-}
-
-// ratio is a over b, and 0 where b is: nothing counts, so nothing is lost.
-func ratio(a, b float64) float64 {
-	if b == 0 {
-		return 0
-	}
-	return a / b
 }
 
 // rowNorms sums the squares of all rows that are read.

@@ -24,6 +24,31 @@ type (
 	pyMark   struct{}
 )
 
+// pythonType names the type of a value as Python does.
+func pythonType(v any) string {
+	switch v.(type) {
+	case nil:
+		return "None"
+	case bool:
+		return "bool"
+	case int64:
+		return "int"
+	case float64:
+		return "float"
+	case string:
+		return "str"
+	case []byte:
+		return "bytes"
+	case *pyList:
+		return "list"
+	case *pyTuple:
+		return "tuple"
+	case *pyDict:
+		return "dict"
+	}
+	return "object"
+}
+
 // get returns the value of a string key, nil if it is not there.
 func (d *pyDict) get(key string) any {
 	// Python keeps the last of equal keys.

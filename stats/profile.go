@@ -159,7 +159,7 @@ func checkSignal(values []float64) error {
 }
 
 func (p *profile) layer(n int, kind Kind, opt ReadOptions) (Layer, error) {
-	l := Layer{Index: n, Kind: "routed", TopK: opt.TopK, MaxOut: p.maxOut}
+	l := Layer{Index: n, Kind: LayerRouted, TopK: opt.TopK, MaxOut: p.maxOut}
 	if kind == KindRelative {
 		l.Weights = p.counts
 		return l, nil

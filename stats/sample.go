@@ -133,7 +133,7 @@ func (s *typeSum) settled(total uint64) bool {
 // given how many rows the expert has.
 func (s *typeSum) estimate(total uint64) (relative, half float64) {
 	norm := s.norm.Value()
-	relative = ratio(s.weighted.Value(), norm)
+	relative = Relative(s.weighted.Value(), norm)
 	if s.rows >= total {
 		return relative, 0
 	}

@@ -86,7 +86,7 @@ func TestIntervalsCoverTheTruth(t *testing.T) {
 			for _, r := range rows {
 				all.add(r)
 			}
-			truth := ratio(all.weighted.Value(), all.norm.Value())
+			truth := Relative(all.weighted.Value(), all.norm.Value())
 			for seed := range uint64(80) {
 				total := uint64(len(rows))
 				sampler := newRowSampler(seed, typ.String(), n, total)

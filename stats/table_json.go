@@ -14,7 +14,6 @@ import (
 // responses of serving engines, one value or several in a row. Which one it is
 // shows only as its keys come by.
 type documents struct {
-	ctx context.Context
 	opt ReadOptions
 	s   *jsonScanner
 
@@ -71,7 +70,7 @@ func firstKeys(head []byte, deep ...string) map[string]bool {
 
 // readTableJSON reads count tables, profiles and rankings.
 func readTableJSON(ctx context.Context, src *source, opt ReadOptions) (*Evidence, error) {
-	d := &documents{ctx: ctx, opt: opt, s: newJSONScanner(ctx, src)}
+	d := &documents{opt: opt, s: newJSONScanner(ctx, src)}
 	ev, err := d.read()
 	if err != nil {
 		return nil, src.errorf("%w", err)
@@ -135,10 +134,10 @@ func (d *documents) list() error {
 	if err != nil || rows == nil {
 		return err
 	}
-	return d.setLogical(rows, "table", 2)
+	return d.setLogical(rows, "table")
 }
 
-func (d *documents) setLogical(m *matrix, format string, depth int) error {
+func (d *documents) setLogical(m *matrix, format string) error {
 	if d.logical != nil {
 		return d.s.fault("a second table of counts")
 	}
@@ -228,7 +227,7 @@ func (d *documents) object(inList bool) error {
 			if err != nil {
 				return err
 			}
-			return d.setLogical(m, "sglang-recorder", 3)
+			return d.setLogical(m, "sglang-recorder")
 		case "logical_count_layout":
 			layout, err := d.s.str()
 			d.layout = layout
@@ -479,7 +478,7 @@ func plainEvidence(layers map[int][]float64, opt ReadOptions) (*Evidence, error)
 		for place, e := range layers[n] {
 			weights[int(e)] = float64(experts - 1 - place)
 		}
-		ev.Layers = append(ev.Layers, Layer{Index: n, Kind: "routed", TopK: opt.TopK, Weights: weights})
+		ev.Layers = append(ev.Layers, Layer{Index: n, Kind: LayerRouted, TopK: opt.TopK, Weights: weights})
 	}
 	return ev, nil
 }

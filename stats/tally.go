@@ -365,7 +365,7 @@ func (t *tally) evidence(format string, axis LayerAxis) (*Evidence, error) {
 }
 
 func (l *layerTally) finish(index, width, topK int) Layer {
-	out := Layer{Index: index, Kind: "routed", Counts: pad(l.counts, width)}
+	out := Layer{Index: index, Kind: LayerRouted, Counts: pad(l.counts, width)}
 	if l.topK > 0 {
 		topK = l.topK
 	}

@@ -36,7 +36,7 @@ func (f *torchFile) evidence(root any, opt ReadOptions) (*Evidence, error) {
 		}
 		return nil, refuseContent("keys", names)
 	}
-	return nil, refuseContent("content", []string{fmt.Sprintf("%T", root)})
+	return nil, refuseContent("content", []string{pythonType(root)})
 }
 
 // tableEvidence reads counts [layers][experts] or [steps][layers][experts].

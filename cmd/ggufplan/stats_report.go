@@ -188,12 +188,7 @@ func (r *statsReport) total(ev *stats.Evidence) {
 		}
 	}
 	if len(deffs) > 0 {
-		slices.Sort(deffs)
-		median := deffs[len(deffs)/2]
-		if len(deffs)%2 == 0 {
-			median = (deffs[len(deffs)/2-1] + median) / 2
-		}
-		r.Deff = &median
+		r.Deff = new(stats.Median(deffs))
 	}
 	switch {
 	case verdicts[string(stats.VerdictUnstable)] > 0:

@@ -224,15 +224,7 @@ func (c *Copy) Experts(f func(t *ggufio.Tensor, slice int, relative float64)) {
 	for i := range c.changes {
 		for e := range c.changes[i].experts {
 			x := &c.changes[i].experts[e]
-			f(c.changes[i].tensor, e, ratio(x.planned, x.norm))
+			f(c.changes[i].tensor, e, stats.Relative(x.planned, x.norm))
 		}
 	}
-}
-
-// ratio is a over b, and 0 where b is: nothing counts, so nothing is lost.
-func ratio(a, b float64) float64 {
-	if b == 0 {
-		return 0
-	}
-	return a / b
 }

@@ -226,13 +226,13 @@ func TestErrorsAreThoseOfAFullMeasurement(t *testing.T) {
 					continue
 				}
 				want := entry.Experts[e].Types[k].Relative
-				if got := ratio(x.planned, x.norm); math.Abs(got-want) > 1e-12*want {
+				if got := stats.Relative(x.planned, x.norm); math.Abs(got-want) > 1e-12*want {
 					t.Errorf("%s expert %d %s: relative error %v, measured %v", ch.tensor.Name, e, name, got, want)
 				}
 				// Rounding to F16 adds its mean square, and a cross term that
 				// averages out over the expert's weights.
 				slack := 1e-7 + 10*math.Sqrt(want/float64(ch.tensor.ExpertRows()*ch.tensor.Shape[0]))*1.4e-4
-				if got := ratio(x.stored, x.norm); math.Abs(got-want) > slack {
+				if got := stats.Relative(x.stored, x.norm); math.Abs(got-want) > slack {
 					t.Errorf("%s expert %d %s: reads back with %v, measured %v", ch.tensor.Name, e, name, got, want)
 				}
 				compared++

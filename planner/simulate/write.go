@@ -101,7 +101,7 @@ func (c *Copy) Check(ctx context.Context, outputs []Output) error {
 			want, got := math.Sqrt(x.planned), math.Sqrt(x.stored)
 			if math.Abs(got-want) > math.Sqrt(x.allowed)+float64(1e-9*math.Sqrt(x.norm)) {
 				return fmt.Errorf("tensor %s: expert %d reads back with relative error %v, its type costs %v",
-					ch.tensor.Name, e, ratio(x.stored, x.norm), ratio(x.planned, x.norm))
+					ch.tensor.Name, e, stats.Relative(x.stored, x.norm), stats.Relative(x.planned, x.norm))
 			}
 		}
 	}
