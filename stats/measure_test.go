@@ -219,7 +219,11 @@ func TestPartsMergeIntoTheWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Through its file, as a job would.
-			if p, err = DecodeErrors(encodeErrors(t, p)); err != nil {
+			file := encodeErrors(t, p)
+			if err := validateSchema(t, file); err != nil {
+				t.Errorf("part %d of %d: schema: %v", i+1, n, err)
+			}
+			if p, err = DecodeErrors(file); err != nil {
 				t.Fatal(err)
 			}
 			if n == 5 && (experts(p) < 8 || experts(p) > 11) {
@@ -317,4 +321,55 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Error("the state is still there")
 	}
+}
+
+// Whatever a state file holds, what is taken from it could have been measured.
+func FuzzJournal(f *testing.F) {
+	m, err := ggufio.Open("../testdata/bytemoe-2x8/model-f16.gguf")
+	if err != nil {
+		f.Fatal(err)
+	}
+	options := MeasureOptions{Types: measuredTypes}
+	dir := f.TempDir()
+	path := filepath.Join(dir, "state")
+	options.Journal = NewJournal(path, false)
+	if _, err := Measure(context.Background(), m, nil, MeasureOptions{Types: measuredTypes[:1], Part: &Part{1, 48}, Journal: options.Journal}); err != nil {
+		f.Fatal(err)
+	}
+	options.Journal.Close()
+	state, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(state)
+	_, items, _ := bytes.Cut(state, []byte("\n"))
+	f.Add(items)
+	f.Add([]byte("00000000 0 {}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		work, err := newMeasurement(m, nil, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := work.identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, content := range [][]byte{data, append([]byte(journalMagic+id+"\n"), data...)} {
+			path := filepath.Join(t.TempDir(), "state")
+			if err := os.WriteFile(path, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			j := NewJournal(path, true)
+			done := make([]bool, len(work.items))
+			if err := j.begin(work, done); err != nil {
+				continue
+			}
+			j.Close()
+			for i := range done {
+				if it := &work.items[i]; done[i] && (it.place.Expert != it.expert() || it.place.validate(len(it.types)) != nil) {
+					t.Errorf("takes %+v", it.place)
+				}
+			}
+		}
+	})
 }

@@ -97,7 +97,7 @@ func measured(t *testing.T, dir, types string) string {
 // Simulated plans rank as they should, by what the real llama.cpp computes
 // from them.
 func TestSimulatedPlansRank(t *testing.T) {
-	e := newEvaluator(t, 16<<10)
+	e := newEvaluator(t, 10<<10)
 	dir := t.TempDir()
 	errors := measured(t, dir, "Q2_K,Q3_K,Q4_K,Q5_K,Q6_K")
 	kld := func(name string, flags ...string) llamacpp.Divergence {

@@ -203,46 +203,83 @@ func TestStoreF32(t *testing.T) {
 // The relative errors are those of a full measurement, and what is stored has
 // them within the storage type's rounding.
 func TestErrorsAreThoseOfAFullMeasurement(t *testing.T) {
-	m := open(t, modelPath)
-	measured, err := stats.Measure(context.Background(), m, &stats.Evidence{Columns: waveColumns{}}, stats.MeasureOptions{Types: []quant.Type{quant.Q8_0, quant.Q4_0}, Full: true})
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		source quant.Type
+		adds   float64 // mean square of the rounding of what is stored, relative
+	}{{quant.F16, 5e-8}, {quant.BF16, 4e-6}, {quant.F32, 1e-14}} {
+		path := modelPath
+		if tt.source != quant.F16 {
+			path = filepath.Join(dir, tt.source.String()+".gguf")
+			if err := (gguftest.MoE{Type: tt.source}).Builder().WriteFile(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := open(t, path)
+		measured, err := stats.Measure(context.Background(), m, &stats.Evidence{Columns: waveColumns{}}, stats.MeasureOptions{Types: []quant.Type{quant.Q8_0, quant.Q4_0}, Full: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := New(planFor(m), m, Options{Columns: waveColumns{}, ExpertsOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, c, t.TempDir())
+		compared := 0
+		for i := range c.changes {
+			ch := &c.changes[i]
+			entry := measured.Tensor(ch.tensor.Name)
+			for e, x := range ch.experts {
+				for k, name := range entry.Types {
+					if ch.types[e] == ch.tensor.Type || name != ch.types[e].String() {
+						continue
+					}
+					want := entry.Experts[e].Types[k].Relative
+					if got := stats.Relative(x.planned, x.norm); math.Abs(got-want) > 1e-12*want {
+						t.Errorf("%v: %s expert %d %s: relative error %v, measured %v", tt.source, ch.tensor.Name, e, name, got, want)
+					}
+					// Rounding adds its mean square, and a cross term that
+					// averages out over the expert's weights.
+					slack := tt.adds + 10*math.Sqrt(want*tt.adds/float64(ch.tensor.ExpertRows()*ch.tensor.Shape[0]))
+					if got := stats.Relative(x.stored, x.norm); math.Abs(got-want) > slack {
+						t.Errorf("%v: %s expert %d %s: reads back with %v, measured %v", tt.source, ch.tensor.Name, e, name, got, want)
+					}
+					compared++
+				}
+			}
+		}
+		if compared < 15 {
+			t.Errorf("%v: only %d experts were compared", tt.source, compared)
+		}
 	}
-	c, err := New(planFor(m), m, Options{Columns: waveColumns{}, ExpertsOnly: true})
+}
+
+// What cannot be encoded without column weights is refused before anything is
+// written, where the imatrix lacks them for the tensor.
+func TestTypesThatNeedWeights(t *testing.T) {
+	m := open(t, modelPath)
+	plan := planFor(m)
+	for i := range plan.Tensors {
+		if plan.Tensors[i].Name == "blk.1.ffn_up_exps.weight" {
+			plan.Tensors[i].ExpertTypes[3] = "IQ2_XXS"
+		}
+	}
+	for _, columns := range []stats.Columns{nil, lackingColumns{}} {
+		if _, err := New(plan, m, Options{Columns: columns}); err == nil || !strings.Contains(err.Error(), "blk.1.ffn_up_exps.weight: IQ2_XXS needs column weights") {
+			t.Errorf("with columns %v: %v", columns, err)
+		}
+	}
+	c, err := New(plan, m, Options{Columns: waveColumns{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, c, t.TempDir())
-	compared := 0
-	for i := range c.changes {
-		ch := &c.changes[i]
-		entry := measured.Tensor(ch.tensor.Name)
-		for e, x := range ch.experts {
-			if ch.types[e] == ch.tensor.Type {
-				continue
-			}
-			for k, name := range entry.Types {
-				if name != ch.types[e].String() {
-					continue
-				}
-				want := entry.Experts[e].Types[k].Relative
-				if got := stats.Relative(x.planned, x.norm); math.Abs(got-want) > 1e-12*want {
-					t.Errorf("%s expert %d %s: relative error %v, measured %v", ch.tensor.Name, e, name, got, want)
-				}
-				// Rounding to F16 adds its mean square, and a cross term that
-				// averages out over the expert's weights.
-				slack := 1e-7 + 10*math.Sqrt(want/float64(ch.tensor.ExpertRows()*ch.tensor.Shape[0]))*1.4e-4
-				if got := stats.Relative(x.stored, x.norm); math.Abs(got-want) > slack {
-					t.Errorf("%s expert %d %s: reads back with %v, measured %v", ch.tensor.Name, e, name, got, want)
-				}
-				compared++
-			}
-		}
-	}
-	if compared < 20 {
-		t.Errorf("only %d experts were compared", compared)
-	}
 }
+
+// lackingColumns has no tensor in full.
+type lackingColumns struct{ waveColumns }
+
+func (lackingColumns) Complete(string, uint64, uint64) bool { return false }
 
 func TestShardsAndWorkers(t *testing.T) {
 	dir := t.TempDir()
