@@ -43,31 +43,45 @@ func unpack4(codes []uint16, levels []int8) [][4]float32 {
 	return grid
 }
 
-// scaled8 writes eight weights: scale × codeword, negative where a bit of
-// signs is set. The sign goes to the scale, so that it survives a NaN.
-func scaled8(y []float32, scale float32, g *[8]float32, signs uint8) {
-	s := [2]float32{scale, -scale}
-	_ = y[7]
-	y[0] = s[signs&1] * g[0]
-	y[1] = s[signs>>1&1] * g[1]
-	y[2] = s[signs>>2&1] * g[2]
-	y[3] = s[signs>>3&1] * g[3]
-	y[4] = s[signs>>4&1] * g[4]
-	y[5] = s[signs>>5&1] * g[5]
-	y[6] = s[signs>>6&1] * g[6]
-	y[7] = s[signs>>7] * g[7]
+// groups is what a super-block says of each of its 32 groups of eight weights.
+type groups struct {
+	code  [64]uint16  // one codeword of eight weights, or two of four
+	sign  [32]uint32  // in the low bits; a set bit is a minus
+	scale [32]float32 // of the codeword
+	shift [32]float32 // added to the codeword first
 }
 
-// scaled44 writes eight weights from two codewords of four.
-func scaled44(y []float32, scale float32, g, h *[4]float32, signs uint8) {
-	s := [2]float32{scale, -scale}
-	_ = y[7]
-	y[0] = s[signs&1] * g[0]
-	y[1] = s[signs>>1&1] * g[1]
-	y[2] = s[signs>>2&1] * g[2]
-	y[3] = s[signs>>3&1] * g[3]
-	y[4] = s[signs>>4&1] * h[0]
-	y[5] = s[signs>>5&1] * h[1]
-	y[6] = s[signs>>6&1] * h[2]
-	y[7] = s[signs>>7] * h[3]
+// expand8Go writes scale × codeword, negative where a sign is set. The sign
+// goes to the scale, so that it survives a NaN.
+func expand8Go(dst *[superWeights]float32, grid [][8]float32, g *groups) {
+	for i := range g.scale {
+		y, c := dst[8*i:8*i+8], &grid[g.code[i]]
+		s, signs := [2]float32{g.scale[i], -g.scale[i]}, g.sign[i]
+		for j := range y {
+			y[j] = s[signs>>j&1] * c[j]
+		}
+	}
+}
+
+// expand44Go is expand8Go for codewords of four weights.
+func expand44Go(dst *[superWeights]float32, grid [][4]float32, g *groups) {
+	for i := range g.code {
+		y, c := dst[4*i:4*i+4], &grid[g.code[i]]
+		s, signs := [2]float32{g.scale[i/2], -g.scale[i/2]}, g.sign[i/2]>>(i&1*4)
+		y[0] = s[signs&1] * c[0]
+		y[1] = s[signs>>1&1] * c[1]
+		y[2] = s[signs>>2&1] * c[2]
+		y[3] = s[signs>>3&1] * c[3]
+	}
+}
+
+// expandShiftedGo writes scale × (codeword + shift); the sum is exact.
+func expandShiftedGo(dst *[superWeights]float32, grid [][8]float32, g *groups) {
+	for i := range g.scale {
+		y, c := dst[8*i:8*i+8], &grid[g.code[i]]
+		scale, shift := g.scale[i], g.shift[i]
+		for j := range y {
+			y[j] = scale * (c[j] + shift)
+		}
+	}
 }

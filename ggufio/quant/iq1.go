@@ -21,22 +21,27 @@ const iq1Shift = 0.125
 var iq1Shifts = [2]float32{iq1Shift, -iq1Shift}
 
 func decodeIQ1S(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq1sBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq1sBytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
 		for ib := range 8 {
 			low, high := src[2+4*ib:6+4*ib], binary.LittleEndian.Uint16(src[34+2*ib:])
 			scale := d * float32(2*(high>>12&7)+1)
 			shift := iq1Shifts[high>>15]
-			for g := range 4 {
-				shifted8(dst[32*ib+8*g:][:8], scale, shift, &iq1Grid[int(low[g])|int(high>>(3*g)&7)<<8])
+			for k := range 4 {
+				g.code[4*ib+k] = uint16(low[k]) | high&7<<8
+				g.scale[4*ib+k], g.shift[4*ib+k] = scale, shift
+				high >>= 3
 			}
 		}
-		dst, src = dst[256:], src[iq1sBytes:]
+		expandShifted((*[superWeights]float32)(dst), iq1Grid, &g)
+		dst, src = dst[superWeights:], src[iq1sBytes:]
 	}
 }
 
 func decodeIQ1M(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq1mBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq1mBytes {
 		low, high := src[:32], src[32:48]
 		var scales [4]uint16
 		var half uint16
@@ -47,25 +52,14 @@ func decodeIQ1M(dst []float32, src []byte) {
 		d := halfToFloat(half)
 		for ib := range 16 {
 			scale := d * float32(2*(scales[ib/4]>>(3*(ib&3))&7)+1)
-			h := int(high[ib])
-			shifted8(dst[16*ib:][:8], scale, iq1Shifts[h>>3&1], &iq1Grid[int(low[2*ib])|h&7<<8])
-			shifted8(dst[16*ib+8:][:8], scale, iq1Shifts[h>>7], &iq1Grid[int(low[2*ib+1])|h>>4&7<<8])
+			h := uint16(high[ib])
+			g.code[2*ib], g.code[2*ib+1] = uint16(low[2*ib])|h&7<<8, uint16(low[2*ib+1])|h>>4&7<<8
+			g.scale[2*ib], g.scale[2*ib+1] = scale, scale
+			g.shift[2*ib], g.shift[2*ib+1] = iq1Shifts[h>>3&1], iq1Shifts[h>>7]
 		}
-		dst, src = dst[256:], src[iq1mBytes:]
+		expandShifted((*[superWeights]float32)(dst), iq1Grid, &g)
+		dst, src = dst[superWeights:], src[iq1mBytes:]
 	}
-}
-
-// shifted8 writes eight weights: scale × (grid + shift). The sum is exact.
-func shifted8(y []float32, scale, shift float32, g *[8]float32) {
-	_ = y[7]
-	y[0] = scale * (g[0] + shift)
-	y[1] = scale * (g[1] + shift)
-	y[2] = scale * (g[2] + shift)
-	y[3] = scale * (g[3] + shift)
-	y[4] = scale * (g[4] + shift)
-	y[5] = scale * (g[5] + shift)
-	y[6] = scale * (g[6] + shift)
-	y[7] = scale * (g[7] + shift)
 }
 
 // iq1sTries and iq1mTries fit one weight far larger than the others, and

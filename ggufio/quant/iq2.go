@@ -17,46 +17,61 @@ const (
 )
 
 func decodeIQ2XXS(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq2xxsBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq2xxsBytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
 		for ib := range 8 {
 			q := src[2+8*ib : 10+8*ib]
 			tail := binary.LittleEndian.Uint32(q[4:])
 			scale := d * (0.5 + float32(tail>>28)) * 0.25
-			for g := range 4 {
-				signs := evenSigns[tail>>(7*g)&127]
-				scaled8(dst[32*ib+8*g:][:8], scale, &iq2xxsGrid[q[g]], signs)
+			for k := range 4 {
+				g.code[4*ib+k] = uint16(q[k])
+				g.sign[4*ib+k] = uint32(evenSigns[tail&127])
+				g.scale[4*ib+k] = scale
+				tail >>= 7
 			}
 		}
-		dst, src = dst[256:], src[iq2xxsBytes:]
+		expand8((*[superWeights]float32)(dst), iq2xxsGrid, &g)
+		dst, src = dst[superWeights:], src[iq2xxsBytes:]
 	}
 }
 
 func decodeIQ2XS(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq2xsBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq2xsBytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		scales := src[66:iq2xsBytes]
-		for g := range 32 {
-			q := binary.LittleEndian.Uint16(src[2+2*g:])
-			s := scales[g/4] >> (g & 2 * 2) & 15
-			scale := d * (0.5 + float32(s)) * 0.25
-			scaled8(dst[8*g:][:8], scale, &iq2xsGrid[q&511], evenSigns[q>>9])
+		words, scales := src[2:66], src[66:iq2xsBytes]
+		for i := range g.scale {
+			q := binary.LittleEndian.Uint16(words[2*i:])
+			g.code[i], g.sign[i] = q&511, uint32(evenSigns[q>>9])
 		}
-		dst, src = dst[256:], src[iq2xsBytes:]
+		spreadScales(&g, d, scales)
+		expand8((*[superWeights]float32)(dst), iq2xsGrid, &g)
+		dst, src = dst[superWeights:], src[iq2xsBytes:]
 	}
 }
 
 func decodeIQ2S(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq2sBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq2sBytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
 		low, signs, high, scales := src[2:34], src[34:66], src[66:74], src[74:iq2sBytes]
-		for g := range 32 {
-			s := scales[g/4] >> (g & 2 * 2) & 15
-			scale := d * (0.5 + float32(s)) * 0.25
-			i := int(low[g]) | int(high[g/4]>>(2*(g&3))&3)<<8
-			scaled8(dst[8*g:][:8], scale, &iq2sGrid[i], signs[g])
+		for i := range g.scale {
+			g.code[i] = uint16(low[i]) | uint16(high[i/4]>>(2*(i&3))&3)<<8
+			g.sign[i] = uint32(signs[i])
 		}
-		dst, src = dst[256:], src[iq2sBytes:]
+		spreadScales(&g, d, scales)
+		expand8((*[superWeights]float32)(dst), iq2sGrid, &g)
+		dst, src = dst[superWeights:], src[iq2sBytes:]
+	}
+}
+
+// spreadScales sets the scale of each two groups from four bits.
+func spreadScales(g *groups, d float32, scales []byte) {
+	for i, s := range scales[:8] {
+		s0, s1 := d*(0.5+float32(s&15))*0.25, d*(0.5+float32(s>>4))*0.25
+		y := g.scale[4*i : 4*i+4]
+		y[0], y[1], y[2], y[3] = s0, s0, s1, s1
 	}
 }
 

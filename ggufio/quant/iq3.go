@@ -14,35 +14,44 @@ const (
 )
 
 func decodeIQ3XXS(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq3xxsBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq3xxsBytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		for i, q := range src[2:66] {
+			g.code[i] = uint16(q)
+		}
 		for ib := range 8 {
-			q := src[2+8*ib : 10+8*ib]
 			tail := binary.LittleEndian.Uint32(src[66+4*ib:])
 			scale := d * (0.5 + float32(tail>>28)) * 0.5
-			for g := range 4 {
-				signs := evenSigns[tail>>(7*g)&127]
-				scaled44(dst[32*ib+8*g:][:8], scale, &iq3xxsGrid[q[2*g]], &iq3xxsGrid[q[2*g+1]], signs)
+			for k := range 4 {
+				g.sign[4*ib+k] = uint32(evenSigns[tail&127])
+				g.scale[4*ib+k] = scale
+				tail >>= 7
 			}
 		}
-		dst, src = dst[256:], src[iq3xxsBytes:]
+		expand44((*[superWeights]float32)(dst), iq3xxsGrid, &g)
+		dst, src = dst[superWeights:], src[iq3xxsBytes:]
 	}
 }
 
 func decodeIQ3S(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= iq3sBytes {
+	var g groups
+	for len(dst) >= superWeights && len(src) >= iq3sBytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
 		low, high, signs, scales := src[2:66], src[66:74], src[74:106], src[106:iq3sBytes]
+		for i, q := range low {
+			g.code[i] = uint16(q) | uint16(high[i/8])<<(8-i&7)&256
+		}
+		for i, s := range signs {
+			g.sign[i] = uint32(s)
+		}
 		for ib := range 8 {
 			scale := d * float32(1+2*int(scales[ib/2]>>(ib&1*4)&15))
-			q, h := low[8*ib:8*ib+8], int(high[ib])
-			for g := range 4 {
-				g0 := &iq3sGrid[int(q[2*g])|h>>(2*g)&1<<8]
-				g1 := &iq3sGrid[int(q[2*g+1])|h>>(2*g+1)&1<<8]
-				scaled44(dst[32*ib+8*g:][:8], scale, g0, g1, signs[4*ib+g])
-			}
+			y := g.scale[4*ib : 4*ib+4]
+			y[0], y[1], y[2], y[3] = scale, scale, scale, scale
 		}
-		dst, src = dst[256:], src[iq3sBytes:]
+		expand44((*[superWeights]float32)(dst), iq3sGrid, &g)
+		dst, src = dst[superWeights:], src[iq3sBytes:]
 	}
 }
 

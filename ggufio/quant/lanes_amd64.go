@@ -1,12 +1,9 @@
+//go:build !purego
+
 package quant
 
-import "golang.org/x/sys/cpu"
-
-// hasAVX2 is a variable for tests to compare both paths.
-var hasAVX2 = cpu.X86.HasAVX2
-
 func distances(dst, x, w []lanes, s *lanes, levels []float32) {
-	if !hasAVX2 {
+	if !vectors {
 		distancesGo(dst, x, w, s, levels)
 		return
 	}
@@ -15,7 +12,7 @@ func distances(dst, x, w []lanes, s *lanes, levels []float32) {
 }
 
 func sums(dst, p, q []lanes) {
-	if !hasAVX2 {
+	if !vectors {
 		sumsGo(dst, p, q)
 		return
 	}
@@ -24,7 +21,7 @@ func sums(dst, p, q []lanes) {
 }
 
 func oddSums(dst, p, pOdd, q, qOdd []lanes) {
-	if !hasAVX2 {
+	if !vectors {
 		oddSumsGo(dst, p, pOdd, q, qOdd)
 		return
 	}
@@ -34,7 +31,7 @@ func oddSums(dst, p, pOdd, q, qOdd []lanes) {
 
 // scan's list must be a codebook's: its offsets are within lo and hi.
 func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
-	if !hasAVX2 {
+	if !vectors {
 		scanGo(best, rank, lo, hi, list)
 		return
 	}
@@ -43,7 +40,7 @@ func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
 }
 
 func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
-	if !hasAVX2 {
+	if !vectors {
 		scanOddGo(best, rank, lo, loOdd, hi, hiOdd, list)
 		return
 	}
@@ -52,7 +49,7 @@ func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []u
 }
 
 func levelSums(wxq, wqq *lanes, x, w []float32, inverse, lo, hi float32) {
-	if !hasAVX2 {
+	if !vectors {
 		levelSumsGo(wxq, wqq, x, w, inverse, lo, hi)
 		return
 	}
@@ -61,7 +58,7 @@ func levelSums(wxq, wqq *lanes, x, w []float32, inverse, lo, hi float32) {
 }
 
 func surveyLanes(high, low, top, wx, ww *lanes, x, w []float32) {
-	if !hasAVX2 {
+	if !vectors {
 		surveyLanesGo(high, low, top, wx, ww, x, w)
 		return
 	}
@@ -70,7 +67,7 @@ func surveyLanes(high, low, top, wx, ww *lanes, x, w []float32) {
 }
 
 func levelBytes(dst []uint8, x []float32, inverse, lo, hi float32) {
-	if !hasAVX2 {
+	if !vectors {
 		levelBytesGo(dst, x, inverse, lo, hi)
 		return
 	}
@@ -79,7 +76,7 @@ func levelBytes(dst []uint8, x []float32, inverse, lo, hi float32) {
 }
 
 func e2m1Costs(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *[scalesTried]float32) {
-	if !hasAVX2 {
+	if !vectors {
 		e2m1CostsGo(cost, x, w, scales, inverses)
 		return
 	}

@@ -1,3 +1,5 @@
+//go:build !purego
+
 #include "textflag.h"
 
 // The arithmetic of lanes.go on eight floats at once. Operations and their

@@ -1,3 +1,5 @@
+//go:build !purego
+
 package quant
 
 import (
@@ -9,10 +11,10 @@ import (
 
 // TestVectorCodeGivesTheSameBytes encodes rows with and without vectors.
 func TestVectorCodeGivesTheSameBytes(t *testing.T) {
-	if !hasAVX2 {
+	if !vectors {
 		t.Skip("SKIPPED, NOT TESTED: this processor has no AVX2")
 	}
-	defer func() { hasAVX2 = true }()
+	defer func() { vectors = true }()
 	rng := rand.New(rand.NewPCG(3, 1))
 	const columns = 4 * superWeights
 	for _, typ := range codebookTypes {
@@ -37,7 +39,7 @@ func TestVectorCodeGivesTheSameBytes(t *testing.T) {
 			}
 			var out [2][]byte
 			for i := range out {
-				hasAVX2 = i == 1
+				vectors = i == 1
 				enc, err := NewEncoder(typ)
 				if err != nil {
 					t.Fatal(err)
@@ -52,7 +54,7 @@ func TestVectorCodeGivesTheSameBytes(t *testing.T) {
 			}
 			var y [2][]float32
 			for i := range y {
-				hasAVX2 = i == 1
+				vectors = i == 1
 				y[i] = make([]float32, columns)
 				if err := Decode(typ, y[i], out[0]); err != nil {
 					t.Fatal(err)

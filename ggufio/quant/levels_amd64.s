@@ -1,3 +1,5 @@
+//go:build !purego
+
 #include "textflag.h"
 
 DATA magic23<>+0(SB)/4, $0x4b400000 // 1.5 × 2^23

@@ -22,38 +22,46 @@ type tq1Part struct{ bytes, digits int }
 var tq1Parts = [...]tq1Part{{32, 5}, {16, 5}, {4, 4}}
 
 func decodeTQ1_0(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= tq1_0Bytes {
+	for len(dst) >= superWeights && len(src) >= tq1_0Bytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src[52:]))
-		values := levels(d)
-		q, y := src[:52], dst[:256]
-		for _, part := range tq1Parts {
-			for digit := range part.digits {
-				p := powersOf3[digit]
-				for i, b := range q[:part.bytes] {
-					y[i] = values[uint16(b*p)*3>>8]
-				}
-				y = y[part.bytes:]
+		expandTQ1((*[superWeights]float32)(dst), (*[tq1_0Bytes]byte)(src), d)
+		dst, src = dst[superWeights:], src[tq1_0Bytes:]
+	}
+}
+
+func expandTQ1Go(dst *[superWeights]float32, src *[tq1_0Bytes]byte, d float32) {
+	values := levels(d)
+	q, y := src[:52], dst[:]
+	for _, part := range tq1Parts {
+		for digit := range part.digits {
+			p := powersOf3[digit]
+			for i, b := range q[:part.bytes] {
+				y[i] = values[uint16(b*p)*3>>8]
 			}
-			q = q[part.bytes:]
+			y = y[part.bytes:]
 		}
-		dst, src = dst[256:], src[tq1_0Bytes:]
+		q = q[part.bytes:]
 	}
 }
 
 func decodeTQ2_0(dst []float32, src []byte) {
-	for len(dst) >= 256 && len(src) >= tq2_0Bytes {
+	for len(dst) >= superWeights && len(src) >= tq2_0Bytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src[64:]))
-		values := levels(d)
-		for half := range 2 {
-			q, y := src[32*half:32*half+32], dst[128*half:128*half+128]
-			for i, b := range q {
-				y[i] = values[b&3]
-				y[i+32] = values[b>>2&3]
-				y[i+64] = values[b>>4&3]
-				y[i+96] = values[b>>6]
-			}
+		expandTQ2((*[superWeights]float32)(dst), (*[tq2_0Bytes]byte)(src), d)
+		dst, src = dst[superWeights:], src[tq2_0Bytes:]
+	}
+}
+
+func expandTQ2Go(dst *[superWeights]float32, src *[tq2_0Bytes]byte, d float32) {
+	values := levels(d)
+	for half := range 2 {
+		q, y := src[32*half:32*half+32], dst[128*half:128*half+128]
+		for i, b := range q {
+			y[i] = values[b&3]
+			y[i+32] = values[b>>2&3]
+			y[i+64] = values[b>>4&3]
+			y[i+96] = values[b>>6]
 		}
-		dst, src = dst[256:], src[tq2_0Bytes:]
 	}
 }
 
