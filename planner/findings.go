@@ -7,10 +7,11 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
-// Codes of the findings that planning itself makes. Evidence brings further
-// ones, such as "rounded-counts".
+// Codes of the findings that planning itself makes. Evidence brings those of
+// [stats.FindingCodes].
 const (
 	CodeLayerWithoutStatistics = "layer-without-statistics"
 	CodeUnseenExperts          = "unseen-experts"
@@ -24,21 +25,10 @@ const (
 	CodeSuperExpert            = "super-expert"
 )
 
-// Codes of findings that come with the evidence.
-const (
-	CodeDuplicateInput = "duplicate-input"
-	CodeEnergyMismatch = "energy-mismatch"
-	CodeKMismatch      = "k-mismatch"
-	CodeMixedPhases    = "mixed-phases"
-	CodeNoTraffic      = "no-traffic"
-	CodeRelativeCounts = "relative-counts"
-	CodeRoundedCounts  = "rounded-counts"
-)
-
 // FindingCodes lists the codes a manifest of this version may hold, in
 // alphabetical order.
 func FindingCodes() []string {
-	codes := append(ownCodes(), CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeNoTraffic, CodeRelativeCounts, CodeRoundedCounts)
+	codes := append(ownCodes(), stats.FindingCodes()...)
 	slices.Sort(codes)
 	return codes
 }

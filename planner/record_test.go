@@ -6,7 +6,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -224,36 +223,6 @@ func TestSchemaListsWhatTheTablesList(t *testing.T) {
 		if !slices.Contains(manifest.CountsKinds, string(k)) {
 			t.Errorf("manifest.CountsKinds lacks %s", k)
 		}
-	}
-}
-
-var evidenceCode = regexp.MustCompile(`(?:find\(|Code: +)"([a-z-]+)"`)
-
-// TestFindingCodesAreKnown looks for codes in the source of package stats:
-// --fail-on takes only codes that are listed.
-func TestFindingCodesAreKnown(t *testing.T) {
-	files, err := filepath.Glob("../stats/*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range evidenceCode.FindAllSubmatch(source, -1) {
-			n++
-			if !slices.Contains(FindingCodes(), string(m[1])) {
-				t.Errorf("%s: finding %s is not listed", file, m[1])
-			}
-		}
-	}
-	if n == 0 {
-		t.Error("no codes found in package stats")
 	}
 }
 

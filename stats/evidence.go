@@ -142,14 +142,6 @@ type Blocks struct {
 	moments *blockMoments // what Deff came from, nil where only it is known
 }
 
-// A Finding is a doubt about the evidence, phrased for a person and coded for
-// a program.
-type Finding struct {
-	Code    string // as manifests list them, such as "unseen-experts"
-	Subject string // "blk.3", an input's name, or a tensor's
-	Message string
-}
-
 // Columns gives the mean square of the input columns of a weight.
 type Columns interface {
 	// MeanSquares fills dst (one entry per column, ne[0]) with the mean square

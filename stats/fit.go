@@ -123,7 +123,7 @@ func (f *fitter) fit() (*Evidence, error) {
 	blind := f.scaledInput()
 	if blind {
 		out.Kind = KindNone
-		out.find("no-traffic", "", "%s scales the input of its experts by the router's weights, so a legacy imatrix tells nothing of their traffic", out.Architecture)
+		out.find(CodeNoTraffic, "", "%s scales the input of its experts by the router's weights, so a legacy imatrix tells nothing of their traffic", out.Architecture)
 	}
 	for i, l := range f.ev.Layers {
 		if blind {
@@ -386,7 +386,7 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 			fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", stated, stated)}
 	}
 	if model > 0 && k != model {
-		out.find("k-mismatch", l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)
+		out.find(CodeKMismatch, l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)
 	}
 	return nil
 }

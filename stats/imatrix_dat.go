@@ -300,5 +300,5 @@ func (ev *Evidence) finishLegacy(layers []legacyLayer, separate bool) {
 	for i, l := range layers {
 		ev.Layers[i].Weights, ev.Layers[i].GateUpEnergy, ev.Layers[i].DownEnergy = l.weights, l.gateUp, l.down
 	}
-	ev.find("relative-counts", "", "a legacy imatrix holds no token counts: traffic is estimated from its sums, with low confidence")
+	ev.find(CodeRelativeCounts, "", "a legacy imatrix holds no token counts: traffic is estimated from its sums, with low confidence")
 }

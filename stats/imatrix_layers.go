@@ -3,7 +3,6 @@ package stats
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 // layerEntries are the expert entries of one layer.
@@ -175,17 +174,9 @@ func (g *layerEntries) addEnergies(ev *Evidence, l *Layer) {
 	a, b := &g.stacks[gate], &g.stacks[up]
 	for e := range min(len(a.slices), len(b.slices)) {
 		if x, y := a.slices[e].energy, b.slices[e].energy; math.Abs(x-y) > energyTolerance*max(x, y) {
-			ev.find("energy-mismatch", l.Name(AxisBlocks), "gate and up of expert %d saw the same input, yet their energies are %.6g and %.6g", e, x, y)
+			ev.find(CodeEnergyMismatch, l.Name(AxisBlocks), "gate and up of expert %d saw the same input, yet their energies are %.6g and %.6g", e, x, y)
 			break
 		}
-	}
-}
-
-// find notes a finding, once.
-func (ev *Evidence) find(code, subject, format string, args ...any) {
-	f := Finding{code, subject, fmt.Sprintf(format, args...)}
-	if !slices.Contains(ev.Findings, f) {
-		ev.Findings = append(ev.Findings, f)
 	}
 }
 
@@ -216,7 +207,7 @@ func (ev *Evidence) finishKinds(path string) error {
 		for e, w := range ev.Layers[i].Weights {
 			if math.Abs(w-math.RoundToEven(w)) > wholeTolerance {
 				ev.Kind = KindRelative
-				ev.find("relative-counts", ev.Layers[i].Name(ev.LayerAxis), "the count of expert %d is %g: taken for weights, as counts are whole", e, w)
+				ev.find(CodeRelativeCounts, ev.Layers[i].Name(ev.LayerAxis), "the count of expert %d is %g: taken for weights, as counts are whole", e, w)
 				return nil
 			}
 		}
@@ -237,7 +228,7 @@ func (ev *Evidence) finishKinds(path string) error {
 		}
 		for _, n := range l.Counts {
 			if n > float32Whole {
-				ev.find("rounded-counts", l.Name(ev.LayerAxis), "counts above 2^24 = 16777216 were rounded when they were stored as float32")
+				ev.find(CodeRoundedCounts, l.Name(ev.LayerAxis), "counts above 2^24 = 16777216 were rounded when they were stored as float32")
 				break
 			}
 		}

@@ -155,7 +155,7 @@ func (m *matrix) evidence(format string, kind Kind) (*Evidence, error) {
 	}
 	if m.float32 && !m.inexact && m.largest > float32Whole {
 		ev.Findings = append(ev.Findings, Finding{
-			Code: "rounded-counts", Subject: format,
+			Code: CodeRoundedCounts, Subject: format,
 			Message: fmt.Sprintf("counts up to %.0f were stored as f32, which is exact up to %d", m.largest, float32Whole),
 		})
 	}

@@ -68,7 +68,7 @@ func Merge(inputs []*Evidence) (*Evidence, error) {
 	default:
 		out.Kind = KindRelative
 		err = out.meanLayers(traffic)
-		out.find("relative-counts", "", "%d inputs were combined by their shares, each weighing the same, because not all of them hold exact counts", len(traffic))
+		out.find(CodeRelativeCounts, "", "%d inputs were combined by their shares, each weighing the same, because not all of them hold exact counts", len(traffic))
 	}
 	if err != nil {
 		return nil, err
@@ -146,12 +146,12 @@ func (out *Evidence) inputFindings() {
 			listed = append(listed, in.Phase)
 		}
 		if first, ok := digests[in.SHA256]; ok && in.SHA256 != "" {
-			out.find("duplicate-input", in.Name, "has the same content as %s: its tokens are counted twice", first)
+			out.find(CodeDuplicateInput, in.Name, "has the same content as %s: its tokens are counted twice", first)
 		}
 		digests[in.SHA256] = in.Name
 	}
 	if len(listed) > 1 {
-		out.find("mixed-phases", "", "inputs were collected in different phases (%s), where traffic differs", strings.Join(listed, ", "))
+		out.find(CodeMixedPhases, "", "inputs were collected in different phases (%s), where traffic differs", strings.Join(listed, ", "))
 	}
 }
 
