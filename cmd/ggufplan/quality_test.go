@@ -14,15 +14,15 @@ import (
 var qualityTable = flag.Bool("quality-table", false, "print the README's table of measured plans")
 
 // evaluator measures models against the real one with the real llama.cpp, on
-// held-out text in windows of 128 tokens, as llama-perplexity -c 128
-// --kl-divergence does.
+// bytes from to of the held-out text in windows of 128 tokens, as
+// llama-perplexity -c 128 --kl-divergence does.
 type evaluator struct {
 	t         *testing.T
 	lib       *llamacpp.Library
 	reference *llamacpp.Predictions
 }
 
-func newEvaluator(t *testing.T, textBytes int) *evaluator {
+func newEvaluator(t *testing.T, from, to int) *evaluator {
 	t.Helper()
 	lib := llamacpp.Load(t)
 	source, err := lib.LoadModel(realModel, 128)
@@ -34,7 +34,7 @@ func newEvaluator(t *testing.T, textBytes int) *evaluator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference, err := source.Predict(string(text[:min(textBytes, len(text))]))
+	reference, err := source.Predict(string(text[from:min(to, len(text))]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func measured(t *testing.T, dir, types string) string {
 // Simulated plans rank as they should, by what the real llama.cpp computes
 // from them.
 func TestSimulatedPlansRank(t *testing.T) {
-	e := newEvaluator(t, 10<<10)
+	e := newEvaluator(t, 0, 10<<10)
 	dir := t.TempDir()
 	errors := measured(t, dir, "Q2_K,Q3_K,Q4_K,Q5_K,Q6_K")
 	kld := func(name string, flags ...string) llamacpp.Divergence {
@@ -121,7 +121,7 @@ func TestSimulatedPlansRank(t *testing.T) {
 // A fused plan that the real llama-quantize carried out and our decoders read
 // back costs what its simulation does.
 func TestSimulationAgreesWithLlamaQuantize(t *testing.T) {
-	e := newEvaluator(t, 16<<10)
+	e := newEvaluator(t, 0, 16<<10)
 	for _, typ := range []string{"Q2_K", "Q3_K"} {
 		dir := t.TempDir()
 		plan := planFile(t, dir, typ, uniform(typ)...)
@@ -149,7 +149,7 @@ func TestQualityTable(t *testing.T) {
 	if !*qualityTable {
 		return // TestSimulatedPlansRank checks what can fail
 	}
-	e := newEvaluator(t, math.MaxInt)
+	e := newEvaluator(t, 0, math.MaxInt)
 	dir := t.TempDir()
 	errors := measured(t, dir, "Q2_K,Q3_K,Q4_K,Q5_K,Q6_K")
 	type row struct {

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
+)
+
+// sensitivityTable holds the divergence that each expert tensor of the real
+// model causes alone: a drop-one benchmark on the first half of the text.
+const sensitivityTable = "../../testdata/bytemoe-2x8/sensitivity.csv"
+
+// sensitivityBytes is how much of the text the table was measured on; what
+// uses it is judged on the rest.
+const sensitivityBytes = 18 << 10
+
+var updateSensitivity = flag.Bool("update-sensitivity", false, "measure testdata/bytemoe-2x8/sensitivity.csv anew")
+
+// TestSensitivityTable measures the table anew with -update-sensitivity:
+// everything but one tensor as it is, that one at Q2_K. Without, it checks that
+// the table names what it should.
+func TestSensitivityTable(t *testing.T) {
+	m, err := ggufio.Open(realModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, layer := range m.MoELayers() {
+		for _, tensor := range m.ExpertTensors(layer) {
+			names = append(names, tensor.Name)
+		}
+	}
+	if *updateSensitivity {
+		e := newEvaluator(t, 0, sensitivityBytes)
+		dir := t.TempDir()
+		var values []string
+		for _, name := range names {
+			plan := planFile(t, dir, name, append(uniform("F16"), "--pin", "^"+regexp.QuoteMeta(name)+"$=Q2_K")...)
+			values = append(values, fmt.Sprintf("%.6f", e.divergence(simulated(t, plan, "--fused")).Mean))
+		}
+		table := strings.Join(names, ",") + "\n" + strings.Join(values, ",") + "\n"
+		if err := os.WriteFile(sensitivityTable, []byte(table), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table, err := os.ReadFile(sensitivityTable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header, _, _ := strings.Cut(string(table), "\n"); header != strings.Join(names, ",") {
+		t.Errorf("the table is of %s", header)
+	}
+}
+
+// A fused budget plan that may use every type, with measured sensitivities, is
+// no worse than what another allocator has reached with them at the same file
+// size, all but experts at Q8_0. The real llama.cpp quantizes and runs the
+// plans on text that the sensitivities were not measured on, and beside them
+// uniform Q3_K, which anchors the text: on all of it, it has 0.0049.
+func TestFusedBudgetWithEveryType(t *testing.T) {
+	e := newEvaluator(t, sensitivityBytes, math.MaxInt)
+	dir := t.TempDir()
+	errors := filepath.Join(dir, "errors.json")
+	ggufplan(t, exitDone, "measure", realModel, "--stats", realImatrix, "-q", "-o", errors)
+	run := func(name string, flags ...string) (llamacpp.Divergence, int64) {
+		t.Helper()
+		plan := planFile(t, dir, name, append(flags, "--base", "Q8_0")...)
+		out := filepath.Join(dir, name+".gguf")
+		quantize(t, decodeManifest(t, plan), realModel, ggufplan(t, exitDone, "export", plan, "--to", "llama-quantize"), out, false)
+		info, err := os.Stat(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := e.divergence(out)
+		t.Logf("%s: %d bytes, %.5f +- %.5f", name, info.Size(), d.Mean, d.StandardError)
+		return d, info.Size()
+	}
+	anchor, _ := run("uniform Q3_K", "--hot-type", "Q3_K", "--warm-type", "Q3_K", "--cold-type", "Q3_K")
+	for _, tt := range []struct {
+		bytes   int64
+		reached float64 // on the whole text
+	}{
+		{1725408, 0.0085}, {1832000, 0.0056}, {1938400, 0.0044}, {2147000, 0.0025},
+	} {
+		size := fmt.Sprint(tt.bytes)
+		d, written := run(size, "--target-size", size, "--errors", errors, "--scope-tensors", "experts", "--sensitivity", sensitivityTable)
+		if written > tt.bytes {
+			t.Errorf("%s: the file has %d bytes", size, written)
+		}
+		if d.Mean > tt.reached*anchor.Mean/0.0049+2*d.StandardError {
+			t.Errorf("%s: KL divergence %.5f +- %.5f, %.4f has been reached where uniform Q3_K had 0.0049 and has %.5f here", size, d.Mean, d.StandardError, tt.reached, anchor.Mean)
+		}
+	}
+}
