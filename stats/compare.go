@@ -63,7 +63,7 @@ func Compare(a, b *Evidence, tiers Tiers) (shifts []LayerShift, onlyA, onlyB []i
 		}
 		delete(byIndex, la.Index)
 		if la.Experts() != lb.Experts() {
-			return nil, nil, nil, fmt.Errorf("%s has %d experts in one and %d in the other", la.Name(a.LayerAxis), la.Experts(), lb.Experts())
+			return nil, nil, nil, fmt.Errorf("has %d experts in %s, where %s has %d", lb.Experts(), la.Name(a.LayerAxis), a.name(), la.Experts())
 		}
 		s, _ := shiftBetween(shares(la.Counts, la.Weights), shares(lb.Counts, lb.Weights))
 		ls := LayerShift{Layer: la.Index, Shift: s}

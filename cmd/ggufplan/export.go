@@ -99,8 +99,15 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 	if err != nil {
 		return err
 	}
-	if !command || out != "" {
-		if err := c.writeOutput(out, q.Rules); err != nil {
+	var files outputs
+	defer files.discard()
+	switch {
+	case out != "":
+		if err := files.write(out, q.Rules); err != nil {
+			return err
+		}
+	case !command:
+		if _, err := c.stdout.Write(q.Rules); err != nil {
 			return err
 		}
 	}
@@ -110,6 +117,9 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 		} else {
 			c.say("hint", "%s", line)
 		}
+	}
+	if err := c.commitPrinted(&files); err != nil {
+		return err
 	}
 	if command && out == "" && to == "llama-quantize" {
 		c.say("hint", "ggufplan export PLAN --to llama-quantize -o %s", rulesName)

@@ -119,6 +119,15 @@ func sameFile(a, b string) bool {
 	return erra == nil && errb == nil && os.SameFile(ia, ib)
 }
 
+// commitPrinted is commit once everything printed so far has reached standard
+// output: a run that fails there leaves no file.
+func (c *call) commitPrinted(files *outputs) error {
+	if _, err := c.stdout.Write(nil); err != nil { // it remembers its first error
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return files.commit()
+}
+
 // writeOutput writes content to a file, or to standard output where path is
 // "" or "-".
 func (c *call) writeOutput(path string, content []byte) error {

@@ -66,9 +66,9 @@ func (f *frontierFlags) parse() ([]uint64, error) {
 
 // validate refuses flags that go only with a frontier, or not with one.
 func (f *frontierFlags) validate() error {
-	for _, flag := range []string{"json", "svg"} {
-		if f.flags.Changed(flag) && !f.asked() {
-			return hinted(usageErrorf("--%s goes with --frontier", flag), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 --"+flag)
+	for _, flag := range []struct{ name, use string }{{"json", "--json"}, {"svg", "--svg frontier.svg"}} {
+		if f.flags.Changed(flag.name) && !f.asked() {
+			return hinted(usageErrorf("--%s goes with --frontier", flag.name), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 "+flag.use)
 		}
 	}
 	if !f.asked() {
@@ -90,9 +90,9 @@ func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) err
 	if f.svg == "-" {
 		return drawFrontier(c.stdout, model, front)
 	}
+	var out outputs
+	defer out.discard()
 	if f.svg != "" {
-		var out outputs
-		defer out.discard()
 		file, err := out.create(f.svg)
 		if err != nil {
 			return err
@@ -100,17 +100,16 @@ func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) err
 		if err := drawFrontier(file, model, front); err != nil {
 			return err
 		}
-		if err := out.commit(); err != nil {
-			return err
-		}
 	}
 	switch {
 	case f.json:
-		return writeJSON(c.stdout, front)
+		if err := writeJSON(c.stdout, front); err != nil {
+			return err
+		}
 	case f.svg == "":
 		writeFrontier(c.stdout, front)
 	}
-	return nil
+	return c.commitPrinted(&out)
 }
 
 // writeFrontier prints a frontier as a table.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/pflag"
 
@@ -63,7 +64,7 @@ original. Column means stay in the imatrix.`,
 			flags.StringVar(&s.diff, "diff", "", "compare with the statistics in `FILE`")
 			s.evidence = addEvidenceFlags(flags)
 			flags.BoolVar(&s.json, "json", false, "print the same facts as JSON")
-			flags.StringVarP(&s.output, "output", "o", "", "write the canonical form to `FILE`")
+			flags.StringVarP(&s.output, "output", "o", "", "write the canonical form to `FILE`; with -, to standard output instead of the table")
 			return s.run
 		},
 	}
@@ -77,6 +78,9 @@ type statsRun struct {
 }
 
 func (s *statsRun) run(c *call, files []string) error {
+	if s.output == "-" && (s.json || s.diff != "") {
+		return hinted(usageErrorf("--output - puts the canonical form on standard output, where --json and --diff print"), "name a file after -o")
+	}
 	var m *ggufio.Model
 	if s.model != "" {
 		var err error
@@ -101,7 +105,7 @@ func (s *statsRun) run(c *call, files []string) error {
 			return err
 		}
 		if report.Diff, err = compareEvidence(ev, other); err != nil {
-			return withHint(err)
+			return withHint(fmt.Errorf("%s: %w", s.diff, err))
 		}
 	}
 	var out outputs
@@ -109,6 +113,10 @@ func (s *statsRun) run(c *call, files []string) error {
 	if s.output != "" {
 		content, err := ev.MarshalCanonical()
 		if err != nil {
+			return err
+		}
+		if s.output == "-" {
+			_, err := c.stdout.Write(content)
 			return err
 		}
 		if err := out.write(s.output, content); err != nil {
@@ -120,7 +128,10 @@ func (s *statsRun) run(c *call, files []string) error {
 	} else {
 		report.write(c.stdout)
 	}
-	return errors.Join(err, out.commit())
+	if err != nil {
+		return err
+	}
+	return c.commitPrinted(&out)
 }
 
 // compareEvidence compares the traffic of two sources.
