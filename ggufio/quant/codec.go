@@ -75,7 +75,7 @@ var codecs = [...]codec{
 	TQ1_0:   {decode: decodeTQ1_0, newEncoder: newTQ1_0Encoder},
 	TQ2_0:   {decode: decodeTQ2_0, newEncoder: newTQ2_0Encoder},
 	NVFP4:   {decode: decodeNVFP4, newEncoder: newNVFP4Encoder},
-	Q1_0:    {decode: decodeQ1_0, newEncoder: stateless(encodeQ1_0)},
+	Q1_0:    {decode: decodeQ1_0, newEncoder: newQ1_0Encoder},
 	Q2_0:    {decode: decodeQ2_0, newEncoder: newQ2_0Encoder},
 }
 
@@ -226,17 +226,7 @@ const infBits = 0x7f800000
 
 // allBelow reports whether the masked bits of all values are below limit.
 func allBelow(x []float32, mask, limit uint32) bool {
-	var m0, m1, m2, m3 uint32
-	for ; len(x) >= 4; x = x[4:] {
-		m0 = max(m0, math.Float32bits(x[0])&mask)
-		m1 = max(m1, math.Float32bits(x[1])&mask)
-		m2 = max(m2, math.Float32bits(x[2])&mask)
-		m3 = max(m3, math.Float32bits(x[3])&mask)
-	}
-	for _, v := range x {
-		m0 = max(m0, math.Float32bits(v)&mask)
-	}
-	return max(m0, m1, m2, m3) < limit
+	return largestBits(x, mask) < limit
 }
 
 // firstBad returns the error of the first value that has one.

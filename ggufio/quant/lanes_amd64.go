@@ -48,22 +48,38 @@ func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []u
 	scanOddAVX2(best, rank, &lo[0], &loOdd[0], &hi[0], &hiOdd[0], &list[0], len(list))
 }
 
-func levelSums(wxq, wqq *lanes, x, w []float32, inverse, lo, hi float32) {
+func levelSums(x, w []float32, inverse, lo, hi float32) (wxq, wqq float32) {
 	if !vectors {
-		levelSumsGo(wxq, wqq, x, w, inverse, lo, hi)
-		return
+		return levelSumsGo(x, w, inverse, lo, hi)
 	}
 	_ = w[len(x)-1]
-	levelSumsAVX2(wxq, wqq, &x[0], &w[0], len(x)/8, inverse, lo, hi)
+	return levelSumsAVX2(&x[0], &w[0], len(x)/8, inverse, lo, hi)
 }
 
-func surveyLanes(high, low, top, wx, ww *lanes, x, w []float32) {
+func surveyOf(x, w []float32) (s survey) {
 	if !vectors {
-		surveyLanesGo(high, low, top, wx, ww, x, w)
-		return
+		return surveyGo(x, w)
 	}
 	_ = w[len(x)-1]
-	surveyLanesAVX2(high, low, top, wx, ww, &x[0], &w[0], len(x)/8)
+	surveyAVX2(&s, &x[0], &w[0], len(x)/8)
+	return s
+}
+
+func largestBits(x []float32, mask uint32) uint32 {
+	if !vectors || len(x) < 8 {
+		return largestBitsGo(x, mask)
+	}
+	whole := len(x) &^ 7
+	return max(largestBitsAVX2(&x[0], len(x)/8, mask), largestBitsGo(x[whole:], mask))
+}
+
+func plusBits(dst []uint8, x []float32) {
+	if !vectors {
+		plusBitsGo(dst, x)
+		return
+	}
+	_ = x[8*len(dst)-1]
+	plusBitsAVX2(&dst[0], &x[0], len(dst))
 }
 
 func levelBytes(dst []uint8, x []float32, inverse, lo, hi float32) {
@@ -84,10 +100,16 @@ func e2m1Costs(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *
 }
 
 //go:noescape
-func levelSumsAVX2(wxq, wqq *lanes, x, w *float32, n int, inverse, lo, hi float32)
+func levelSumsAVX2(x, w *float32, n int, inverse, lo, hi float32) (wxq, wqq float32)
 
 //go:noescape
-func surveyLanesAVX2(high, low, top, wx, ww *lanes, x, w *float32, n int)
+func surveyAVX2(s *survey, x, w *float32, n int)
+
+//go:noescape
+func largestBitsAVX2(x *float32, n int, mask uint32) uint32
+
+//go:noescape
+func plusBitsAVX2(dst *uint8, x *float32, n int)
 
 //go:noescape
 func levelBytesAVX2(dst *uint8, x *float32, n int, inverse, lo, hi float32)

@@ -60,16 +60,7 @@ func (b *levelBlock) mean() float32 {
 	return b.wx / b.ww
 }
 
-func (b *levelBlock) look() {
-	var high, low, top, wx, ww lanes
-	surveyLanes(&high, &low, &top, &wx, &ww, b.x, b.w)
-	b.survey = survey{}
-	for i := range high {
-		b.highest, b.lowest = max(b.highest, high[i]), min(b.lowest, low[i])
-		b.largestW = max(b.largestW, top[i])
-	}
-	b.wx, b.ww = float32(total(&wx)), float32(total(&ww))
-}
+func (b *levelBlock) look() { b.survey = surveyOf(b.x, b.w) }
 
 var allOnes = func() (ones [superWeights]float32) {
 	for i := range ones {
@@ -87,8 +78,9 @@ func rescale(dst, x []float32, exponent int) []float32 {
 	return dst
 }
 
-// surveyLanesGo raises high, lowers low, raises top, and adds to wx and ww.
-func surveyLanesGo(high, low, top, wx, ww *lanes, x, w []float32) {
+// surveyGo takes blocks of whole eights, in eight lanes.
+func surveyGo(x, w []float32) survey {
+	var high, low, top, wx, ww lanes
 	for len(x) >= 8 && len(w) >= 8 {
 		for i := range 8 {
 			high[i], low[i], top[i] = max(high[i], x[i]), min(low[i], x[i]), max(top[i], w[i])
@@ -97,19 +89,22 @@ func surveyLanesGo(high, low, top, wx, ww *lanes, x, w []float32) {
 		}
 		x, w = x[8:], w[8:]
 	}
+	s := survey{wx: total(&wx), ww: total(&ww)}
+	for i := range high {
+		s.highest, s.lowest, s.largestW = max(s.highest, high[i]), min(s.lowest, low[i]), max(s.largestW, top[i])
+	}
+	return s
 }
 
 // sums returns Σ w x q and Σ w q² where q is the level nearest to x × inverse.
 // With d = b/a their error is Σ w x² − b²/a.
-func (b *levelBlock) sums(inverse float32) (wxq, wqq float64) {
-	var x, q lanes
-	levelSums(&x, &q, b.x, b.w, inverse, b.lo, b.hi)
-	return total(&x), total(&q)
+func (b *levelBlock) sums(inverse float32) (wxq, wqq float32) {
+	return levelSums(b.x, b.w, inverse, b.lo, b.hi)
 }
 
-func total(l *lanes) float64 {
-	return (float64(l[0]) + float64(l[4]) + (float64(l[1]) + float64(l[5]))) +
-		(float64(l[2]) + float64(l[6]) + (float64(l[3]) + float64(l[7])))
+// total adds up lanes, halves first.
+func total(l *lanes) float32 {
+	return (l[0] + l[4] + (l[1] + l[5])) + (l[2] + l[6] + (l[3] + l[7]))
 }
 
 const largestInverse = 0x1p40
@@ -117,15 +112,15 @@ const largestInverse = 0x1p40
 // refine returns the best d that it finds from the starts, each improved by
 // turns of rounding to levels and fitting d; 0 if no start is of use.
 func (b *levelBlock) refine(starts ...float32) float32 {
-	best, gain := float32(0), 0.0
+	best, gain := float32(0), float32(0)
 	try := func(d float32) {
 		inverse := 1 / d
 		if !(magnitude(inverse) < largestInverse) {
 			return
 		}
 		wxq, wqq := b.sums(inverse)
-		if g := wxq * wxq; wqq > 0 && g > gain*wqq {
-			best, gain = float32(wxq/wqq), g/wqq
+		if g := wxq * wxq; wqq > 0 && g > float32(gain*wqq) {
+			best, gain = wxq/wqq, g/wqq
 		}
 	}
 	for _, d := range starts {
@@ -163,17 +158,19 @@ func (b *levelBlock) round(d float32) (half uint16, inverse float32, ok bool) {
 
 // levelSumsGo adds up w x q and w q² in eight lanes, q being x × inverse
 // rounded to the nearest integer, ties to even, between lo and hi.
-func levelSumsGo(wxq, wqq *lanes, x, w []float32, inverse, lo, hi float32) {
+func levelSumsGo(x, w []float32, inverse, lo, hi float32) (wxq, wqq float32) {
+	var sx, sq lanes
 	for len(x) >= 8 && len(w) >= 8 {
 		for i := range 8 {
 			v := min(max(x[i]*inverse, lo), hi)
 			q := float32(v+0x1.8p23) - 0x1.8p23
 			wq := w[i] * q
-			wxq[i] += float32(wq * x[i])
-			wqq[i] += float32(wq * q)
+			sx[i] += float32(wq * x[i])
+			sq[i] += float32(wq * q)
 		}
 		x, w = x[8:], w[8:]
 	}
+	return total(&sx), total(&sq)
 }
 
 // levelBytesGo writes these integers less lo.
@@ -181,5 +178,31 @@ func levelBytesGo(dst []uint8, x []float32, inverse, lo, hi float32) {
 	for i, v := range x {
 		v = min(max(v*inverse, lo), hi)
 		dst[i] = uint8(math.Float32bits(float32(v+0x1.8p23)) - math.Float32bits(float32(lo+0x1.8p23)))
+	}
+}
+
+// largestBitsGo returns the largest of the numbers' bits under mask.
+func largestBitsGo(x []float32, mask uint32) uint32 {
+	var m0, m1, m2, m3 uint32
+	for ; len(x) >= 4; x = x[4:] {
+		m0 = max(m0, math.Float32bits(x[0])&mask)
+		m1 = max(m1, math.Float32bits(x[1])&mask)
+		m2 = max(m2, math.Float32bits(x[2])&mask)
+		m3 = max(m3, math.Float32bits(x[3])&mask)
+	}
+	for _, v := range x {
+		m0 = max(m0, math.Float32bits(v)&mask)
+	}
+	return max(m0, m1, m2, m3)
+}
+
+// plusBitsGo writes a bit for each number, set where its sign is plus.
+func plusBitsGo(dst []uint8, x []float32) {
+	for i := range dst {
+		y := x[8*i : 8*i+8]
+		dst[i] = ^uint8(math.Float32bits(y[0])>>31 | math.Float32bits(y[1])>>31<<1 |
+			math.Float32bits(y[2])>>31<<2 | math.Float32bits(y[3])>>31<<3 |
+			math.Float32bits(y[4])>>31<<4 | math.Float32bits(y[5])>>31<<5 |
+			math.Float32bits(y[6])>>31<<6 | math.Float32bits(y[7])>>31<<7)
 	}
 }

@@ -24,19 +24,25 @@ DATA unpack<>+24(SB)/4, $3
 DATA unpack<>+28(SB)/4, $7
 GLOBL unpack<>(SB), RODATA, $32
 
-// func levelSumsAVX2(wxq, wqq *lanes, x, w *float32, n int, inverse, lo, hi float32)
-TEXT ·levelSumsAVX2(SB), NOSPLIT, $0-52
-	MOVQ wxq+0(FP), DI
-	MOVQ wqq+8(FP), DX
-	MOVQ x+16(FP), SI
-	MOVQ w+24(FP), BX
-	MOVQ n+32(FP), CX
-	VBROADCASTSS inverse+40(FP), Y0
-	VBROADCASTSS lo+44(FP), Y1
-	VBROADCASTSS hi+48(FP), Y2
+// TOTAL adds up the lanes of ry into the first of rx, its lower half: halves
+// first, then neighbours.
+#define TOTAL(ry, rx) \
+	VEXTRACTF128 $1, ry, X15 \
+	VADDPS X15, rx, rx       \
+	VHADDPS rx, rx, rx       \
+	VHADDPS rx, rx, rx
+
+// func levelSumsAVX2(x, w *float32, n int, inverse, lo, hi float32) (wxq, wqq float32)
+TEXT ·levelSumsAVX2(SB), NOSPLIT, $0-48
+	MOVQ x+0(FP), SI
+	MOVQ w+8(FP), BX
+	MOVQ n+16(FP), CX
+	VBROADCASTSS inverse+24(FP), Y0
+	VBROADCASTSS lo+28(FP), Y1
+	VBROADCASTSS hi+32(FP), Y2
 	VBROADCASTSS magic23<>(SB), Y3
-	VMOVUPS (DI), Y4
-	VMOVUPS (DX), Y5
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
 sum:
 	VMOVUPS (SI), Y6
 	VMULPS Y0, Y6, Y7
@@ -53,8 +59,10 @@ sum:
 	ADDQ $32, BX
 	DECQ CX
 	JNZ sum
-	VMOVUPS Y4, (DI)
-	VMOVUPS Y5, (DX)
+	TOTAL(Y4, X4)
+	TOTAL(Y5, X5)
+	VMOVSS X4, wxq+40(FP)
+	VMOVSS X5, wqq+44(FP)
 	VZEROUPPER
 	RET
 
@@ -145,21 +153,26 @@ scale:
 	VZEROUPPER
 	RET
 
-// func surveyLanesAVX2(high, low, top, wx, ww *lanes, x, w *float32, n int)
-TEXT ·surveyLanesAVX2(SB), NOSPLIT, $0-64
-	MOVQ high+0(FP), R8
-	MOVQ low+8(FP), R9
-	MOVQ top+16(FP), R10
-	MOVQ wx+24(FP), R11
-	MOVQ ww+32(FP), R12
-	MOVQ x+40(FP), SI
-	MOVQ w+48(FP), BX
-	MOVQ n+56(FP), CX
-	VMOVUPS (R8), Y0
-	VMOVUPS (R9), Y1
-	VMOVUPS (R10), Y2
-	VMOVUPS (R11), Y3
-	VMOVUPS (R12), Y4
+// FOLD leaves the most extreme lane of ry in all of rx, its lower half.
+#define FOLD(op, ry, rx) \
+	VEXTRACTF128 $1, ry, X15  \
+	op X15, rx, rx            \
+	VPERMILPS $0x4e, rx, X15  \
+	op X15, rx, rx            \
+	VPERMILPS $0xb1, rx, X15  \
+	op X15, rx, rx
+
+// func surveyAVX2(s *survey, x, w *float32, n int)
+TEXT ·surveyAVX2(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), BX
+	MOVQ n+24(FP), CX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
 	VPCMPEQD Y5, Y5, Y5
 	VPSRLD $1, Y5, Y5        // all but the sign
 look:
@@ -176,10 +189,50 @@ look:
 	ADDQ $32, BX
 	DECQ CX
 	JNZ look
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, (R9)
-	VMOVUPS Y2, (R10)
-	VMOVUPS Y3, (R11)
-	VMOVUPS Y4, (R12)
+	FOLD(VMAXPS, Y0, X0)
+	FOLD(VMINPS, Y1, X1)
+	FOLD(VMAXPS, Y2, X2)
+	TOTAL(Y3, X3)
+	TOTAL(Y4, X4)
+	VMOVSS X0, (DI)
+	VMOVSS X1, 4(DI)
+	VMOVSS X2, 8(DI)
+	VMOVSS X3, 12(DI)
+	VMOVSS X4, 16(DI)
+	VZEROUPPER
+	RET
+
+// func largestBitsAVX2(x *float32, n int, mask uint32) uint32
+TEXT ·largestBitsAVX2(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS mask+16(FP), Y1
+	VPXOR Y0, Y0, Y0
+next:
+	VPAND (SI), Y1, Y2
+	VPMAXUD Y2, Y0, Y0
+	ADDQ $32, SI
+	DECQ CX
+	JNZ next
+	FOLD(VPMAXUD, Y0, X0)
+	VMOVD X0, AX
+	MOVL AX, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func plusBitsAVX2(dst *uint8, x *float32, n int)
+TEXT ·plusBitsAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+eight:
+	VMOVUPS (SI), Y0
+	VMOVMSKPS Y0, AX
+	NOTL AX
+	MOVB AX, (DI)
+	ADDQ $32, SI
+	INCQ DI
+	DECQ CX
+	JNZ eight
 	VZEROUPPER
 	RET

@@ -1,9 +1,6 @@
 package quant
 
-import (
-	"encoding/binary"
-	"math"
-)
+import "encoding/binary"
 
 // The types of one and two bits without sub-blocks: a binary16 scale d, then
 // the levels in order from the lowest bits.
@@ -46,62 +43,31 @@ func decodeQ2_0(dst []float32, src []byte) {
 	}
 }
 
-// encodeQ1_0 gives each block the mean magnitude, by importance, as its scale:
+// A q1_0Encoder encodes Q1_0.
+type q1_0Encoder struct{ levelBlock }
+
+func newQ1_0Encoder() rowEncoder { return &q1_0Encoder{} }
+
+// encodeRow gives each block the mean magnitude, by importance, as its scale:
 // of all scales that leaves the least error.
-func encodeQ1_0(dst []byte, row, weights []float32) int {
+func (e *q1_0Encoder) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= 128; block++ {
-		x := row[:128]
-		var d float64
+		var w []float32
 		if weights != nil {
-			d = meanMagnitude(x, weights[:128])
-			weights = weights[128:]
-		} else {
-			d = meanMagnitude(x, nil)
+			w, weights = weights[:128], weights[128:]
 		}
-		if d >= halfOverflow {
-			return block
+		var half uint16
+		if e.load(row[:128], w) {
+			var ok bool
+			if half, _, ok = e.round(e.mean()); !ok {
+				return block
+			}
 		}
-		binary.LittleEndian.PutUint16(dst, floatToHalf(float32(d)))
-		out := dst[2:q1_0Bytes]
-		for i := range out {
-			y := x[8*i : 8*i+8]
-			out[i] = ^byte(math.Float32bits(y[0])>>31 | math.Float32bits(y[1])>>31<<1 |
-				math.Float32bits(y[2])>>31<<2 | math.Float32bits(y[3])>>31<<3 |
-				math.Float32bits(y[4])>>31<<4 | math.Float32bits(y[5])>>31<<5 |
-				math.Float32bits(y[6])>>31<<6 | math.Float32bits(y[7])>>31<<7)
-		}
+		binary.LittleEndian.PutUint16(dst, half)
+		plusBits(dst[2:q1_0Bytes], row[:128])
 		row, dst = row[128:], dst[q1_0Bytes:]
 	}
 	return -1
-}
-
-// meanMagnitude is Σ w |x| / Σ w, or the plain mean if no weight counts.
-func meanMagnitude(x, w []float32) float64 {
-	var s0, s1, s2, s3 float64
-	if w != nil {
-		var t0, t1 float64
-		w = w[:len(x)]
-		for i := 0; i+4 <= len(x); i += 4 {
-			w0, w1, w2, w3 := float64(w[i]), float64(w[i+1]), float64(w[i+2]), float64(w[i+3])
-			s0 += float64(w0 * float64(magnitude(x[i])))
-			s1 += float64(w1 * float64(magnitude(x[i+1])))
-			s2 += float64(w2 * float64(magnitude(x[i+2])))
-			s3 += float64(w3 * float64(magnitude(x[i+3])))
-			t0 += w0 + w1
-			t1 += w2 + w3
-		}
-		if t0+t1 > 0 {
-			return (s0 + s1 + (s2 + s3)) / (t0 + t1)
-		}
-		s0, s1, s2, s3 = 0, 0, 0, 0
-	}
-	for i := 0; i+4 <= len(x); i += 4 {
-		s0 += float64(magnitude(x[i]))
-		s1 += float64(magnitude(x[i+1]))
-		s2 += float64(magnitude(x[i+2]))
-		s3 += float64(magnitude(x[i+3]))
-	}
-	return (s0 + s1 + (s2 + s3)) / float64(len(x))
 }
 
 // A q2_0Encoder encodes Q2_0.

@@ -48,15 +48,7 @@ func encodeQ8_0(dst []byte, row, _ []float32) int {
 
 // maxMagnitude is the largest |x|; comparing bits orders magnitudes.
 func maxMagnitude(x []float32) float32 {
-	var m0, m1 uint32
-	for ; len(x) >= 2; x = x[2:] {
-		m0 = max(m0, math.Float32bits(x[0])&0x7fffffff)
-		m1 = max(m1, math.Float32bits(x[1])&0x7fffffff)
-	}
-	for _, v := range x {
-		m0 = max(m0, math.Float32bits(v)&0x7fffffff)
-	}
-	return math.Float32frombits(max(m0, m1))
+	return math.Float32frombits(largestBits(x, 0x7fffffff))
 }
 
 // roundToInt rounds to the nearest integer, ties to even. |x| must be below
