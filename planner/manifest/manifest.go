@@ -1,5 +1,34 @@
-// Package manifest defines the record of a plan: the JSON file that other
-// tools read.
+// Package manifest defines the record of a plan: the JSON file that people
+// review, pipelines gate on and other tools read.
+//
+// [Decode] reads a manifest and [Encode] writes one, in its one spelling;
+// [Manifest.Check] says whether it agrees with itself, [Diff] what changed
+// between two. [Schema] is the format as JSON Schema.
+//
+// # Units and axes
+//
+// Fields that end in _bytes are exact sizes. Other numbers are the shortest
+// decimals that read back as the same float64. Shapes are in GGUF's order, the
+// contiguous axis first and the experts' last. Unknown is null, never 0; a list
+// is never null, save expert_types of a tensor that holds no routed expert.
+//
+// # Versions
+//
+// format_version is MAJOR.MINOR. A minor version adds fields and changes none:
+// what a newer one added is dropped by an older reader, and an unknown major
+// version is refused.
+//
+// # Untrusted input
+//
+// A manifest may come from anybody. Decode refuses what it does not know, what
+// is written twice and what contradicts itself, with a [*FieldError] that names
+// the field; it never panics. Names in it may hold any text: escape them for
+// where they go.
+//
+// # Scope
+//
+// The package needs the standard library alone, so that other tools can import
+// it, and knows no models, files or types.
 package manifest
 
 // A Manifest is a quantization plan for one model. Field order is the order
