@@ -115,3 +115,35 @@ func TestUnknownTypes(t *testing.T) {
 		}
 	}
 }
+
+func TestRowsAllocateNothing(t *testing.T) {
+	for _, f := range formats {
+		if !CanEncode(f.Type) {
+			continue
+		}
+		row, weights := make([]float32, 2*superWeights), make([]float32, 2*superWeights)
+		for i := range row {
+			row[i], weights[i] = float32(i%37)-18.5, float32(1+i%5)
+		}
+		enc, err := NewEncoder(f.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire := make([]byte, encodedSize(t, f, len(row)))
+		dst := make([]float32, len(row))
+		if n := testing.AllocsPerRun(5, func() {
+			if err := enc.EncodeRow(wire, row, weights); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%v: EncodeRow allocates %v times", f.Type, n)
+		}
+		if n := testing.AllocsPerRun(5, func() {
+			if err := Decode(f.Type, dst, wire); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%v: Decode allocates %v times", f.Type, n)
+		}
+	}
+}
