@@ -23,6 +23,7 @@ type evidenceFlags struct {
 func addEvidenceFlags(flags *pflag.FlagSet) *evidenceFlags {
 	e := &evidenceFlags{flags: flags}
 	flags.StringVar(&e.format, "stats-format", "", "read statistics as `FORMAT` instead of telling it by the content: "+strings.Join(stats.Formats(), ", "))
+	oneOf(flags, "stats-format", stats.Formats()...)
 	flags.IntVar(&e.topK, "top-k", 0, "`K` experts were used per token while the statistics were collected")
 	flags.IntVar(&e.layers, "layers", 0, "the statistics have `N` layers, where their format does not say")
 	flags.IntVar(&e.experts, "experts", 0, "the statistics have `N` experts per layer, where their format does not say")

@@ -47,6 +47,7 @@ Example:
   ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			to := flags.String("to", "", "what to write: "+strings.Join(exportKinds, ", "))
+			oneOf(flags, "to", exportKinds...)
 			out := flags.StringP("output", "o", "", "write to `FILE` instead of standard output")
 			command := flags.Bool("command", false, "print the llama-quantize command line on standard output; the rules go to -o")
 			return func(c *call, operands []string) error {

@@ -48,6 +48,8 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.StringVar(&b.errors, "errors", "", "errors that measure found, `FILE`; typical ones per type if not given")
 	flags.BoolVar(&b.measure, "measure", false, "measure the errors first, as measure does without further flags")
 	flags.StringVar(&b.sensitivity, "sensitivity", "", "how much each tensor matters: `FILE`, a CSV of KL divergences with a column per tensor, or JSON")
+	oneOf(flags, "objective", objectives...)
+	oneOf(flags, "scope-tensors", string(planner.ScopeAll), string(planner.ScopeExperts))
 	return b
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
 )
 
@@ -41,6 +42,16 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	flags.StringArrayVar(&p.pins, "pin", nil, "give tensors whose name matches a type, above policy and base: `REGEX=TYPE`, repeatable, the first match wins")
 	flags.StringArrayVar(&p.defined, "define-type", nil, "declare a type that GGML does not have: `NAME=WEIGHTS:BYTES` per block, repeatable")
 	flags.StringArrayVar(&p.compare, "baseline", nil, "compare with one more `FILETYPE`, repeatable")
+	oneOf(flags, "policy", string(planner.PolicyFrequency), string(planner.PolicyBudget))
+	oneOf(flags, "preset", planner.PresetNames()...)
+	oneOf(flags, "tiers-by", string(planner.TiersByMax), string(planner.TiersByRank))
+	oneOf(flags, "scope", string(planner.ScopeLayer), string(planner.ScopeModel))
+	oneOf(flags, "fuse", string(planner.FuseActivations), string(planner.FuseHottest), string(planner.FuseBytes))
+	oneOf(flags, "base", append(fileTypeNames(), planner.BaseKeep)...)
+	oneOf(flags, "baseline", fileTypeNames()...)
+	for _, flag := range []string{"hot-type", "warm-type", "cold-type"} {
+		oneOf(flags, flag, plannableTypeNames()...)
+	}
 	return p
 }
 
@@ -211,4 +222,24 @@ func parsePin(text string, types *planner.Types) (planner.Pin, error) {
 		return planner.Pin{}, fmt.Errorf("%q: %w", text, err)
 	}
 	return planner.Pin{Pattern: re, Type: t}, nil
+}
+
+// fileTypeNames lists llama-quantize's file types.
+func fileTypeNames() []string {
+	var names []string
+	for _, ft := range planner.FileTypes() {
+		names = append(names, ft.Name)
+	}
+	return names
+}
+
+// plannableTypeNames lists the types that llama-quantize writes.
+func plannableTypeNames() []string {
+	var names []string
+	for _, f := range quant.Formats() {
+		if f.Writable && f.Engine == quant.LlamaCpp {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }

@@ -144,12 +144,12 @@ func (l *Library) Encode(typ uint32, src []float32, rowWeights int, weights []fl
 
 // typeTraits is the start of GGML's struct ggml_type_traits.
 type typeTraits struct {
-	name        uintptr
-	blockSize   int64
-	interleave  int64
-	typeSize    uintptr
-	isQuantized bool
-	toFloat     uintptr
+	_       uintptr // name
+	_       int64   // block size
+	_       int64   // interleaved block size
+	_       uintptr // bytes per block
+	_       bool    // is quantized
+	toFloat uintptr
 }
 
 // Decode decodes blocks of a quantized type, F16 or BF16.
