@@ -18,10 +18,22 @@ type rawReading struct {
 	routed
 	dense   []bool  // layers without routed experts, nil where unknown
 	partial []int64 // the token that is being read
-	last    []int64 // the token before it, held back until the response is complete
-	rows    int     // tokens of the response
-	err     error   // why this is not the way
+	last    []int64 // the token before it
+	rows    int     // tokens of the value
+	held    []heldToken
+	err     error // why this is not the way
 }
+
+// A heldToken is the last token of a value, which is counted once it is known
+// whether it belongs to the response.
+type heldToken struct {
+	ids  []int64
+	rows int // tokens of the value, this one included
+}
+
+// maxHeld bounds how many values of one response are held back; those beyond
+// are counted as they are.
+const maxHeld = 1024
 
 // rawReadings returns the ways to read raw ids, the likeliest first.
 func rawReadings(opt ReadOptions) ([]*rawReading, error) {
@@ -89,14 +101,13 @@ func (d *documents) rawIDs(in io.Reader, facts *responseFacts) error {
 		}
 		d.raw = readings
 	}
-	facts.raw = true
 	topK := d.raw[0].topK
 	ids := make([]int64, topK)
 	raw := make([]byte, 4*topK)
 	for {
 		n, err := io.ReadFull(in, raw)
 		if err == io.EOF {
-			return nil
+			return d.endRaw(facts)
 		}
 		if err == io.ErrUnexpectedEOF {
 			return hintf("--top-k must be the experts that each token uses",
@@ -126,36 +137,69 @@ func (r *rawReading) feed(ids []int64) {
 	if len(r.partial) < r.layers*r.topK {
 		return
 	}
-	r.release()
+	r.count(r.last)
 	r.last, r.partial = r.partial, r.last[:0]
 	r.rows++
 }
 
-// release counts the token that was held back.
-func (r *rawReading) release() {
-	if r.err == nil && len(r.last) > 0 {
-		r.err = r.add(r.last)
-		r.last = r.last[:0]
+// count counts a token, if there is one.
+func (r *rawReading) count(token []int64) {
+	if r.err == nil && len(token) > 0 {
+		r.err = r.add(token)
 	}
 }
 
-// endResponse closes a response. Servers route all tokens but the last one
-// they generate; where one more row came and the response says how many tokens
-// it has, that row is left over from another request.
-func (d *documents) endResponse(facts *responseFacts) error {
-	if !facts.raw {
-		return nil
-	}
+// endRaw closes one value of raw ids.
+func (d *documents) endRaw(facts *responseFacts) error {
+	hold := len(d.raw[0].held) < maxHeld
 	for _, r := range d.raw {
 		if r.err == nil && len(r.partial) > 0 {
 			r.err = hintf("state the model's numbers: --layers counts dense layers too, --top-k is the experts per token",
 				"routed_experts ends inside token %d: it is not int32 of %d layers x %d experts per token", r.rows, r.layers, r.topK)
 		}
-		if facts.has == 2 && r.rows > 0 && int64(r.rows) == facts.prompt+facts.completion-facts.start {
-			r.last = r.last[:0]
+		if hold {
+			r.held = append(r.held, heldToken{slices.Clone(r.last), r.rows})
+		} else {
+			r.count(r.last)
 		}
-		r.release()
-		r.partial, r.rows = r.partial[:0], 0
+		r.last, r.partial, r.rows = r.last[:0], r.partial[:0], 0
+	}
+	if hold {
+		facts.values++
+	}
+	_, err := d.bestRaw()
+	return err
+}
+
+// endScope closes a choice of a response, or with no outer scope the response.
+// What a choice does not know of its length the response may.
+//
+// Servers route all tokens but the last one they generate. Where one row more
+// came and the length is known, that row is left over from another request.
+func (d *documents) endScope(facts, outer *responseFacts) error {
+	if facts.values == 0 {
+		return nil
+	}
+	known := facts.hasPrompt && facts.hasCompletion
+	if !known && outer != nil {
+		outer.values += facts.values
+		outer.start = max(outer.start, facts.start)
+		return nil
+	}
+	for _, r := range d.raw {
+		held := r.held[len(r.held)-facts.values:]
+		rows := int64(0)
+		for _, t := range held {
+			rows += int64(t.rows)
+		}
+		// Several choices share the prompt; completion is of all of them.
+		left := known && rows == int64(facts.values)*(facts.prompt-facts.start)+facts.completion
+		for _, t := range held {
+			if !left {
+				r.count(t.ids)
+			}
+		}
+		r.held = r.held[:len(r.held)-facts.values]
 	}
 	_, err := d.bestRaw()
 	return err

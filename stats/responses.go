@@ -24,11 +24,13 @@ type routed struct {
 	ids []uint32
 }
 
-// responseFacts is what a response says of its own length.
+// responseFacts is what a response, or one of its choices, says of its own
+// length.
 type responseFacts struct {
-	prompt, completion, start int64
-	has                       int  // how many of prompt and completion were there
-	raw                       bool // it has raw ids
+	prompt, completion       int64
+	hasPrompt, hasCompletion bool
+	start                    int64 // tokens whose routing was not asked for
+	values                   int   // raw routed_experts whose last token is held back
 }
 
 func sniffResponses(head []byte) bool {
@@ -42,13 +44,15 @@ func sniffResponses(head []byte) bool {
 // responseField reads a key that may hold routed experts or facts about them,
 // and reports whether it consumed the value.
 func (d *documents) responseField(key string, facts *responseFacts) (bool, error) {
-	fact := func(dst *int64, counts int) (bool, error) {
+	fact := func(dst *int64, has *bool) (bool, error) {
 		if c, err := d.s.peek(); err != nil || c < '0' || c > '9' {
 			return false, err
 		}
 		n, err := d.s.whole()
 		*dst = int64(n)
-		facts.has += counts
+		if has != nil {
+			*has = true
+		}
 		return true, err
 	}
 	c, err := d.s.peek()
@@ -66,19 +70,23 @@ func (d *documents) responseField(key string, facts *responseFacts) (bool, error
 			if c, err := d.s.peek(); err != nil || c != '{' {
 				return d.s.skip()
 			}
-			return d.responseObject(facts)
+			var own responseFacts
+			if err := d.responseObject(&own); err != nil {
+				return err
+			}
+			return d.endScope(&own, facts)
 		})
-	case "meta_info", "sgl_ext":
+	case "meta_info", "sgl_ext", "usage":
 		if c != '{' {
 			return false, nil
 		}
 		return true, d.responseObject(facts)
 	case "prompt_tokens":
-		return fact(&facts.prompt, 1)
+		return fact(&facts.prompt, &facts.hasPrompt)
 	case "completion_tokens":
-		return fact(&facts.completion, 1)
+		return fact(&facts.completion, &facts.hasCompletion)
 	case "routed_experts_start_len":
-		return fact(&facts.start, 0)
+		return fact(&facts.start, nil)
 	}
 	return false, nil
 }

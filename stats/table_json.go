@@ -261,7 +261,7 @@ func (d *documents) object(inList bool) error {
 	if err != nil {
 		return err
 	}
-	if err := d.endResponse(&response); err != nil {
+	if err := d.endScope(&response, nil); err != nil {
 		return d.s.wrap(err)
 	}
 	if rec.has&(hasTokens|hasLayer) == hasTokens {

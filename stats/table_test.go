@@ -202,6 +202,13 @@ func TestResponses(t *testing.T) {
 		{"lists", `{"outputs":[{"routed_experts":[[[0,0],[1,2],[0,3]],[[0,0],[2,0],[3,1]]]}]}`, 1},
 		// The last row repeats the second token and belongs to nobody.
 		{"a row too many", `{"meta_info":{"routed_experts":"` + rawIDs(append(slices.Clone(ids), ids[6:]...)...) + `","prompt_tokens":1,"completion_tokens":2}}`, 1},
+		{"a row too many, chat", `{"choices":[{"sgl_ext":{"routed_experts":"` + rawIDs(append(slices.Clone(ids), ids[6:]...)...) + `"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`, 1},
+		{"a row too many, choices", `{"choices":[{"sgl_ext":{"routed_experts":"` + rawIDs(append(slices.Clone(ids), ids[6:]...)...) + `"}},{"sgl_ext":{"routed_experts":"` +
+			rawIDs(append(slices.Clone(ids), ids[:6]...)...) + `"}}],"usage":{"prompt_tokens":1,"completion_tokens":4}}`, 2},
+		{"a row too many, choices apart", `{"choices":[{"meta_info":{"prompt_tokens":1,"completion_tokens":2,"routed_experts":"` + rawIDs(append(slices.Clone(ids), ids[6:]...)...) +
+			`"}},{"meta_info":{"prompt_tokens":2,"completion_tokens":1,"routed_experts":"` + raw + `"}}]}`, 2},
+		{"no row too many", `{"choices":[{"sgl_ext":{"routed_experts":"` + raw + `"}},{"sgl_ext":{"routed_experts":"` + raw + `"}}],"usage":{"prompt_tokens":1,"completion_tokens":4}}`, 2},
+		{"from the second token", `{"meta_info":{"prompt_tokens":2,"completion_tokens":2,"routed_experts_start_len":1,"routed_experts":"` + rawIDs(append(slices.Clone(ids), ids[6:]...)...) + `"}}`, 1},
 		{"padding", `{"meta_info":{"routed_experts":"` + rawIDs(append(slices.Clone(ids), -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0)...) + `"}}`, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -237,6 +244,7 @@ func TestResponseErrors(t *testing.T) {
 		{"another shape", response(rawIDs(1, 2, 3)), opt, "routed_experts ends with 4 bytes, which are not 2 int32 ids"},
 		{"a token too short", response(rawIDs(1, 2, 1, 2, 1, 2)), ReadOptions{Layers: 2, TopK: 2}, "ends inside token 1: it is not int32 of 2 layers x 2"},
 		{"twice", response(rawIDs(1, 2, 3, 3)), opt, "token 1, layer 0 (of 1 layers x 2 experts per token): expert 3 is listed twice"},
+		{"a token over two values", `{"choices":[{"routed_experts":"` + rawIDs(1, 2, 3, 4) + `"},{"routed_experts":"` + rawIDs(5, 6) + `"}]}`, ReadOptions{Layers: 3, TopK: 2}, "ends inside token 0"},
 		{"too large", response(rawIDs(1, 5000)), opt, "expert 5000"},
 		{"negative", response(rawIDs(1, -2)), opt, "expert -2"},
 		{"zeros", response(rawIDs(0, 0, 0, 0)), opt, "every id of routed_experts is 0"},
@@ -325,6 +333,7 @@ func TestExpertsThatIDsDoNotShow(t *testing.T) {
 		"trace":   `{"layer":0,"experts":[1,3]}` + "\n" + `{"layer":1,"experts":[0,1]}`,
 		"csv":     "layer,expert\n0,1\n0,3\n1,0\n1,1\n",
 		"counts":  "layer,expert,count\n0,1,1\n0,3,1\n1,0,1\n1,1,1\n",
+		"rows":    `{"schema":"ggufplan.expert_trace","version":1,"layer_index":"moe"}` + "\n" + `{"layer":0,"experts":[1,3]}` + "\n" + `{"layer":1,"experts":[0,1]}`,
 		"profile": `{"0":{"total_tokens":1,"activation_counts":[0,1,0,1,0,0,0,0]},"1":{"total_tokens":1,"activation_counts":[1,1,0,0,0,0,0,0]}}`,
 	} {
 		ev, err := mustRead(t, content, ReadOptions{}).Fit(m, FitOptions{})
@@ -334,6 +343,10 @@ func TestExpertsThatIDsDoNotShow(t *testing.T) {
 		}
 		if !slices.Equal(ev.Layers[0].Counts, []uint64{0, 1, 0, 1, 0, 0}) || !slices.Equal(ev.Layers[1].Counts, []uint64{1, 1, 0, 0, 0, 0}) || *ev.Layers[0].Tokens != 1 {
 			t.Errorf("%s: %+v", name, ev.Layers)
+		}
+		saved := marshalCanonical(t, mustRead(t, content, ReadOptions{}))
+		if back, err := mustRead(t, saved, ReadOptions{}).Fit(m, FitOptions{}); err != nil || !slices.Equal(back.Layers[0].Counts, ev.Layers[0].Counts) {
+			t.Errorf("%s, saved and read back: %v", name, err)
 		}
 	}
 	for name, content := range map[string]string{
@@ -368,6 +381,14 @@ func TestBlocksTakeTopKFromTheModel(t *testing.T) {
 		}
 		if b := ev.Layers[0].Blocks; b == nil || math.Abs(b.Deff-4.0/3) > 1e-12 {
 			t.Errorf("blocks %+v, want a design effect of 4/3", b)
+		}
+		saved := marshalCanonical(t, mustRead(t, content, opt))
+		back, err := mustRead(t, saved, ReadOptions{}).Fit(m, FitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := back.Layers[0].Blocks; b == nil || b.Deff != ev.Layers[0].Blocks.Deff || !slices.Equal(b.HalfCounts[0], ev.Layers[0].Blocks.HalfCounts[0]) {
+			t.Errorf("saved and read back: blocks %+v, want %+v", b, ev.Layers[0].Blocks)
 		}
 	}
 }
