@@ -25,7 +25,7 @@ const maxNPYHeaderBytes = 10000
 // An npyHeader describes a .npy array.
 type npyHeader struct {
 	descr   string
-	kind    byte // 'i', 'u', 'f' or 'b'
+	kind    byte // 'i', 'u' or 'f'
 	size    int  // bytes of a value
 	big     bool // big-endian
 	fortran bool // the first axis varies fastest
@@ -227,7 +227,7 @@ func (h *npyHeader) setType() error {
 	if len(d) == 3 && strings.ContainsRune("<>=|", rune(d[0])) && d[2] >= '1' && d[2] <= '8' {
 		h.big, h.kind, h.size = d[0] == '>', d[1], int(d[2]-'0')
 		switch d[1:] {
-		case "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "b1":
+		case "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8":
 			return nil
 		}
 	}

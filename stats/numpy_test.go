@@ -139,6 +139,7 @@ func TestNPYErrors(t *testing.T) {
 		{"empty", npyFile("|u1", false, "(0, 4)", nil), "|u1 [0, 4]: counts are"},
 		{"objects", npyFile("|O", false, "(2, 2)", data), "pickled objects, which are not run"},
 		{"complex", npyFile("<c8", false, "(2, 2)", data), `descr "<c8"`},
+		{"truth values", npyFile("|b1", false, "(2, 2)", data), `descr "|b1"`},
 		{"records", npyHeaderFile("{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (2,), }", data), "descr is a structure"},
 		{"negative shape", npyFile("|u1", false, "(-1, 2)", data), "shape (-1, 2)"},
 		{"no shape", npyHeaderFile("{'descr': '<i4', 'fortran_order': False}", data), "is missing"},

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -53,8 +54,9 @@ type torchFile struct {
 	prefix   string
 	storages map[string]*torchStorage
 
-	// What may still be read: a tensor named many times, or entries that lie
-	// over each other, must not cost more than the file.
+	// What may still be read: a tensor named many times or expanded by strides
+	// of 0, or entries that lie over each other, must not cost more than the
+	// file, or than a map of experts where that is more.
 	unreadValues, unreadBytes uint64
 }
 
@@ -98,7 +100,7 @@ func openTorch(ctx context.Context, f io.ReaderAt, size int64) (*torchFile, any,
 	if err != nil {
 		return nil, nil, err
 	}
-	file := &torchFile{ctx: ctx, entries: make(map[string]*zip.File), storages: make(map[string]*torchStorage), unreadValues: uint64(size), unreadBytes: uint64(size)}
+	file := &torchFile{ctx: ctx, entries: make(map[string]*zip.File), storages: make(map[string]*torchStorage), unreadValues: max(uint64(size), 1<<16), unreadBytes: uint64(size)}
 	var pickle *zip.File
 	for _, entry := range z.File {
 		if file.entries[entry.Name] != nil {
@@ -220,13 +222,13 @@ func rebuildTensor(args []any) (*torchTensor, error) {
 		return nil, errors.New("arguments are not a storage, an offset, a shape and strides")
 	}
 	t := &torchTensor{storage: storage, offset: uint64(offset), shape: shape, strides: strides, values: 1}
+	if slices.Contains(shape, 0) {
+		t.values = 0
+		return t, nil
+	}
 	last := t.offset
 	for i, n := range shape {
-		if n == 0 {
-			t.values = 0
-			return t, nil
-		}
-		if t.values > storage.values/n || strides[i] > storage.values || (n-1)*strides[i] > storage.values {
+		if t.values > math.MaxInt64/n || strides[i] > storage.values || (n-1)*strides[i] > storage.values {
 			return nil, fmt.Errorf("shape %v with strides %v does not lie in a storage of %d values", shape, strides, storage.values)
 		}
 		t.values *= n
@@ -309,6 +311,9 @@ func (f *torchFile) bytesOf(s *torchStorage) ([]byte, error) {
 // rows calls row with each run of the last axis of a tensor, in the order of
 // its shape. values is reused.
 func (f *torchFile) rows(t *torchTensor, row func(values []float64) error) error {
+	if t.storage.kind == 'b' {
+		return fmt.Errorf("%v is of truth values: numbers must stand", t)
+	}
 	if t.values > f.unreadValues {
 		return errors.New("tensors hold more values than the file: one is named many times")
 	}

@@ -97,6 +97,11 @@ func TestTorchTables(t *testing.T) {
 	if b := ev.Layers[0].Blocks; b == nil || b.N != 2 {
 		t.Errorf("recorder: blocks %+v", b)
 	}
+	// A view that repeats a row.
+	p = newPickler().strided(0, []int{2, 3}, []int{0, 1}, 4, 1, 3)
+	if ev = mustRead(t, string(p.file(t)), ReadOptions{}); len(ev.Layers) != 2 || !slices.Equal(ev.Layers[1].Counts, []uint64{4, 1, 3}) {
+		t.Errorf("expanded: %+v", ev.Layers)
+	}
 	// Protocol 4 spells names and the memo in another way.
 	q := &pickler{}
 	q.raw("\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00\x8c\x0ctorch._utils\x8c\x12_rebuild_tensor_v2\x93\x94").
@@ -142,7 +147,10 @@ func TestSGLangRecords(t *testing.T) {
 		p.raw("}(").text("input_ids").tensor([]int{3}, 5, 6, 7).
 			text("topk_ids_of_layer").tensor([]int{2, 3, 3}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, -1, 2, 0, -1, -1, -1, -1).raw("u")
 	}
-	ev = mustRead(t, records(t, true, token), ReadOptions{})
+	idle := func(p *pickler) { // a pass without tokens
+		p.raw("}(").text("topk_ids_of_layer").tensor([]int{2, 0, 3}).raw("u")
+	}
+	ev = mustRead(t, records(t, true, func(p *pickler) { idle(p); token(p) }), ReadOptions{})
 	if ev.Kind != KindExact || ev.Rows != 2 || len(ev.Layers) != 1 || !slices.Equal(ev.Layers[0].Counts, []uint64{1, 2, 1}) || *ev.Layers[0].Tokens != 2 || ev.Layers[0].TopK != 2 {
 		t.Errorf("per token: %+v", ev)
 	}
@@ -227,7 +235,7 @@ func TestLyingTensors(t *testing.T) {
 		{"a shape beyond the storage", newPickler().strided(0, []int{1 << 30, 1 << 30}, []int{1 << 30, 1}, 1, 2), "does not lie in a storage of 2 values"},
 		{"strides beyond the storage", newPickler().strided(0, []int{2, 2}, []int{2, 1}, 1, 2, 3), "does not lie in a storage"},
 		{"an offset beyond the storage", newPickler().strided(1, []int{1, 2}, []int{2, 1}, 1, 2), "does not lie in a storage"},
-		{"one value many times", newPickler().strided(0, []int{500, 4000}, []int{0, 0}, 1, 2), "does not lie in a storage"},
+		{"one value many times", newPickler().strided(0, []int{500, 4000}, []int{0, 0}, 1, 2), "more values than the file"},
 		{"negative stride", newPickler().strided(0, []int{1, 2}, []int{2, -1}, 1, 2), "not a storage, an offset, a shape and strides"},
 		{"four axes", newPickler().tensor([]int{1, 1, 1, 2}, 1, 2), "counts are [layers, experts]"},
 		{"empty stack", newPickler().raw("0"), "nothing on the stack"},
@@ -260,10 +268,19 @@ func TestLyingTensors(t *testing.T) {
 		"big-endian": {zipOf(t, zip.Store, "a/data.pkl", []byte("\x80\x02N."), "a/byteorder", []byte("big")), `byte order "big"`},
 		"no pickle":  {zipOf(t, zip.Store, "a/b", []byte("x")), "zip archive without data.pkl"},
 		"placement":  {newPickler().raw("}").text("physical_to_logical_map").tensor([]int{1, 2}, 0, 1).raw("s").file(t), "places experts on devices"},
+		"truth":      {truths(t), "truth values"},
 		"other dict": {newPickler().raw("}").text("model").int(1).raw("s").file(t), "its keys: model"},
 	} {
 		if got := errorOf(t, string(tt.content), ReadOptions{}); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: got %s, want %s", name, got, tt.want)
 		}
 	}
+}
+
+// truths is a file of a tensor of truth values.
+func truths(t *testing.T) []byte {
+	p := newPickler().tensor([]int{1, 2}, 0, 1)
+	text := strings.Replace(p.String(), "IntStorage", "BoolStorage", 1)
+	p.Reset()
+	return p.raw(text).file(t)
 }
