@@ -45,6 +45,8 @@ func Compare(a, b *Evidence, tiers Tiers) (shifts []LayerShift, onlyA, onlyB []i
 	if a.LayerAxis != b.LayerAxis {
 		return nil, nil, nil, hintf("name the model of both: --model MODEL", "layers of one are blocks, of the other rows of unknown meaning")
 	}
+	both := alignExperts([]*Evidence{a, b})
+	a, b = both[0], both[1]
 	byIndex := map[int]*Layer{}
 	for i := range b.Layers {
 		if !b.Layers[i].empty() {

@@ -20,13 +20,14 @@ const (
 	CodeKMismatch      = "k-mismatch"
 	CodeMixedPhases    = "mixed-phases"
 	CodeNoTraffic      = "no-traffic"
+	CodePartialLayers  = "partial-layers"
 	CodeRelativeCounts = "relative-counts"
 	CodeRoundedCounts  = "rounded-counts"
 )
 
 // FindingCodes lists the codes in alphabetical order.
 func FindingCodes() []string {
-	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeNoTraffic, CodeRelativeCounts, CodeRoundedCounts}
+	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
 }
 
 // find notes a finding, once.

@@ -3,6 +3,7 @@ package stats
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -16,6 +17,9 @@ import (
 // result's kind is relative, with a finding "relative-counts". Inputs without
 // traffic (kind none) give their column mean squares alone. Ranks cannot be
 // combined with anything.
+//
+// A layer that some inputs lack is combined from those that have it, with a
+// finding "partial-layers".
 //
 // Snapshots that llama-imatrix --save-frequency left beside an imatrix
 // (OUT.at_N) count the same tokens as it: they are not added, but serve as
@@ -55,19 +59,25 @@ func Merge(inputs []*Evidence) (*Evidence, error) {
 	if len(traffic) == 0 {
 		traffic, exact = inputs, false
 	}
-	if err := sameLayers(traffic); err != nil {
+	out.openExperts = !slices.ContainsFunc(traffic, func(ev *Evidence) bool { return !ev.openExperts })
+	groups, err := groupLayers(alignExperts(traffic))
+	if err != nil {
 		return nil, err
 	}
+	out.partialLayers(groups, len(traffic))
 	switch {
 	case exact || len(traffic) == 1:
 		out.Kind = traffic[0].Kind
-		err = out.addLayers(traffic)
+		if len(traffic) == 1 {
+			out.Shared = traffic[0].Shared
+		}
+		err = out.addLayers(groups)
 	case traffic[0].Kind == KindNone:
 		out.Kind = KindNone
-		err = out.meanLayers(traffic)
+		out.meanLayers(groups)
 	default:
 		out.Kind = KindRelative
-		err = out.meanLayers(traffic)
+		out.meanLayers(groups)
 		out.find(CodeRelativeCounts, "", "%d inputs were combined by their shares, each weighing the same, because not all of them hold exact counts", len(traffic))
 	}
 	if err != nil {
@@ -125,6 +135,12 @@ func (out *Evidence) joinFacts(ev *Evidence) error {
 			*f.to = f.value
 		}
 	}
+	if ev.NextN != nil {
+		if out.NextN != nil && *out.NextN != *ev.NextN {
+			return fmt.Errorf("has %d blocks of multi-token prediction, other inputs %d", *ev.NextN, *out.NextN)
+		}
+		out.NextN = ev.NextN
+	}
 	if ev.Match != nil {
 		if out.Match == nil {
 			out.Match = &Match{}
@@ -167,29 +183,110 @@ func sameLayers(inputs []*Evidence) error {
 			case i >= len(first.Layers) || first.Layers[i].Index > ev.Layers[i].Index:
 				return fmt.Errorf("%s: has %s, which %s lacks", ev.name(), ev.Layers[i].Name(ev.LayerAxis), first.name())
 			}
-			a, b := first.Layers[i].Experts(), ev.Layers[i].Experts()
-			if a != b && a > 0 && b > 0 {
-				return fmt.Errorf("%s: has %d experts in %s, %s has %d", ev.name(), b, ev.Layers[i].Name(ev.LayerAxis), first.name(), a)
+		}
+	}
+	_, err := groupLayers(inputs)
+	return err
+}
+
+// A layerGroup holds one layer of the inputs that have it, in their order.
+type layerGroup struct {
+	inputs []*Evidence
+	layers []*Layer
+}
+
+// groupLayers brings the inputs' layers together, ascending. It reports an
+// error where they differ in their number of experts.
+func groupLayers(inputs []*Evidence) ([]layerGroup, error) {
+	byIndex := map[int]*layerGroup{}
+	for _, ev := range inputs {
+		for i := range ev.Layers {
+			l := &ev.Layers[i]
+			g := byIndex[l.Index]
+			if g == nil {
+				g = &layerGroup{}
+				byIndex[l.Index] = g
+			}
+			for j, o := range g.layers {
+				if a, b := o.Experts(), l.Experts(); a != b && a > 0 && b > 0 {
+					return nil, fmt.Errorf("%s: has %d experts in %s, %s has %d", ev.name(), b, l.Name(ev.LayerAxis), g.inputs[j].name(), a)
+				}
+			}
+			g.inputs, g.layers = append(g.inputs, ev), append(g.layers, l)
+		}
+	}
+	groups := make([]layerGroup, 0, len(byIndex))
+	for _, n := range slices.Sorted(maps.Keys(byIndex)) {
+		groups = append(groups, *byIndex[n])
+	}
+	return groups, nil
+}
+
+// partialLayers warns of layers that only some of the inputs have.
+func (out *Evidence) partialLayers(groups []layerGroup, inputs int) {
+	n, example := 0, layerGroup{}
+	for _, g := range groups {
+		if len(g.layers) < inputs {
+			if n++; n == 1 {
+				example = g
 			}
 		}
 	}
-	return nil
+	if n > 0 {
+		out.find(CodePartialLayers, "", "%d of %d layers are in some of the %d inputs only, the first of them %s in %s",
+			n, len(groups), inputs, example.layers[0].Name(out.LayerAxis), example.inputs[0].name())
+	}
+}
+
+// alignExperts gives the layers of inputs that know their experts only as far
+// as they were seen as many experts as the others have.
+func alignExperts(inputs []*Evidence) []*Evidence {
+	width, widest := 0, 0
+	for _, ev := range inputs {
+		for i := range ev.Layers {
+			n := ev.Layers[i].Experts()
+			widest = max(widest, n)
+			if !ev.openExperts {
+				width = max(width, n)
+			}
+		}
+	}
+	if width == 0 {
+		width = widest
+	}
+	aligned := slices.Clone(inputs)
+	for i, ev := range inputs {
+		if !ev.openExperts {
+			continue
+		}
+		c := *ev
+		c.Layers = slices.Clone(ev.Layers)
+		for j := range c.Layers {
+			l := &c.Layers[j]
+			switch n := l.Experts(); {
+			case n > 0 && n < width:
+				l.extend(width)
+			case n > width && !l.trim(width):
+				continue // which is for groupLayers to report
+			}
+			l.Blocks = l.Blocks.fit(l.TopK, l.Experts())
+		}
+		aligned[i] = &c
+	}
+	return aligned
 }
 
 // addLayers adds up exact inputs, layer by layer. A signal that one of them
 // lacks is unknown in the sum.
-func (out *Evidence) addLayers(inputs []*Evidence) error {
-	for i := range inputs[0].Layers {
-		l := cloneLayer(&inputs[0].Layers[i])
-		for _, ev := range inputs[1:] {
-			if err := l.add(&ev.Layers[i]); err != nil {
-				return fmt.Errorf("%s: %s: %w", ev.name(), l.Name(out.LayerAxis), err)
+func (out *Evidence) addLayers(groups []layerGroup) error {
+	for _, g := range groups {
+		l := cloneLayer(g.layers[0])
+		for i, o := range g.layers[1:] {
+			if err := l.add(o); err != nil {
+				return fmt.Errorf("%s: %s: %w", g.inputs[i+1].name(), l.Name(out.LayerAxis), err)
 			}
 		}
 		out.Layers = append(out.Layers, l)
-	}
-	if len(inputs) == 1 {
-		out.Shared = inputs[0].Shared
 	}
 	return nil
 }
@@ -299,18 +396,17 @@ func joinBlocks(a *Blocks, weightA float64, b *Blocks, weightB float64) *Blocks 
 
 // meanLayers averages the shares of inputs, layer by layer. An input whose
 // layer has no traffic does not weigh in there.
-func (out *Evidence) meanLayers(inputs []*Evidence) error {
-	for i := range inputs[0].Layers {
-		first := &inputs[0].Layers[i]
+func (out *Evidence) meanLayers(groups []layerGroup) {
+	for _, g := range groups {
+		first := g.layers[0]
 		l := Layer{Index: first.Index, Kind: first.Kind, TopK: first.TopK, UnseenKnown: slices.Clone(first.UnseenKnown)}
 		n := 0
-		for _, ev := range inputs {
-			o := &ev.Layers[i]
+		for i, o := range g.layers {
 			if o.TopK != l.TopK {
 				l.TopK = 0
 			}
 			l.UnseenKnown = slices.DeleteFunc(l.UnseenKnown, func(e int) bool { return !slices.Contains(o.UnseenKnown, e) })
-			if o.MaxOut != nil && (n == 0 || l.MaxOut != nil) {
+			if o.MaxOut != nil && (i == 0 || l.MaxOut != nil) {
 				if l.MaxOut == nil {
 					l.MaxOut = make([]float64, len(o.MaxOut))
 				}
@@ -335,5 +431,4 @@ func (out *Evidence) meanLayers(inputs []*Evidence) error {
 		}
 		out.Layers = append(out.Layers, l)
 	}
-	return nil
 }

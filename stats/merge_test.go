@@ -102,8 +102,6 @@ func hasFinding(ev *Evidence, code string) bool {
 
 func TestMergeRefuses(t *testing.T) {
 	wide := evidenceOf("wide", KindExact, 1, 2, 3, 4)
-	other := evidenceOf("other", KindExact, 1, 2, 3)
-	other.Layers[0].Index = 5
 	huge := evidenceOf("huge", KindExact, 0, 0, 0)
 	huge.Layers[0].Counts[1] = math.MaxUint64
 	rows := evidenceOf("rows", KindExact, 1, 2, 3)
@@ -116,7 +114,6 @@ func TestMergeRefuses(t *testing.T) {
 	}{
 		{"nothing", nil, "no statistics"},
 		{"experts", []*Evidence{first, wide}, "wide: has 4 experts in blk.0, first has 3"},
-		{"layers", []*Evidence{first, other}, "other: lacks blk.0, which first has"},
 		{"overflow", []*Evidence{first, huge}, "counts of expert 1 add up to more than 2^64 - 1"},
 		{"ranks", []*Evidence{first, evidenceOf("order", KindRank, 2, 1, 0)}, "order: ranks cannot be merged"},
 		{"axes", []*Evidence{first, rows}, "rows: its layers are rows"},
@@ -201,6 +198,63 @@ func TestColumnsOfChangedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := ev.Columns.MeanSquares("blk.0.ffn_up_exps.weight", 0, dst); err == nil || !strings.Contains(err.Error(), "changed while it was in use") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Tools that write a file per layer, and runs of different length, leave
+// layers that only some inputs have.
+func TestMergeOfDifferentLayers(t *testing.T) {
+	first, other := evidenceOf("first", KindExact, 1, 2, 3), evidenceOf("other", KindExact, 4, 5, 6)
+	other.Layers[0].Index = 5
+	more := evidenceOf("more", KindExact, 10, 20, 30)
+	ev := mustMerge(t, other, first, more)
+	if len(ev.Layers) != 2 || ev.Layers[0].Index != 0 || ev.Layers[1].Index != 5 ||
+		!slices.Equal(ev.Layers[0].Counts, []uint64{11, 22, 33}) || !slices.Equal(ev.Layers[1].Counts, []uint64{4, 5, 6}) {
+		t.Errorf("layers %+v", ev.Layers)
+	}
+	if ev.Kind != KindExact || !hasFinding(ev, "partial-layers") {
+		t.Errorf("kind %s, findings %v", ev.Kind, ev.Findings)
+	}
+	weights := evidenceOf("weights", KindRelative, 1, 1, 2)
+	ev = mustMerge(t, other, weights)
+	if ev.Kind != KindRelative || !slices.Equal(ev.Layers[0].Weights, []float64{0.25, 0.25, 0.5}) || math.Abs(ev.Layers[1].Weights[2]-0.4) > 1e-15 {
+		t.Errorf("kind %s, layers %+v", ev.Kind, ev.Layers)
+	}
+	// Snapshots of one run have the same layers.
+	a, b := evidenceOf("im.gguf", KindExact, 5, 5), evidenceOf("im.gguf.at_1", KindExact, 1, 1)
+	b.Layers[0].Index = 1
+	if _, err := Merge([]*Evidence{a, b}); err == nil || !strings.Contains(err.Error(), "has blk.0, which im.gguf.at_1 lacks") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What was read up to the last expert seen has as many experts as the others.
+func TestMergeOfOpenExperts(t *testing.T) {
+	short, long, full := evidenceOf("short", KindExact, 1, 2), evidenceOf("long", KindExact, 1, 2, 3, 0, 0), evidenceOf("full", KindExact, 5, 5, 5, 5)
+	short.openExperts, long.openExperts = true, true
+	for _, tt := range []struct {
+		inputs []*Evidence
+		want   []uint64
+	}{
+		{[]*Evidence{short, long}, []uint64{2, 4, 3, 0, 0}},
+		{[]*Evidence{short, full}, []uint64{6, 7, 5, 5}},
+		{[]*Evidence{full, long, short}, []uint64{7, 9, 8, 5}},
+	} {
+		ev := mustMerge(t, tt.inputs...)
+		if !slices.Equal(ev.Layers[0].Counts, tt.want) || ev.openExperts != (len(tt.want) == 5) {
+			t.Errorf("counts %v, want %v; open %t", ev.Layers[0].Counts, tt.want, ev.openExperts)
+		}
+		if !slices.Equal(short.Layers[0].Counts, []uint64{1, 2}) {
+			t.Fatal("an input was changed")
+		}
+	}
+	if shifts, _, _, err := Compare(short, full, nil); err != nil || len(shifts) != 1 {
+		t.Errorf("%v %v", shifts, err)
+	}
+	over := evidenceOf("over", KindExact, 0, 0, 0, 0, 9)
+	over.openExperts = true
+	if _, err := Merge([]*Evidence{full, over}); err == nil || !strings.Contains(err.Error(), "over: has 5 experts in blk.0, full has 4") {
 		t.Errorf("error %v", err)
 	}
 }
