@@ -106,6 +106,16 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 	if m == nil || m.blocks < 2 {
 		return nil
 	}
+	out := &Blocks{N: m.blocks, Deff: m.deff(topK, experts), moments: m}
+	if out.Deff == 0 {
+		return nil
+	}
+	out.HalfCounts = m.halves(experts)
+	return out
+}
+
+// deff is the median design effect, 0 where there is none.
+func (m *blockMoments) deff(topK, experts int) float64 {
 	k := float64(max(topK, 1))
 	blocks := float64(m.blocks)
 	var deffs []float64
@@ -121,13 +131,7 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 		spread := m.sumSq[e] - float64(2*float64(s*m.sumCross[e])) + float64(float64(s*s)*m.slotsSq)
 		deffs = append(deffs, max(spread, 0)/float64((blocks-1)*expected))
 	}
-	out := &Blocks{N: m.blocks, moments: m}
-	out.Deff = Median(deffs)
-	if out.Deff == 0 {
-		return nil
-	}
-	out.HalfCounts = m.halves(experts)
-	return out
+	return Median(deffs)
 }
 
 // fit returns the blocks of a layer of which the experts per token and the
@@ -136,10 +140,16 @@ func (b *Blocks) fit(topK, experts int) *Blocks {
 	if b == nil {
 		return nil
 	}
-	if b.moments != nil {
+	if b.moments != nil && b.moments.segments != nil {
 		return b.moments.summary(topK, experts)
 	}
 	out := *b
+	if b.moments != nil {
+		out.Deff = b.moments.deff(topK, experts)
+		if out.Deff == 0 {
+			return nil
+		}
+	}
 	for i, half := range b.HalfCounts {
 		if half != nil {
 			out.HalfCounts[i] = make([]uint64, experts)

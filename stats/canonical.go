@@ -23,7 +23,8 @@ const (
 
 	// The largest models have 100 layers of 1000 experts and some ten numbers
 	// each: tens of megabytes.
-	maxCanonicalBytes = 512 << 20
+	maxCanonicalBytes = 256 << 20
+	maxCanonicalItems = 1 << 14 // of a list: experts, layers, inputs
 )
 
 type canonical struct {
@@ -33,9 +34,10 @@ type canonical struct {
 	Model      canonicalModel   `json:"model"`
 	CountsKind Kind             `json:"counts_kind"`
 	Phase      *string          `json:"phase"`
-	LayerAxis  LayerAxis        `json:"layer_axis,omitempty"` // absent: blocks
-	Rows       int              `json:"rows,omitempty"`       // of layer_axis rows
-	Layers     []canonicalLayer `json:"layers"`               // last: see MarshalCanonical
+	LayerAxis  LayerAxis        `json:"layer_axis,omitempty"`   // absent: blocks
+	Rows       int              `json:"rows,omitempty"`         // of layer_axis rows
+	Open       bool             `json:"experts_open,omitempty"` // lists end with the last expert seen
+	Layers     []canonicalLayer `json:"layers"`                 // last: see MarshalCanonical
 }
 
 type canonicalSource struct {
@@ -99,6 +101,20 @@ type canonicalBlocks struct {
 	N          int        `json:"n"`
 	Deff       float64    `json:"deff"`
 	HalfCounts [][]uint64 `json:"half_counts,omitempty"`
+
+	// Where the experts per token are unknown, what the design effect comes
+	// from, so that it can be had once a model tells them.
+	Moments *canonicalMoments `json:"moments,omitempty"`
+}
+
+// canonicalMoments are sums over blocks b: of M_b activations and their
+// squares, and per expert of n_eb, n_eb^2 and n_eb*M_b.
+type canonicalMoments struct {
+	Slots    float64 `json:"slots"`
+	SlotsSq  float64 `json:"slots_sq"`
+	Sum      numbers `json:"sum"`
+	SumSq    numbers `json:"sum_sq"`
+	SumCross numbers `json:"sum_cross"`
 }
 
 type canonicalFlags struct {
@@ -165,16 +181,21 @@ func readCanonical(_ context.Context, src *source, _ ReadOptions) (*Evidence, er
 		return nil, src.errorf("is over the limit of %d bytes", maxCanonicalBytes)
 	}
 	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
-	var c canonical
+	var text json.RawMessage
 	dec := json.NewDecoder(bytes.NewReader(content))
-	if err := dec.Decode(&c); err != nil {
+	if err := dec.Decode(&text); err != nil {
 		return nil, src.jsonError(content, err)
 	}
 	if rest := bytes.TrimLeft(content[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
 		return nil, src.errorf("byte %d: content after the end of the object", len(content)-len(rest))
 	}
-	if err := checkOpenKeys(content, reflect.TypeFor[canonical]()); err != nil {
+	text = content[:dec.InputOffset()] // places in errors are the content's
+	if err := checkOpenKeys(text, reflect.TypeFor[canonical](), maxCanonicalItems); err != nil {
 		return nil, src.errorf("%w", err)
+	}
+	var c canonical
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, src.jsonError(content, err)
 	}
 	ev, err := c.evidence()
 	if err != nil {
@@ -215,7 +236,7 @@ func (c *canonical) evidence() (*Evidence, error) {
 	default:
 		return nil, fmt.Errorf("counts_kind: is %q; known are exact, scaled, relative, rank and none", c.CountsKind)
 	}
-	ev := &Evidence{Kind: c.CountsKind, LayerAxis: AxisBlocks, Datasets: c.Source.Datasets, chunks: c.Source.Chunks}
+	ev := &Evidence{Kind: c.CountsKind, LayerAxis: AxisBlocks, Datasets: c.Source.Datasets, chunks: c.Source.Chunks, openExperts: c.Open}
 	if c.LayerAxis != "" {
 		if c.LayerAxis != AxisBlocks && c.LayerAxis != AxisRows {
 			return nil, fmt.Errorf("layer_axis: is %q; known are blocks and rows", c.LayerAxis)
@@ -395,8 +416,8 @@ func (c *canonicalLayer) readCounts(l *Layer, kind Kind) error {
 	}
 	l.Counts = make([]uint64, len(c.Counts))
 	for e, n := range c.Counts {
-		v, err := strconv.ParseUint(n.String(), 10, 64)
-		if err != nil {
+		v, ok := wholeNumber(n.String())
+		if !ok {
 			return fmt.Errorf("counts[%d]: %q is no count, which counts_kind %s asks for", e, n, kind)
 		}
 		l.Counts[e] = v
@@ -413,6 +434,20 @@ func (c *canonicalLayer) readBlocks(l *Layer, experts int) error {
 		return fmt.Errorf("blocks: %d blocks with a design effect of %g", c.Blocks.N, c.Blocks.Deff)
 	}
 	l.Blocks = &Blocks{N: c.Blocks.N, Deff: c.Blocks.Deff}
+	if m := c.Blocks.Moments; m != nil {
+		for _, list := range []numbers{m.Sum, m.SumSq, m.SumCross} {
+			if len(list) != experts {
+				return errors.New("blocks.moments: are not lists of one number per expert")
+			}
+			if err := checkSums(list); err != nil {
+				return fmt.Errorf("blocks.moments: %w", err)
+			}
+		}
+		if err := checkSums([]float64{m.Slots, m.SlotsSq}); err != nil {
+			return fmt.Errorf("blocks.moments: %w", err)
+		}
+		l.Blocks.moments = &blockMoments{blocks: c.Blocks.N, slots: m.Slots, slotsSq: m.SlotsSq, sum: m.Sum, sumSq: m.SumSq, sumCross: m.SumCross}
+	}
 	if c.Blocks.HalfCounts == nil {
 		return nil
 	}
@@ -420,5 +455,15 @@ func (c *canonicalLayer) readBlocks(l *Layer, experts int) error {
 		return errors.New("blocks.half_counts: are not two lists of one count per expert")
 	}
 	l.Blocks.HalfCounts = [2][]uint64{c.Blocks.HalfCounts[0], c.Blocks.HalfCounts[1]}
+	return nil
+}
+
+// checkSums refuses what no sum of whole numbers can be.
+func checkSums(list []float64) error {
+	for _, v := range list {
+		if !(v >= 0 && v < 1e300) {
+			return fmt.Errorf("%g is no sum of counts", v)
+		}
+	}
 	return nil
 }

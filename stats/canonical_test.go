@@ -108,6 +108,9 @@ func TestCanonicalFromOthers(t *testing.T) {
 	if ev := mustRead(t, padded, ReadOptions{}); !slices.Equal(ev.Layers[0].Counts, l.Counts) {
 		t.Error("the order of keys matters")
 	}
+	if l := mustRead(t, strings.Replace(text, "[3200,12]", "[3.2e3,12.0]", 1), ReadOptions{}).Layers[0]; !slices.Equal(l.Counts, []uint64{3200, 12}) {
+		t.Errorf("counts as floats: %v", l.Counts)
+	}
 	const least = `{"schema":"ggufplan.expert_stats","version":1,"counts_kind":"scaled","layers":[{"layer":7,"counts":[4,0]}]}`
 	if l := mustRead(t, "\ufeff\n"+least, ReadOptions{}).Layers[0]; l.Tokens != nil || l.TopK != 0 || l.Kind != LayerRouted {
 		t.Errorf("what is absent is known: %+v", l)
@@ -124,6 +127,10 @@ func TestCanonicalRefuses(t *testing.T) {
 		{"no layers", layer(""), "statistics of no layer"},
 		{"no layer number", layer(`{"counts":[1]}`), "layers[0]: layer: is absent"},
 		{"twice", layer(`{"layer":1,"counts":[1]},{"layer":1,"counts":[1]}`), "layer 1 is listed twice"},
+		{"a key twice", layer(`{"layer":1,"counts":[1],"counts":[2]}`), "layers[0].counts: the key is there twice"},
+		{"too many experts", layer(`{"layer":1,"counts":[` + strings.Repeat("0,", 1<<14) + `0]}`), "has more than 16384 entries"},
+		{"moments", layer(`{"layer":1,"counts":[1,2],"blocks":{"n":2,"deff":1,"moments":{"slots":3,"slots_sq":5,"sum":[1],"sum_sq":[1,2],"sum_cross":[1,2]}}}`), "blocks.moments: are not lists"},
+		{"a negative moment", layer(`{"layer":1,"counts":[1,2],"blocks":{"n":2,"deff":1,"moments":{"slots":-3,"slots_sq":5,"sum":[1,2],"sum_sq":[1,2],"sum_cross":[1,2]}}}`), "-3 is no sum of counts"},
 		{"fraction", layer(`{"layer":0,"counts":[1,2.5]}`), `counts[1]: "2.5" is no count`},
 		{"negative", layer(`{"layer":0,"counts":[1,-2]}`), `counts[1]: "-2" is no count`},
 		{"null count", layer(`{"layer":0,"counts":[1,null]}`), `layers[0].counts[1]: is null`},

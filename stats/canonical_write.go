@@ -22,6 +22,7 @@ func (ev *Evidence) MarshalCanonical() ([]byte, error) {
 			ExpertCount: nonZero(ev.ExpertCount), ExpertUsed: nonZero(ev.TopK), NextNLayers: ev.NextN,
 		},
 	}
+	c.Open = ev.openExperts
 	if ev.LayerAxis == AxisRows {
 		c.LayerAxis, c.Rows = AxisRows, ev.Rows
 	}
@@ -137,6 +138,10 @@ func canonicalOf(l *Layer) canonicalLayer {
 		c.Blocks = &canonicalBlocks{N: b.N, Deff: b.Deff}
 		if b.HalfCounts[0] != nil && b.HalfCounts[1] != nil {
 			c.Blocks.HalfCounts = [][]uint64{b.HalfCounts[0], b.HalfCounts[1]}
+		}
+		if m := b.moments; m != nil && l.TopK == 0 {
+			n := l.Experts()
+			c.Blocks.Moments = &canonicalMoments{m.slots, m.slotsSq, pad(m.sum, n), pad(m.sumSq, n), pad(m.sumCross, n)}
 		}
 	}
 	return c

@@ -22,18 +22,21 @@ func checkKeys(data []byte, t reflect.Type, lenient bool) error {
 
 // checkOpenKeys is checkKeys for a record that any tool may write: fields may
 // be absent or null, and unknown keys are let through. Still no key may be
-// there twice, or in another case than its own, and no number be a string.
-func checkOpenKeys(data []byte, t reflect.Type) error {
-	s := keyScanner{data: data, lenient: true, open: true, fields: map[reflect.Type]map[string]reflect.StructField{}}
+// there twice, or in another case than its own, no number be a string, and no
+// list have more than maxItems entries, which may decode to many times their
+// size.
+func checkOpenKeys(data []byte, t reflect.Type, maxItems int) error {
+	s := keyScanner{data: data, lenient: true, open: true, maxItems: maxItems, fields: map[reflect.Type]map[string]reflect.StructField{}}
 	return s.value(t, "")
 }
 
 type keyScanner struct {
-	data    []byte
-	pos     int
-	lenient bool
-	open    bool
-	fields  map[reflect.Type]map[string]reflect.StructField
+	data     []byte
+	pos      int
+	lenient  bool
+	open     bool
+	maxItems int // of a list, 0 for any number
+	fields   map[reflect.Type]map[string]reflect.StructField
 }
 
 // numberType is a number as it is spelled. encoding/json takes a string for
@@ -95,6 +98,9 @@ func (s *keyScanner) list(elem reflect.Type, path string) error {
 		s.pos++ // past '[' or ','
 		if s.space(); s.data[s.pos] == ']' {
 			break
+		}
+		if s.maxItems > 0 && i >= s.maxItems {
+			return fmt.Errorf("%s: has more than %d entries", path, s.maxItems)
 		}
 		at := path
 		if elem != nil && (elem.Kind() == reflect.Struct || elem == numberType) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 )
 
 // Limits on what a file may claim before it is believed. They bound memory,
@@ -394,4 +395,17 @@ func pad[T uint64 | float64](values []T, width int) []T {
 	out := make([]T, width)
 	copy(out, values)
 	return out
+}
+
+// wholeNumber reads a count or an id, which other programs may write as 12.0
+// or 1e3.
+func wholeNumber(text string) (uint64, bool) {
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+		return n, true
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || !validNumber([]byte(text)) || !(v >= 0 && v <= maxCount) || v != math.Trunc(v) {
+		return 0, false
+	}
+	return uint64(v), true
 }

@@ -223,7 +223,8 @@ func (c *traceCSV) row(line string) error {
 		var err error
 		switch c.columns[i] {
 		case columnLayer:
-			if layer, err = strconv.ParseUint(field, 10, 32); err != nil {
+			var whole bool
+			if layer, whole = wholeNumber(field); !whole {
 				return fmt.Errorf("layer %.40q is not a whole number", field)
 			}
 		case columnExpert, columnExperts:
@@ -273,8 +274,8 @@ func listFields(field string) []string {
 func (c *traceCSV) experts(field string) error {
 	c.ids = c.ids[:0]
 	for _, text := range listFields(field) {
-		id, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
+		id, ok := wholeNumber(text)
+		if !ok {
 			return fmt.Errorf("expert %.40q is not a whole number", text)
 		}
 		if id >= maxExperts {

@@ -56,6 +56,7 @@ func TestTraceSpellings(t *testing.T) {
 {"layer":3,"counts":[0,0,1,1],"tokens":1}
 `},
 		{"csv", "layer,expert\n1,1\n1,3\n1,0\n1,1\n3,3\n3,2\n"},
+		{"csv of floats", "layer,expert\n1.0,1.0\n1,3e0\n1,0\n1,1\n3,3\n3,2\n"},
 		{"csv lists", "layer_id,expert_ids\n1,1 3\n1,0 1\n3,3 2\n"},
 		{"csv crlf and comments", "# anything\r\nlayer_id,expert_ids\r\n1,1 3\r\n\r\n# more\r\n1,0 1\r\n3,3 2\r\n"},
 		{"csv quoted", "layer,token,expert_ids\n1,0,\"[1, 3]\"\n1,1,\"[0, 1]\"\n3,1,\"[3, 2]\"\n"},
@@ -159,6 +160,8 @@ func TestTraceErrors(t *testing.T) {
 		{`{"schema":"ggufplan.expert_trace","expert_count":1}` + "\n" + good, "line 2: expert 1: the file's number of experts is 1"},
 		{`{"schema":"ggufplan.expert_trace","top_k":3}` + "\n" + good, "line 2: 2 experts for a token, where 3 were stated"},
 		{`{"schema":"ggufplan.expert_trace","expert_count":99999999}` + "\n" + good, "line 1: expert_count: 99999999 experts: must be from 1 to 4096"},
+		{"layer,expert\n0,1\n0,1.5\n", `line 3: expert "1.5" is not a whole number`},
+		{"layer,expert\n0,1\n0,0x1p1\n", `line 3: expert "0x1p1" is not a whole number`},
 		{"layer,expert\n0,1\n0,x\n", `line 3: expert "x" is not a whole number`},
 		{"layer,expert\n0,1\n0\n", "line 3: 1 fields where the header has 2"},
 		{"layer,expert\n0,1\n-1,0\n", `line 3: layer "-1" is not a whole number`},
