@@ -268,3 +268,19 @@ func TestModelStatesTooManyPerToken(t *testing.T) {
 	_, err := evidenceOf("a", KindExact, 4, 3, 2, 1).Fit(buildModel(t, o, nil), FitOptions{})
 	wantError(t, err, "blk.0: the model's metadata states 9 experts per token, its tensors hold 4 experts")
 }
+
+// A compressed file that was cut is said to be cut, not to hold bad JSON.
+func TestCutCompressedInput(t *testing.T) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	for range 3000 {
+		z.Write([]byte(`{"layer":0,"experts":[0,1]}` + "\n"))
+	}
+	z.Close()
+	whole := b.String()
+	for name, content := range map[string]string{"cut": whole[:len(whole)-12], "checksum": whole[:len(whole)-5] + "x" + whole[len(whole)-4:], "junk behind": whole + "junk"} {
+		if got := errorOf(t, content, ReadOptions{}); !strings.Contains(got, "the gzip data is cut or damaged: ") {
+			t.Errorf("%s: error %q", name, got)
+		}
+	}
+}

@@ -95,14 +95,14 @@ func openSource(ctx context.Context, path string, opt ReadOptions) (_ *source, e
 			if err != nil {
 				return nil, s.errorf("gzip: %w", err)
 			}
-			inner = z
+			inner = unwrapped{"gzip", z}
 		case hasPrefix(head, zstdMagic):
 			z, err := zstd.NewReader(s.content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindowBytes))
 			if err != nil {
 				return nil, s.errorf("zstd: %w", err)
 			}
 			s.cleanup = append(s.cleanup, z.Close)
-			inner = z
+			inner = unwrapped{"zstd", z}
 		default:
 			s.head = append([]byte(nil), head...)
 			return s, nil
@@ -113,6 +113,21 @@ func openSource(ctx context.Context, path string, opt ReadOptions) (_ *source, e
 		s.wrapped = true
 		s.content = bufio.NewReaderSize(inner, headBytes)
 	}
+}
+
+// unwrapped is content that was compressed. Its errors say so: what is cut or
+// damaged is not the format within.
+type unwrapped struct {
+	format string
+	r      io.Reader
+}
+
+func (u unwrapped) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("the %s data is cut or damaged: %w", u.format, err)
+	}
+	return n, err
 }
 
 func hasPrefix(b, prefix []byte) bool {
