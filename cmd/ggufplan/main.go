@@ -25,6 +25,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second interrupt ends what does not heed the first
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -42,7 +43,7 @@ type call struct {
 // run carries out a command line and returns its exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	out := &stickyWriter{w: stdout}
-	c := &call{ctx: ctx, stdin: stdin, stdout: out, stderr: stderr}
+	c := &call{ctx: ctx, stdin: &interruptibleReader{ctx: ctx, r: stdin}, stdout: out, stderr: stderr}
 	defer func() {
 		// A full disk or a closed pipe must not pass for success.
 		if out.err != nil && code != exitTrouble {
