@@ -41,6 +41,8 @@ func floatToHalf(f float32) uint16 {
 
 const halfInf = 0x7c00
 
+var minusZero = math.Float32frombits(1 << 31)
+
 // isHalfInf reports whether a rounded scale left the binary16 range.
 func isHalfInf(h uint16) bool { return h&0x7fff == halfInf }
 
@@ -58,7 +60,7 @@ func encodeF32(dst []byte, row, _ []float32) int {
 	return -1
 }
 
-func decodeF16(dst []float32, src []byte) {
+func decodeF16Go(dst []float32, src []byte) {
 	src = src[:2*len(dst)]
 	for i := range dst {
 		dst[i] = halfToFloat(binary.LittleEndian.Uint16(src[2*i:]))
@@ -76,7 +78,7 @@ func encodeF16(dst []byte, row, _ []float32) int {
 	return -1
 }
 
-func decodeBF16(dst []float32, src []byte) {
+func decodeBF16Go(dst []float32, src []byte) {
 	src = src[:2*len(dst)]
 	for i := range dst {
 		dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16)

@@ -26,23 +26,25 @@ const (
 )
 
 func decodeQ2_K(dst []float32, src []byte) {
-	var table [4]float32
-	for len(dst) >= superBlock && len(src) >= q2kBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src[80:]))
-		dmin := halfToFloat(binary.LittleEndian.Uint16(src[82:]))
-		for s, b := range src[:16] { // sub-block s: 16 weights
-			scale, offset := d*float32(b&15), float32(dmin*float32(b>>4))
-			for i := range table {
-				table[i] = float32(scale*float32(i)) - offset
-			}
-			// Each 32 bytes hold four times 32 weights, in pairs of bits.
-			q := (*[16]byte)(src[16+s/8*32+s%2*16:])
-			y := (*[16]float32)(dst[16*s:])
-			shift := s / 2 % 4 * 2
-			for i, b := range q {
-				y[i] = table[b>>shift&3]
+	var c chunk
+	for len(dst) >= superBlock {
+		block := (*[q2kBytes]byte)(src)
+		d := halfToFloat(binary.LittleEndian.Uint16(block[80:]))
+		dmin := halfToFloat(binary.LittleEndian.Uint16(block[82:]))
+		for s, b := range block[:16] { // sub-block s: 16 weights
+			c.scale[s], c.offset[s] = d*float32(b&15), -float32(dmin*float32(b>>4))
+		}
+		for h := range 2 { // each 32 bytes hold four times 32 weights, in pairs of bits
+			q, level := (*[32]byte)(block[16+32*h:]), (*[128]uint8)(c.level[128*h:])
+			for i := 0; i < 32; i += 8 {
+				w := word(q[i:])
+				putWord(level[i:], w&each3)
+				putWord(level[32+i:], w>>2&each3)
+				putWord(level[64+i:], w>>4&each3)
+				putWord(level[96+i:], w>>6&each3)
 			}
 		}
+		c.expand(dst[:superBlock], 16)
 		dst, src = dst[superBlock:], src[q2kBytes:]
 	}
 }
@@ -59,106 +61,97 @@ func unpackScales3(packed *[12]byte) (scales [16]int8) {
 }
 
 func decodeQ3_K(dst []float32, src []byte) {
-	var table [8]float32
-	for len(dst) >= superBlock && len(src) >= q3kBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src[108:]))
-		scales := unpackScales3((*[12]byte)(src[96:]))
-		for s, scale := range scales { // sub-block s: 16 weights
-			scale := d * float32(scale)
-			for i := range table {
-				table[i] = scale * float32(i-4)
-			}
-			q := (*[16]byte)(src[32+s/8*32+s%2*16:])
-			third := (*[16]byte)(src[s%2*16:])
-			y := (*[16]float32)(dst[16*s:])
-			shift, bit := s/2%4*2, s/2
-			for i, b := range q {
-				y[i] = table[b>>shift&3|third[i]>>bit<<2&4]
+	c := newChunk()
+	for len(dst) >= superBlock {
+		block := (*[q3kBytes]byte)(src)
+		d := halfToFloat(binary.LittleEndian.Uint16(block[108:]))
+		for s, scale := range unpackScales3((*[12]byte)(block[96:])) { // sub-block s: 16 weights
+			c.scale[s] = d * float32(scale)
+		}
+		for h := range 2 {
+			q, level := (*[32]byte)(block[32+32*h:]), (*[128]uint8)(c.level[128*h:])
+			for i := 0; i < 32; i += 8 {
+				w, third := word(q[i:]), word(block[i:])>>(4*h)
+				putWord(level[i:], less(w&each3|third&each1<<2, 4*each1))
+				putWord(level[32+i:], less(w>>2&each3|third>>1&each1<<2, 4*each1))
+				putWord(level[64+i:], less(w>>4&each3|third>>2&each1<<2, 4*each1))
+				putWord(level[96+i:], less(w>>6&each3|third>>3&each1<<2, 4*each1))
 			}
 		}
+		c.expand(dst[:superBlock], 16)
 		dst, src = dst[superBlock:], src[q3kBytes:]
 	}
 }
 
-// unpackScales4 returns the eight scales and mins of a Q4_K or Q5_K block, six
-// bits each: the first four scales, then the first four mins, in the low bits
-// of eight bytes; the nibbles of the last four in four bytes, scale below; the
-// top pairs of those above the first four.
-func unpackScales4(packed *[12]byte) (scales, mins [8]uint8) {
-	for s := range 4 {
-		scales[s], mins[s] = packed[s]&63, packed[s+4]&63
-		scales[s+4] = packed[s+8]&15 | packed[s]>>6<<4
-		mins[s+4] = packed[s+8]>>4 | packed[s+4]>>6<<4
-	}
-	return scales, mins
+// unpackScales4 takes the eight scales and mins of a Q4_K or Q5_K block, six
+// bits each, as scales and offsets: the first four scales, then the first four
+// mins, are in the low bits of eight bytes; the nibbles of the last four in
+// four bytes, scale below; the top pairs of those above the first four.
+func (c *chunk) unpackScales4(block *[16]byte) {
+	d := halfToFloat(binary.LittleEndian.Uint16(block[:]))
+	dmin := halfToFloat(binary.LittleEndian.Uint16(block[2:]))
+	scales, mins, low := word(block[4:])&0xffffffff, word(block[8:])&0xffffffff, word(block[8:])>>32
+	c.multiply8(
+		scales&0x3f3f3f3f|(low&0x0f0f0f0f|scales>>2&0x30303030)<<32, d,
+		mins&0x3f3f3f3f|(low>>4&0x0f0f0f0f|mins>>2&0x30303030)<<32, -dmin)
 }
 
 func decodeQ4_K(dst []float32, src []byte) {
-	var low, high [16]float32
-	for len(dst) >= superBlock && len(src) >= q4kBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		dmin := halfToFloat(binary.LittleEndian.Uint16(src[2:]))
-		scales, mins := unpackScales4((*[12]byte)(src[4:]))
-		for s := 0; s < 8; s += 2 { // sub-blocks s and s+1: 32 weights each
-			scale0, min0 := d*float32(scales[s]), float32(dmin*float32(mins[s]))
-			scale1, min1 := d*float32(scales[s+1]), float32(dmin*float32(mins[s+1]))
-			for i := range low {
-				low[i] = float32(scale0*float32(i)) - min0
-				high[i] = float32(scale1*float32(i)) - min1
-			}
-			q := (*[32]byte)(src[16+16*s:])
-			y := (*[64]float32)(dst[32*s:])
-			for i, b := range q {
-				y[i] = low[b&15]
-				y[i+32] = high[b>>4]
+	var c chunk
+	for len(dst) >= superBlock {
+		block := (*[q4kBytes]byte)(src)
+		c.unpackScales4((*[16]byte)(block[:]))
+		for k := range 4 { // 32 bytes: the low nibbles of 32 weights, the high ones of the next
+			q, level := (*[32]byte)(block[16+32*k:]), (*[64]uint8)(c.level[64*k:])
+			for i := 0; i < 32; i += 8 {
+				w := word(q[i:])
+				putWord(level[i:], w&each15)
+				putWord(level[32+i:], w>>4&each15)
 			}
 		}
+		c.expand(dst[:superBlock], 32)
 		dst, src = dst[superBlock:], src[q4kBytes:]
 	}
 }
 
 func decodeQ5_K(dst []float32, src []byte) {
-	var low, high [32]float32
-	for len(dst) >= superBlock && len(src) >= q5kBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		dmin := halfToFloat(binary.LittleEndian.Uint16(src[2:]))
-		scales, mins := unpackScales4((*[12]byte)(src[4:]))
-		fifth := (*[32]byte)(src[16:])
-		for s := 0; s < 8; s += 2 {
-			scale0, min0 := d*float32(scales[s]), float32(dmin*float32(mins[s]))
-			scale1, min1 := d*float32(scales[s+1]), float32(dmin*float32(mins[s+1]))
-			for i := range low {
-				low[i] = float32(scale0*float32(i)) - min0
-				high[i] = float32(scale1*float32(i)) - min1
-			}
-			q := (*[32]byte)(src[48+16*s:])
-			y := (*[64]float32)(dst[32*s:])
-			for i, b := range q {
-				h := fifth[i] >> s
-				y[i] = low[b&15|h<<4&16]
-				y[i+32] = high[b>>4|h<<3&16]
+	var c chunk
+	for len(dst) >= superBlock {
+		block := (*[q5kBytes]byte)(src)
+		c.unpackScales4((*[16]byte)(block[:]))
+		for k := range 4 {
+			q, level := (*[32]byte)(block[48+32*k:]), (*[64]uint8)(c.level[64*k:])
+			for i := 0; i < 32; i += 8 {
+				w, fifth := word(q[i:]), word(block[16+i:])>>(2*k)
+				putWord(level[i:], w&each15|fifth&each1<<4)
+				putWord(level[32+i:], w>>4&each15|fifth>>1&each1<<4)
 			}
 		}
+		c.expand(dst[:superBlock], 32)
 		dst, src = dst[superBlock:], src[q5kBytes:]
 	}
 }
 
 func decodeQ6_K(dst []float32, src []byte) {
-	for len(dst) >= superBlock && len(src) >= q6kBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src[208:]))
-		for s, scale := range src[192:208] { // sub-block s: 16 weights
-			scale := d * float32(int8(scale))
-			// Half a block: 64 bytes of low nibbles, the low halves first, and
-			// 32 bytes of high pairs.
-			half, quarter := s/8, s/2%4
-			q := (*[16]byte)(src[64*half+quarter%2*32+s%2*16:])
-			pairs := (*[16]byte)(src[128+32*half+s%2*16:])
-			y := (*[16]float32)(dst[16*s:])
-			shift, pair := quarter/2*4, quarter*2
-			for i, b := range q {
-				y[i] = scale * float32(int32(b>>shift&15|pairs[i]>>pair<<4&48)-32)
+	c := newChunk()
+	for len(dst) >= superBlock {
+		block := (*[q6kBytes]byte)(src)
+		d := halfToFloat(binary.LittleEndian.Uint16(block[208:]))
+		for s, scale := range block[192:208] { // sub-block s: 16 weights
+			c.scale[s] = d * float32(int8(scale))
+		}
+		for h := range 2 { // 64 bytes of low nibbles, the low halves first, and 32 bytes of high pairs
+			q, pairs := (*[64]byte)(block[64*h:]), (*[32]byte)(block[128+32*h:])
+			level := (*[128]uint8)(c.level[128*h:])
+			for i := 0; i < 32; i += 8 {
+				w, w2, p := word(q[i:]), word(q[32+i:]), word(pairs[i:])
+				putWord(level[i:], less(w&each15|p&each3<<4, 32*each1))
+				putWord(level[32+i:], less(w2&each15|p>>2&each3<<4, 32*each1))
+				putWord(level[64+i:], less(w>>4&each15|p>>4&each3<<4, 32*each1))
+				putWord(level[96+i:], less(w2>>4&each15|p>>6&each3<<4, 32*each1))
 			}
 		}
+		c.expand(dst[:superBlock], 16)
 		dst, src = dst[superBlock:], src[q6kBytes:]
 	}
 }

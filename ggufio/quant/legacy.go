@@ -30,61 +30,84 @@ func expandNibbles(dst *[32]float32, q *[16]byte, table *[16]float32) {
 	}
 }
 
-// expandNibbles5 does the same with the fifth bits in high.
-func expandNibbles5(dst *[32]float32, q *[16]byte, high uint32, table *[32]float32) {
-	for i, b := range q {
-		dst[i] = table[uint32(b&15)|high<<4&16]
-		dst[i+16] = table[uint32(b>>4)|high>>12&16]
-		high >>= 1
+// unpackNibbles writes the levels of 16 bytes, each less bias.
+func unpackNibbles(level *[32]uint8, q *[16]byte, bias uint64) {
+	for i := 0; i < 16; i += 8 {
+		w := word(q[i:])
+		putWord(level[i:], less(w&each15, bias))
+		putWord(level[16+i:], less(w>>4&each15, bias))
+	}
+}
+
+// unpackNibbles5 does the same with the fifth bits in high.
+func unpackNibbles5(level *[32]uint8, q *[16]byte, high uint32, bias uint64) {
+	for i := 0; i < 16; i += 8 {
+		w := word(q[i:])
+		putWord(level[i:], less(w&each15|spreadBits[high>>i&255]<<4, bias))
+		putWord(level[16+i:], less(w>>4&each15|spreadBits[high>>(16+i)&255]<<4, bias))
 	}
 }
 
 func decodeQ4_0(dst []float32, src []byte) {
-	var table [16]float32
-	for len(dst) >= 32 && len(src) >= q4_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		for i := range table {
-			table[i] = d * float32(i-8)
+	c := newChunk()
+	for len(dst) > 0 {
+		n := min(len(dst)/32, 8)
+		for k := range n {
+			block := (*[q4_0Bytes]byte)(src)
+			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
+			unpackNibbles((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[2:]), 8*each1)
+			src = src[q4_0Bytes:]
 		}
-		expandNibbles((*[32]float32)(dst), (*[16]byte)(src[2:]), &table)
-		dst, src = dst[32:], src[q4_0Bytes:]
+		c.expand(dst[:32*n], 32)
+		dst = dst[32*n:]
 	}
 }
 
 func decodeQ4_1(dst []float32, src []byte) {
-	var table [16]float32
-	for len(dst) >= 32 && len(src) >= q4_1Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		m := halfToFloat(binary.LittleEndian.Uint16(src[2:]))
-		for i := range table {
-			table[i] = float32(d*float32(i)) + m
+	var c chunk
+	for len(dst) > 0 {
+		n := min(len(dst)/32, 8)
+		for k := range n {
+			block := (*[q4_1Bytes]byte)(src)
+			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
+			c.offset[k] = halfToFloat(binary.LittleEndian.Uint16(block[2:]))
+			unpackNibbles((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[4:]), 0)
+			src = src[q4_1Bytes:]
 		}
-		expandNibbles((*[32]float32)(dst), (*[16]byte)(src[4:]), &table)
-		dst, src = dst[32:], src[q4_1Bytes:]
+		c.expand(dst[:32*n], 32)
+		dst = dst[32*n:]
 	}
 }
 
 func decodeQ5_0(dst []float32, src []byte) {
-	var table [32]float32
-	for len(dst) >= 32 && len(src) >= q5_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		for i := range table {
-			table[i] = d * float32(i-16)
+	c := newChunk()
+	for len(dst) > 0 {
+		n := min(len(dst)/32, 8)
+		for k := range n {
+			block := (*[q5_0Bytes]byte)(src)
+			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
+			high := binary.LittleEndian.Uint32(block[2:])
+			unpackNibbles5((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[6:]), high, 16*each1)
+			src = src[q5_0Bytes:]
 		}
-		expandNibbles5((*[32]float32)(dst), (*[16]byte)(src[6:]), binary.LittleEndian.Uint32(src[2:]), &table)
-		dst, src = dst[32:], src[q5_0Bytes:]
+		c.expand(dst[:32*n], 32)
+		dst = dst[32*n:]
 	}
 }
 
 func decodeQ5_1(dst []float32, src []byte) {
-	var table [32]float32
-	for len(dst) >= 32 && len(src) >= q5_1Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
-		m := halfToFloat(binary.LittleEndian.Uint16(src[2:]))
-		for i := range table {
-			table[i] = float32(d*float32(i)) + m
+	var c chunk
+	for len(dst) > 0 {
+		n := min(len(dst)/32, 8)
+		for k := range n {
+			block := (*[q5_1Bytes]byte)(src)
+			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
+			c.offset[k] = halfToFloat(binary.LittleEndian.Uint16(block[2:]))
+			high := binary.LittleEndian.Uint32(block[4:])
+			unpackNibbles5((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[8:]), high, 0)
+			src = src[q5_1Bytes:]
 		}
-		expandNibbles5((*[32]float32)(dst), (*[16]byte)(src[8:]), binary.LittleEndian.Uint32(src[4:]), &table)
-		dst, src = dst[32:], src[q5_1Bytes:]
+		c.expand(dst[:32*n], 32)
+		dst = dst[32*n:]
 	}
 }

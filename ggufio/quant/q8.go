@@ -8,7 +8,7 @@ import (
 // Q8_0: 32 weights share a binary16 scale d; weight = d × int8.
 const q8_0Bytes = 34
 
-func decodeQ8_0(dst []float32, src []byte) {
+func decodeQ8_0Go(dst []float32, src []byte) {
 	for len(dst) >= 32 && len(src) >= q8_0Bytes {
 		d := halfToFloat(binary.LittleEndian.Uint16(src))
 		q := src[2:q8_0Bytes]
