@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -67,9 +66,6 @@ func sortBySize(types []quant.Type) {
 			cmp.Compare(a, b))
 	})
 }
-
-// maxWorkers bounds the memory of workers where nobody chose their number.
-const maxWorkers = 64
 
 // A measurement is one run: the result as far as it can be said before
 // anything is read, and the items of work in the order of the result.
@@ -292,69 +288,31 @@ func (m *measurement) run(ctx context.Context) (*Errors, error) {
 	}
 	report()
 
-	// Items are handed out in order, and what was handed out is finished even
-	// when another has failed, so the first fault in order is found whatever
-	// the number of workers.
-	var (
-		mu      sync.Mutex // guards what follows, the result and the journal
-		failed  = len(m.items)
-		failure error
-		stop    = make(chan struct{})
-	)
-	finished := func(i int, x ExpertErrors, err error) {
+	var todo []int
+	for i := range m.items {
+		if !done[i] {
+			todo = append(todo, i)
+		}
+	}
+	var mu sync.Mutex // guards the result, the progress and the journal
+	err := Parallel(ctx, len(todo), m.options.Workers, func() *measureWorker { return newMeasureWorker(m) }, func(w *measureWorker, k int) error {
+		i := todo[k]
+		x, err := w.measure(ctx, &m.items[i])
+		if err != nil {
+			return err
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		if err == nil {
-			*m.items[i].place = x
-			progress += m.items[i].work
-			if m.options.Journal != nil {
-				err = m.options.Journal.add(i, x)
-			}
-			report()
+		*m.items[i].place = x
+		progress += m.items[i].work
+		if m.options.Journal != nil {
+			err = m.options.Journal.add(i, x)
 		}
-		if err != nil && failure == nil {
-			close(stop)
-		}
-		if err != nil && i < failed {
-			failed, failure = i, err
-		}
-	}
-	work := make(chan int)
-	go func() {
-		defer close(work)
-		for i := range m.items {
-			if done[i] {
-				continue
-			}
-			select {
-			case work <- i:
-			case <-stop:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	workers := m.options.Workers
-	if workers <= 0 {
-		workers = min(runtime.GOMAXPROCS(0), maxWorkers)
-	}
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			w := newMeasureWorker(m)
-			for i := range work {
-				x, err := w.measure(ctx, &m.items[i])
-				finished(i, x, err)
-			}
-		})
-	}
-	group.Wait()
-	if failure == nil {
-		failure = ctx.Err()
-	}
-	if failure != nil {
-		return nil, failure
+		report()
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return m.result, nil
 }

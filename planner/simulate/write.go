@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime"
 	"sync"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
@@ -108,9 +107,6 @@ func (c *Copy) Check(ctx context.Context, outputs []Output) error {
 	return nil
 }
 
-// maxWorkers bounds the memory of workers where nobody chose their number.
-const maxWorkers = 64
-
 // each runs f on every chunk of every task, on several goroutines, and then
 // hands each expert's sums to assign, combined in the order of its rows.
 func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *chunk) error, assign func(x *expertError, lost, norm float64)) error {
@@ -124,60 +120,24 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *chun
 	for i := range list {
 		total += list[i].bytes
 	}
-	// Tasks are handed out in order and finished even when another has failed,
-	// so the first fault in order is found whatever the number of workers.
-	var (
-		mu      sync.Mutex // guards what follows
-		failed  = len(list)
-		failure error
-		stop    = make(chan struct{})
-	)
-	finished := func(i int, err error) {
+	newWorker := func() *worker {
+		return &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*stats.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
+	}
+	var mu sync.Mutex // guards the progress
+	err = stats.Parallel(ctx, len(list), c.options.Workers, newWorker, func(w *worker, i int) error {
+		if err := w.do(ctx, &list[i], f); err != nil {
+			return err
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil && failure == nil {
-			close(stop)
-		}
-		if err != nil && i < failed {
-			failed, failure = i, err
-		}
 		done += list[i].bytes
-		if err == nil && c.options.Progress != nil {
+		if c.options.Progress != nil {
 			c.options.Progress(done, total)
 		}
-	}
-	work := make(chan int)
-	go func() {
-		defer close(work)
-		for i := range list {
-			select {
-			case work <- i:
-			case <-stop:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	workers := c.options.Workers
-	if workers <= 0 {
-		workers = min(runtime.GOMAXPROCS(0), maxWorkers)
-	}
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			w := &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*stats.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
-			for i := range work {
-				finished(i, w.do(ctx, &list[i], f))
-			}
-		})
-	}
-	group.Wait()
-	if failure == nil {
-		failure = ctx.Err()
-	}
-	if failure != nil {
-		return failure
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for start := 0; start < len(list); {
 		var lost, norm stats.Sum

@@ -1,0 +1,68 @@
+package stats
+
+import (
+	"context"
+	"runtime"
+	"sync"
+)
+
+// maxWorkers bounds the memory of workers where nobody chose their number.
+const maxWorkers = 64
+
+// Parallel does pieces 0 to n-1 of a job on several goroutines: workers of
+// them, or one per processor up to 64 where workers is 0. Each has a worker of
+// its own, the memory that it works in.
+//
+// Pieces are handed out in order, and what was handed out is finished even when
+// another piece has failed: the error is that of the first piece at fault,
+// whatever the number of workers. Without a fault it is the context's.
+func Parallel[W any](ctx context.Context, n, workers int, newWorker func() W, do func(w W, i int) error) error {
+	if workers <= 0 {
+		workers = min(runtime.GOMAXPROCS(0), maxWorkers)
+	}
+	var (
+		mu      sync.Mutex // guards what follows
+		failed  = n
+		failure error
+		stop    = make(chan struct{})
+	)
+	fail := func(i int, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if failure == nil {
+			close(stop)
+		}
+		if i < failed {
+			failed, failure = i, err
+		}
+	}
+	work := make(chan int)
+	go func() {
+		defer close(work)
+		for i := range n {
+			select {
+			case work <- i:
+			case <-stop:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			w := newWorker()
+			for i := range work {
+				if err := do(w, i); err != nil {
+					fail(i, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if failure != nil {
+		return failure
+	}
+	return ctx.Err()
+}
