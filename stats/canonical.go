@@ -9,7 +9,7 @@ import (
 	"io"
 	"math"
 	"reflect"
-	"sort"
+	"slices"
 	"strconv"
 )
 
@@ -243,31 +243,8 @@ func (c *canonical) evidence() (*Evidence, error) {
 		}
 		ev.LayerAxis, ev.Rows = c.LayerAxis, c.Rows
 	}
-	for _, f := range []struct {
-		name string
-		from *int
-		to   *int
-	}{
-		{"block_count", c.Model.BlockCount, &ev.BlockCount},
-		{"expert_count", c.Model.ExpertCount, &ev.ExpertCount},
-		{"expert_used_count", c.Model.ExpertUsed, &ev.TopK},
-	} {
-		if f.from == nil {
-			continue
-		}
-		if *f.from < 0 || *f.from > 1<<20 {
-			return nil, fmt.Errorf("model.%s: %d is no such number", f.name, *f.from)
-		}
-		*f.to = *f.from
-	}
-	if n := c.Model.NextNLayers; n != nil {
-		if *n < 0 || *n > 1<<16 {
-			return nil, fmt.Errorf("model.nextn_layers: %d is no such number", *n)
-		}
-		ev.NextN = n
-	}
-	if c.Model.Arch != nil {
-		ev.Architecture = *c.Model.Arch
+	if err := c.Model.facts(ev); err != nil {
+		return nil, err
 	}
 	for _, f := range c.Source.Findings {
 		ev.Findings = append(ev.Findings, Finding(f))
@@ -277,9 +254,45 @@ func (c *canonical) evidence() (*Evidence, error) {
 		phase = *c.Phase
 	}
 	ev.Inputs = []Input{{Phase: phase}}
-	if len(c.Layers) == 0 {
-		return nil, errNoLayers
+	if err := c.addLayers(ev); err != nil {
+		return nil, err
 	}
+	return ev, nil
+}
+
+// facts sets what is stated of the model.
+func (c *canonicalModel) facts(ev *Evidence) error {
+	for _, f := range []struct {
+		name string
+		from *int
+		to   *int
+	}{
+		{"block_count", c.BlockCount, &ev.BlockCount},
+		{"expert_count", c.ExpertCount, &ev.ExpertCount},
+		{"expert_used_count", c.ExpertUsed, &ev.TopK},
+	} {
+		if f.from == nil {
+			continue
+		}
+		if *f.from < 0 || *f.from > 1<<20 {
+			return fmt.Errorf("model.%s: %d is no such number", f.name, *f.from)
+		}
+		*f.to = *f.from
+	}
+	if n := c.NextNLayers; n != nil {
+		if *n < 0 || *n > 1<<16 {
+			return fmt.Errorf("model.nextn_layers: %d is no such number", *n)
+		}
+		ev.NextN = n
+	}
+	if c.Arch != nil {
+		ev.Architecture = *c.Arch
+	}
+	return nil
+}
+
+// addLayers adds the layers in ascending order, each once.
+func (c *canonical) addLayers(ev *Evidence) error {
 	for i := range c.Layers {
 		l, err := c.Layers[i].layer(c.CountsKind, c.Source.Chunks)
 		if err == nil && ev.ExpertCount > 0 && l.Kind != LayerShared && l.Experts() > 0 && l.Experts() != ev.ExpertCount {
@@ -292,7 +305,7 @@ func (c *canonical) evidence() (*Evidence, error) {
 			err = fmt.Errorf("layer is %d where rows is %d", l.Index, ev.Rows)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("layers[%d]: %w", i, err)
+			return fmt.Errorf("layers[%d]: %w", i, err)
 		}
 		if l.Kind == LayerShared {
 			ev.Shared = append(ev.Shared, l)
@@ -301,17 +314,17 @@ func (c *canonical) evidence() (*Evidence, error) {
 		}
 	}
 	for _, list := range [][]Layer{ev.Layers, ev.Shared} {
-		sort.SliceStable(list, func(i, j int) bool { return list[i].Index < list[j].Index })
+		slices.SortStableFunc(list, func(a, b Layer) int { return a.Index - b.Index })
 		for i := 1; i < len(list); i++ {
 			if list[i].Index == list[i-1].Index {
-				return nil, fmt.Errorf("layers: layer %d is listed twice", list[i].Index)
+				return fmt.Errorf("layers: layer %d is listed twice", list[i].Index)
 			}
 		}
 	}
 	if len(ev.Layers) == 0 {
-		return nil, errNoLayers
+		return errNoLayers
 	}
-	return ev, nil
+	return nil
 }
 
 func (c *canonicalLayer) layer(kind Kind, chunks uint64) (Layer, error) {

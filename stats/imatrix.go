@@ -1,13 +1,15 @@
 package stats
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -118,7 +120,7 @@ type imatrixFile struct {
 // expertsOf says how many experts an expert tensor with one count has, 0 where
 // that is unknown.
 func (f *imatrixFile) scan(ctx context.Context, expertsOf func(*entry) uint64) error {
-	sort.SliceStable(f.entries, func(i, j int) bool { return f.entries[i].offsetBytes < f.entries[j].offsetBytes })
+	slices.SortStableFunc(f.entries, func(a, b entry) int { return cmp.Compare(a.offsetBytes, b.offsetBytes) })
 	r := newFloatReader(f.file, 0, math.MaxUint64)
 	for i := range f.entries {
 		if err := ctx.Err(); err != nil {
@@ -257,14 +259,9 @@ func (f *imatrixFile) evidence() (*Evidence, error) {
 			byLayer[e.layer] = append(byLayer[e.layer], e)
 		}
 	}
-	numbers := make([]int, 0, len(byLayer))
-	for n := range byLayer {
-		numbers = append(numbers, n)
-	}
-	sort.Ints(numbers)
 	experts := f.separateExperts()
 	var err error
-	for _, n := range numbers {
+	for _, n := range slices.Sorted(maps.Keys(byLayer)) {
 		g := &layerEntries{file: f, index: n, entries: byLayer[n]}
 		for _, e := range byLayer[n] {
 			if e.projection == sharedExpert {
