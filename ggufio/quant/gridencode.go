@@ -182,12 +182,6 @@ func (e *gridEncoder) loadSigns(row []float32) {
 	}
 }
 
-// binaryExponent returns e with 2^e ≤ x < 2^(e+1), for x > 0.
-func binaryExponent(x float32) int {
-	_, e := math.Frexp(float64(x))
-	return e - 1
-}
-
 // tries says which scales are tried for a sub-block: parts of its largest
 // magnitude and of its mean magnitude.
 type tries struct {
@@ -200,9 +194,10 @@ type tries struct {
 // ladder begins where the highest level is a little more than the largest
 // weight and goes down by steady steps; weights of nearly one magnitude are
 // best served by one of the lowest levels.
-func ladder(b *codebook, steps int, ratio float32) tries {
+func ladder(b *codebook) tries {
+	const steps, first, ratio = 10, 1.15, 0.87
 	t := tries{ofMean: []float32{1 / b.level[0], 1 / b.level[1]}}
-	s := 1.15 / b.level[len(b.level)-1]
+	s := first / b.level[len(b.level)-1]
 	for range steps {
 		t.ofTop = append(t.ofTop, s)
 		s *= ratio
@@ -239,7 +234,7 @@ func (e *gridEncoder) solve() (found, ok bool) {
 	return d != 0, ok
 }
 
-// mostExcess is how much of the error may be added to lessen its bias.
+// mostExcess is how much more error, for its size, may lessen the bias.
 const mostExcess = 0.15
 
 // unshrink returns what to multiply the least-squares d = b/a by, b being
@@ -247,9 +242,9 @@ const mostExcess = 0.15
 // all alike, and errors that agree do not cancel in a product: the d of least
 // error leaves a model far worse than one that keeps Σ w x q d = Σ w x². With r
 // the part of the norm that is lost, this d is 1/(1−r) as large and adds the
-// part r/(1−r) to the error.
+// part r/(1−r) to the error; mostExcess bounds that part.
 func (e *gridEncoder) unshrink(a, b float32) float32 {
-	excess := max(0, float32(e.norm*a)/float32(b*b)-1)
+	excess := max(0, min(1, float32(e.norm*a)/float32(b*b)-1))
 	return 1 + min(excess, float32(math.Sqrt(float64(mostExcess*excess))))
 }
 
@@ -303,7 +298,7 @@ func (e *gridEncoder) fitScales() (fit [maxSubs]float32, largest float32) {
 func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 	d, least := float32(0), float32(maxCost)
 	for k := range dSteps {
-		try := largest / e.stepScale(1, uint8(e.maxQ)) * (0.9 + 0.03*float32(k))
+		try := largest / e.stepScale(1, uint8(e.maxQ)) * (0.9 + float32(0.03*float32(k)))
 		c := float32(0)
 		for i := range e.subs() {
 			t := e.stepScale(try, e.nearest(fit[i], try)) - fit[i]
@@ -349,7 +344,7 @@ func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 const dSteps = 20
 
 func (e *gridEncoder) stepScale(d float32, q uint8) float32 {
-	return d * (e.unit * float32(2*int(q)+1))
+	return float32(d * (e.unit * float32(2*int(q)+1)))
 }
 
 func (e *gridEncoder) nearest(s, d float32) uint8 {

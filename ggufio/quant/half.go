@@ -96,3 +96,9 @@ func encodeBF16(dst []byte, row, _ []float32) int {
 	}
 	return -1
 }
+
+// binaryExponent returns e with 2^e ≤ x < 2^(e+1), for x > 0.
+func binaryExponent(x float32) int {
+	_, e := math.Frexp(float64(x))
+	return e - 1
+}

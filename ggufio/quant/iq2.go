@@ -76,9 +76,9 @@ func spreadScales(g *groups, d float32, scales []byte) {
 }
 
 var (
-	iq2xxsFormat = &gridFormat{iq2xxsBook, 32, evenMinuses, 0.125, 15, ladder(iq2xxsBook, 10, 0.87), iq2xxsBytes, packIQ2XXS}
-	iq2xsFormat  = &gridFormat{iq2xsBook, 16, evenMinuses, 0.125, 15, ladder(iq2xsBook, 10, 0.87), iq2xsBytes, packIQ2XS}
-	iq2sFormat   = &gridFormat{iq2sBook, 16, freeSigns, 0.125, 15, ladder(iq2sBook, 10, 0.87), iq2sBytes, packIQ2S}
+	iq2xxsFormat = &gridFormat{iq2xxsBook, 32, evenMinuses, 0.125, 15, ladder(iq2xxsBook), iq2xxsBytes, packIQ2XXS}
+	iq2xsFormat  = &gridFormat{iq2xsBook, 16, evenMinuses, 0.125, 15, ladder(iq2xsBook), iq2xsBytes, packIQ2XS}
+	iq2sFormat   = &gridFormat{iq2sBook, 16, freeSigns, 0.125, 15, ladder(iq2sBook), iq2sBytes, packIQ2S}
 )
 
 func packIQ2XXS(dst []byte, e *gridEncoder) {

@@ -56,8 +56,8 @@ func decodeIQ3S(dst []float32, src []byte) {
 }
 
 var (
-	iq3xxsFormat = &gridFormat{iq3xxsBook, 32, evenMinuses, 0.25, 15, ladder(iq3xxsBook, 10, 0.87), iq3xxsBytes, packIQ3XXS}
-	iq3sFormat   = &gridFormat{iq3sBook, 32, freeSigns, 1, 15, ladder(iq3sBook, 10, 0.87), iq3sBytes, packIQ3S}
+	iq3xxsFormat = &gridFormat{iq3xxsBook, 32, evenMinuses, 0.25, 15, ladder(iq3xxsBook), iq3xxsBytes, packIQ3XXS}
+	iq3sFormat   = &gridFormat{iq3sBook, 32, freeSigns, 1, 15, ladder(iq3sBook), iq3sBytes, packIQ3S}
 )
 
 func packIQ3XXS(dst []byte, e *gridEncoder) {
