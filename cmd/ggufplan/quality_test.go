@@ -94,6 +94,23 @@ func measured(t *testing.T, dir, types string) string {
 	return path
 }
 
+// llama.cpp runs every kind of copy: in the source's type, as F32, and the
+// shards of a sharded model.
+func TestSimulatedModelsRun(t *testing.T) {
+	llamacpp.Load(t)
+	dir := t.TempDir()
+	plan := planFile(t, dir, "plan")
+	runs(t, simulated(t, plan))
+	runs(t, simulated(t, plan, "--store", "f32"))
+
+	source, sharded := shardRealModel(t, dir), filepath.Join(dir, "sharded.json")
+	ggufplan(t, exitDone, "plan", source, "--stats", realImatrix, "-q", "-o", sharded)
+	for _, store := range []string{"source", "f32"} {
+		ggufplan(t, exitDone, "simulate", sharded, source, "--stats", realImatrix, "--store", store, "-q", "-o", filepath.Join(dir, store+".gguf"))
+		runs(t, filepath.Join(dir, store+"-00001-of-00003.gguf"))
+	}
+}
+
 // Simulated plans rank as they should, by what the real llama.cpp computes
 // from them.
 func TestSimulatedPlansRank(t *testing.T) {
