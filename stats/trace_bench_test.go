@@ -74,6 +74,12 @@ func pairLines(b *bytes.Buffer, layer, _ int, ids []int, _ *rand.Rand) {
 	}
 }
 
+func wideLines(b *bytes.Buffer, layer, _ int, ids []int, rng *rand.Rand) {
+	for slot, e := range ids {
+		fmt.Fprintf(b, "decode,%d,%d,%d,%.4f\n", layer, slot, e, rng.Float64())
+	}
+}
+
 func benchmarkReader(b *testing.B, data []byte, read func(context.Context, *source, ReadOptions) (*Evidence, error)) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
@@ -141,6 +147,11 @@ func BenchmarkTraceCSV(b *testing.B) {
 	pairs := append([]byte("layer,expert\n"), makeTrace(8000, pairLines)...)
 	b.Run("lists", func(b *testing.B) { benchmarkReader(b, lists, readTraceCSV) })
 	b.Run("pairs", func(b *testing.B) { benchmarkReader(b, pairs, readTraceCSV) })
+	b.Run("pairs-crlf", func(b *testing.B) {
+		benchmarkReader(b, bytes.ReplaceAll(pairs, []byte("\n"), []byte("\r\n")), readTraceCSV)
+	})
+	wide := append([]byte("phase,layer,slot,expert,weight\n"), makeTrace(2000, wideLines)...)
+	b.Run("wide", func(b *testing.B) { benchmarkReader(b, wide, readTraceCSV) })
 	b.Run("encoding-csv", func(b *testing.B) {
 		b.SetBytes(int64(len(pairs)))
 		for b.Loop() {

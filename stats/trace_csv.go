@@ -57,7 +57,8 @@ type traceCSV struct {
 	lists     bool // the columns are a layer and the experts of a token, no more
 	blocks    int  // n_layer of a comment, 0 where not stated
 	phases    phases
-	fields    []string
+	fields    [][]byte
+	phase     string // of the last row
 	ids       []uint32
 	weights   []float64
 }
@@ -73,7 +74,7 @@ func sniffCSV(head []byte) bool {
 			continue
 		}
 		var c traceCSV
-		return len(line) < 4096 && c.header(string(line)) == nil
+		return len(line) < 4096 && c.header(line) == nil
 	}
 	return false
 }
@@ -115,9 +116,9 @@ func (c *traceCSV) add(line []byte, number int) error {
 	case line[0] == '#':
 		return c.comment(string(line[1:]))
 	case c.columns == nil:
-		return c.header(string(line))
+		return c.header(line)
 	}
-	return c.row(string(line))
+	return c.row(line)
 }
 
 // comment takes the model's numbers from "# model=... n_expert=128".
@@ -147,10 +148,10 @@ func (c *traceCSV) comment(text string) error {
 }
 
 // header takes the names of the columns.
-func (c *traceCSV) header(line string) error {
+func (c *traceCSV) header(line []byte) error {
 	c.separator = ','
 	for _, other := range []byte{'\t', ';'} {
-		if !strings.Contains(line, ",") && strings.IndexByte(line, other) >= 0 {
+		if bytes.IndexByte(line, ',') < 0 && bytes.IndexByte(line, other) >= 0 {
 			c.separator = other
 		}
 	}
@@ -160,7 +161,7 @@ func (c *traceCSV) header(line string) error {
 	var seen [columnPhase + 1]int
 	columns := make([]int, len(c.fields))
 	for i, name := range c.fields {
-		columns[i] = columnRole(name)
+		columns[i] = columnRole(string(name))
 		seen[columns[i]]++
 		if columns[i] != columnOther && seen[columns[i]] > 1 {
 			return fmt.Errorf("header has two columns such as %q", name)
@@ -179,28 +180,28 @@ func (c *traceCSV) header(line string) error {
 }
 
 // split cuts a line into fields; a quoted field may hold separators.
-func (c *traceCSV) split(line string) error {
+func (c *traceCSV) split(line []byte) error {
 	c.fields = c.fields[:0]
 	for {
-		var field string
-		if strings.HasPrefix(line, `"`) {
-			end := strings.IndexByte(line[1:], '"')
+		var field []byte
+		if len(line) > 0 && line[0] == '"' {
+			end := bytes.IndexByte(line[1:], '"')
 			if end < 0 {
 				return fmt.Errorf("field %d: no closing quote", len(c.fields)+1)
 			}
 			field, line = line[1:1+end], line[2+end:]
-			if line != "" && line[0] != c.separator {
+			if len(line) > 0 && line[0] != c.separator {
 				return fmt.Errorf("field %d: text after the closing quote", len(c.fields)+1)
 			}
 		} else {
-			end := strings.IndexByte(line, c.separator)
+			end := bytes.IndexByte(line, c.separator)
 			if end < 0 {
 				end = len(line)
 			}
 			field, line = line[:end], line[end:]
 		}
-		c.fields = append(c.fields, strings.TrimSpace(field))
-		if line == "" {
+		c.fields = append(c.fields, bytes.TrimSpace(field))
+		if len(line) == 0 {
 			return nil
 		}
 		line = line[1:]
@@ -208,7 +209,7 @@ func (c *traceCSV) split(line string) error {
 }
 
 // row reads one row of any spelling.
-func (c *traceCSV) row(line string) error {
+func (c *traceCSV) row(line []byte) error {
 	if err := c.split(line); err != nil {
 		return err
 	}
@@ -217,33 +218,39 @@ func (c *traceCSV) row(line string) error {
 	}
 	var layer uint64
 	count := 1.0
-	phase := ""
-	weighted := false
+	weighted, phased := false, false
 	for i, field := range c.fields {
 		var err error
 		switch c.columns[i] {
 		case columnLayer:
 			var whole bool
-			if layer, whole = wholeNumber(field); !whole {
+			if layer, whole = wholeField(field); !whole {
 				return fmt.Errorf("layer %.40q is not a whole number", field)
 			}
 		case columnExpert, columnExperts:
 			err = c.experts(field)
 		case columnCount:
-			if count, err = strconv.ParseFloat(field, 64); err != nil || !(count >= 0 && count <= maxCount) {
+			if count, err = numberField(field); err != nil || !(count >= 0 && count <= maxCount) {
 				return fmt.Errorf("count %.40q is not a number from 0 to %d", field, uint64(maxCount))
 			}
 		case columnWeight:
-			weighted = field != ""
+			weighted = len(field) > 0
 			err = c.weightList(field)
 		case columnPhase:
-			phase = field
+			phased = true
+			if string(field) != c.phase { // no allocation for the usual repetition
+				c.phase = string(field)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	c.phases.note(phase)
+	if phased {
+		c.phases.note(c.phase)
+	} else {
+		c.phases.note("")
+	}
 	if c.counted {
 		return c.tabulate(layer, count)
 	}
@@ -265,16 +272,46 @@ func (c *traceCSV) row(line string) error {
 	return c.tally.token(layer, c.ids, weights, uint64(count))
 }
 
-// listFields cuts "5 0", "5;0" or "[5, 0]".
-func listFields(field string) []string {
-	field = strings.TrimSuffix(strings.TrimPrefix(field, "["), "]")
-	return strings.FieldsFunc(field, func(r rune) bool { return r == ' ' || r == ',' || r == ';' || r == '|' })
+// wholeField reads a whole number, without an allocation for the usual ones.
+func wholeField(field []byte) (uint64, bool) {
+	if n, end, ok := digits(field, 0); ok && end == len(field) {
+		return n, true
+	}
+	return wholeNumber(string(field))
 }
 
-func (c *traceCSV) experts(field string) error {
+// numberField reads a number, without an allocation for the usual ones.
+func numberField(field []byte) (float64, error) {
+	if v, end, ok := decimal(field, 0); ok && end == len(field) {
+		return v, nil
+	}
+	return strconv.ParseFloat(string(field), 64)
+}
+
+// openList takes the brackets off "[5, 0]".
+func openList(field []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimPrefix(field, []byte("[")), []byte("]"))
+}
+
+// nextItem cuts the first item off a list such as "5 0" or "5;0"; it is empty
+// at the end of the list.
+func nextItem(list []byte) (item, rest []byte) {
+	between := func(c byte) bool { return c == ' ' || c == ',' || c == ';' || c == '|' }
+	start := 0
+	for start < len(list) && between(list[start]) {
+		start++
+	}
+	end := start
+	for end < len(list) && !between(list[end]) {
+		end++
+	}
+	return list[start:end], list[end:]
+}
+
+func (c *traceCSV) experts(field []byte) error {
 	c.ids = c.ids[:0]
-	for _, text := range listFields(field) {
-		id, ok := wholeNumber(text)
+	for text, rest := nextItem(openList(field)); len(text) > 0; text, rest = nextItem(rest) {
+		id, ok := wholeField(text)
 		if !ok {
 			return fmt.Errorf("expert %.40q is not a whole number", text)
 		}
@@ -295,10 +332,10 @@ func (c *traceCSV) experts(field string) error {
 	return nil
 }
 
-func (c *traceCSV) weightList(field string) error {
+func (c *traceCSV) weightList(field []byte) error {
 	c.weights = c.weights[:0]
-	for _, text := range listFields(field) {
-		w, err := strconv.ParseFloat(text, 64)
+	for text, rest := nextItem(openList(field)); len(text) > 0; text, rest = nextItem(rest) {
+		w, err := numberField(text)
 		if err != nil || !(math.Abs(w) <= math.MaxFloat32) {
 			return fmt.Errorf("weight %.40q is not a number", text)
 		}
@@ -390,7 +427,7 @@ func (c *traceCSV) fastPairs(b []byte) (n, rows int) {
 	layers := c.tally.layers
 	blockSlots := c.tally.blockSlots()
 	i := 0
-	for i+8 <= len(b) {
+	for i+9 <= len(b) {
 		layer, expert, length := pair(b, i)
 		if length == 0 || layer >= uint32(len(layers)) {
 			break

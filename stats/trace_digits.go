@@ -35,19 +35,25 @@ func decimalOf(t uint32, width int) uint32 {
 }
 
 // pair reads two numbers with a comma between and the end of the line after
-// them from the 8 bytes at b[i], which must exist. length is what they take,
-// 0 if they are spelled otherwise or are longer.
+// them from the 9 bytes at b[i], which must exist. length is what they take, 0
+// if they are spelled otherwise or are longer.
 func pair(b []byte, i int) (first, second uint32, length int) {
 	w := binary.LittleEndian.Uint64(b[i:])
 	t := w ^ zeros64
 	other := (t + above64 | t) & tops64
 	comma := bits.TrailingZeros64(other) >> 3
 	end := bits.TrailingZeros64(other&(other-1)) >> 3
-	if end > 7 || comma-1 > 3 || end-comma-2 > 3 || comma == 0 || end == comma+1 ||
-		b[i+comma] != ',' || b[i+end] != '\n' {
+	if end > 7 || comma-1 > 3 || end-comma-2 > 3 || comma == 0 || end == comma+1 || b[i+comma] != ',' {
 		return 0, 0, 0
 	}
-	return decimalOf(uint32(t), comma), decimalOf(uint32(t>>uint(8*comma+8)), end-comma-1), end + 1
+	length = end + 1
+	if b[i+end] == '\r' {
+		length++
+	}
+	if b[i+length-1] != '\n' {
+		return 0, 0, 0
+	}
+	return decimalOf(uint32(t), comma), decimalOf(uint32(t>>uint(8*comma+8)), end-comma-1), length
 }
 
 // idList appends the numbers at b[i], of up to 4 digits and with one separator
