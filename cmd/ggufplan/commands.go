@@ -76,6 +76,9 @@ func (cmd *command) execute(c *call, args []string) int {
 		return c.fail(hinted(err, "ggufplan "+cmd.name+" --help"))
 	}
 	operands := flags.Args()
+	if cmd.max == 0 && len(operands) > 0 {
+		return c.fail(hinted(usageErrorf("%s takes no operands, not %d", cmd.name, len(operands)), "ggufplan "+cmd.name))
+	}
 	if len(operands) < cmd.min || cmd.max >= 0 && len(operands) > cmd.max {
 		return c.fail(hinted(usageErrorf("%s takes %s, not %d operands", cmd.name, cmd.operands, len(operands)), "ggufplan "+cmd.name+" --help"))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -16,6 +17,15 @@ func oneOf(flags *pflag.FlagSet, name string, values ...string) {
 	if err := flags.SetAnnotation(name, valuesAnnotation, values); err != nil {
 		panic(err)
 	}
+}
+
+// checkWord refuses a value that is not among those that oneOf listed.
+func checkWord(flags *pflag.FlagSet, name, value string) error {
+	values := flags.Lookup(name).Annotations[valuesAnnotation]
+	if slices.Contains(values, value) {
+		return nil
+	}
+	return hinted(usageErrorf("--%s: %q is not one of %s", name, value, strings.Join(values, ", ")), "--"+name+" "+values[0])
 }
 
 func completionCommand() *command {

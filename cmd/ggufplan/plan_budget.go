@@ -131,10 +131,21 @@ func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budge
 	if err != nil {
 		return out, flagError(targets[0], err)
 	}
-	for _, name := range b.types {
+	for _, f := range []struct{ flag, value string }{{"objective", b.objective}, {"scope-tensors", b.scope}} {
+		if err := checkWord(b.flags, f.flag, f.value); err != nil {
+			return out, err
+		}
+	}
+	if b.flags.Changed("types") && len(b.types) == 0 {
+		return out, hinted(usageErrorf("--types: names no type"), "--types Q2_K,Q3_K,Q4_K")
+	}
+	for i, name := range b.types {
 		t, err := lookupType(types, strings.TrimSpace(name))
 		if err != nil {
 			return out, flagError("types", err)
+		}
+		if slices.Contains(out.Types, t) {
+			return out, hinted(usageErrorf("--types: %s is there twice", t.Name), "--types "+strings.Join(slices.Delete(slices.Clone(b.types), i, i+1), ","))
 		}
 		out.Types = append(out.Types, t)
 	}

@@ -159,6 +159,11 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *planner.Types) err
 		}
 		*f.dst, fr.Preset = v, "custom"
 	}
+	for _, f := range []struct{ flag, value string }{{"tiers-by", p.tiersBy}, {"scope", p.scope}, {"fuse", p.fuse}} {
+		if err := checkWord(p.flags, f.flag, f.value); err != nil {
+			return err
+		}
+	}
 	fr.TiersBy, fr.Scope, fr.Fuse = planner.TiersBy(p.tiersBy), planner.Scope(p.scope), planner.Fuse(p.fuse)
 	if err := fr.Validate(); err != nil {
 		return hinted(err, "ggufplan plan --help")
