@@ -93,6 +93,10 @@ func (x *explanation) onlyExpert(expert int) error {
 		}
 		tensors = append(tensors, t)
 	}
+	if len(tensors) == 0 && len(x.Tensors) == 1 && x.Tensors[0].Expert != nil {
+		t := &x.Tensors[0]
+		return hinted(fmt.Errorf("no expert %d: %s holds expert %d alone", expert, t.Name, *t.Expert), fmt.Sprintf("--expert %d", *t.Expert))
+	}
 	x.Tensors = tensors
 	return nil
 }
