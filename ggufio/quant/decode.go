@@ -47,14 +47,14 @@ func (c *chunk) multiply8Go(codes uint64, d float32, mins uint64, m float32) {
 
 // Eight bytes at a time: the same number in every byte.
 const (
-	each1  = 0x0101010101010101
-	each3  = 3 * each1
-	each15 = 15 * each1
-	top    = 0x80 * each1
+	each1   = 0x0101010101010101
+	each3   = 3 * each1
+	each15  = 15 * each1
+	eachTop = 0x80 * each1
 )
 
 // less subtracts the bytes of y from those of x, both below 128.
-func less(x, y uint64) uint64 { return (x | top - y) ^ top }
+func less(x, y uint64) uint64 { return (x | eachTop - y) ^ eachTop }
 
 func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
@@ -70,3 +70,6 @@ var spreadBits = func() (t [256]uint64) {
 	}
 	return t
 }()
+
+// gatherBits is the inverse of spreadBits.
+func gatherBits(w uint64) uint8 { return uint8(w * 0x0102040810204080 >> 56) }

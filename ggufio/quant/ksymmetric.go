@@ -387,9 +387,9 @@ func packIQ4_XS(dst []byte, s *symmetricScratch) {
 	binary.LittleEndian.PutUint32(dst[4:], low)
 }
 
-// packNibbles is the inverse of expandNibbles.
+// packNibbles is the inverse of unpackNibbles.
 func packNibbles(dst *[16]byte, q *[32]uint8) {
-	for i := range dst {
-		dst[i] = q[i]&15 | q[i+16]<<4
+	for i := 0; i < 16; i += 8 {
+		putWord(dst[i:], word(q[i:])&each15|word(q[16+i:])&each15<<4)
 	}
 }

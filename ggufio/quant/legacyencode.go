@@ -179,9 +179,12 @@ func (b *scaleFit) take(m *moments) {
 
 // farthest returns the weight farthest from zero, the first of equals.
 func farthest(x []float32) float32 {
-	top := maxMagnitude(x)
+	r := rangeOf(x)
+	if -r.lo != r.hi {
+		return r.farther()
+	}
 	for _, v := range x {
-		if magnitude(v) == top {
+		if magnitude(v) == r.hi {
 			return v
 		}
 	}
@@ -198,12 +201,11 @@ func packQ5_0(dst []byte, h uint16, q *[32]uint8) {
 	binary.LittleEndian.PutUint32(dst[2:], packNibbles5((*[16]byte)(dst[6:]), q))
 }
 
-// packNibbles5 is the inverse of expandNibbles5; it returns the fifth bits.
+// packNibbles5 is the inverse of unpackNibbles5; it returns the fifth bits.
 func packNibbles5(dst *[16]byte, q *[32]uint8) (high uint32) {
-	for i := range dst {
-		a, b := q[i], q[i+16]
-		dst[i] = a&15 | b<<4
-		high |= uint32(a>>4)<<i | uint32(b>>4)<<(i+16)
+	packNibbles(dst, q)
+	for i := 0; i < 32; i += 8 {
+		high |= uint32(gatherBits(word(q[i:])>>4&each1)) << i
 	}
 	return high
 }
@@ -249,16 +251,7 @@ func (s *pairedEncoder) encodeRow(dst []byte, row, weights []float32) int {
 		x := row[:32]
 		var h, m uint16
 		if weights == nil {
-			var r valueRange
-			r.lo, r.hi = x[0], x[0]
-			for _, v := range x {
-				if v < r.lo {
-					r.lo = v
-				}
-				if v > r.hi {
-					r.hi = v
-				}
-			}
+			r := rangeOf(x)
 			h, m = floatToHalf(float32(r.hi/s.hi)-float32(r.lo/s.hi)), floatToHalf(r.lo)
 			if h == 0 && r.hi > r.lo {
 				h = 1

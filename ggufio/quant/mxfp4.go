@@ -28,7 +28,10 @@ func e2m1Place(t float64) uint8 {
 // mxfp4Encoder writes MXFP4. The scale is a power of two, so there is little
 // to search: the one that holds the largest weight without clipping it much,
 // and its neighbours, by exact error.
-type mxfp4Encoder struct{ importance }
+type mxfp4Encoder struct {
+	importance
+	q [32]uint8
+}
 
 func newMXFP4() rowEncoder { return new(mxfp4Encoder) }
 
@@ -40,10 +43,8 @@ func (s *mxfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
 		if top := maxMagnitude(x); top > 0x1p-100 && top < 0x1p100 {
 			exponent := s.searchNormal(x, top)
 			dst[0] = byte(exponent)
-			inv := 1 / halfExponent(byte(exponent))
-			for i := range q {
-				q[i] = e2m1Place32(float32(x[i]*inv)) | e2m1Place32(float32(x[i+16]*inv))<<4
-			}
+			e2m1Places(&s.q, (*[32]float32)(x), 1/halfExponent(byte(exponent)))
+			packNibbles(q, &s.q)
 		} else {
 			exponent := s.search(x)
 			dst[0] = byte(exponent)
@@ -57,11 +58,14 @@ func (s *mxfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
 	return -1
 }
 
-// e2m1Place32 is e2m1Place of a float32 below 2^22.
-func e2m1Place32(t float32) uint8 {
-	b := math.Float32bits(t)
-	u := min(uint32(int32(float32(math.Float32frombits(b&0x7fffffff)*2))), 31)
-	return e2m1Near[u&31] | uint8(b>>31<<3)
+// e2m1PlacesGo writes the places of the levels nearest to x × inv, which must
+// be below 2^22.
+func e2m1PlacesGo(q *[32]uint8, x *[32]float32, inv float32) {
+	for i, v := range x {
+		b := math.Float32bits(v * inv)
+		u := min(uint32(int32(float32(math.Float32frombits(b&0x7fffffff)*2))), 31)
+		q[i] = e2m1Near[u&31] | uint8(b>>31<<3)
+	}
 }
 
 var e2m1NearLevel = func() (near [32]float32) {
@@ -71,29 +75,34 @@ var e2m1NearLevel = func() (near [32]float32) {
 	return near
 }()
 
+// e2m1ResidualsGo sums w × (t − nearest level)² for t = |x × inv| times 4, 2, 1
+// and ½, in eight lanes each.
+func e2m1ResidualsGo(sum *[4]lanes, x, w *[32]float32, inv float32) {
+	*sum = [4]lanes{}
+	for i, v := range x {
+		t := magnitude(float32(v * inv))
+		r0 := float32(t*4) - e2m1NearLevel[min(uint32(int32(float32(t*8))), 31)&31]
+		r1 := float32(t*2) - e2m1NearLevel[min(uint32(int32(float32(t*4))), 31)&31]
+		r2 := t - e2m1NearLevel[min(uint32(int32(float32(t*2))), 31)&31]
+		r3 := float32(t*0.5) - e2m1NearLevel[min(uint32(int32(t)), 31)&31]
+		lane, g := i&7, w[i]
+		sum[0][lane] += float32(g * float32(r0*r0))
+		sum[1][lane] += float32(g * float32(r1*r1))
+		sum[2][lane] += float32(g * float32(r2*r2))
+		sum[3][lane] += float32(g * float32(r3*r3))
+	}
+}
+
 // searchNormal is search where neither scales nor squares leave the normal
 // range of float32. Columns without importance count as far as their weights
 // set the exponents that are tried.
 func (s *mxfp4Encoder) searchNormal(x []float32, top float32) int {
-	w := s.w[:32]
 	middle := int(math.Float32bits(top)>>23) - 126 + 128 - 4
-	inv := 1 / halfExponent(byte(middle))
-	var sum [4]float32 // exponents middle − 2 to middle + 1
-	for i, v := range x[:32] {
-		t := magnitude(float32(v * inv))
-		r3 := float32(t*0.5) - e2m1NearLevel[min(uint32(int32(t)), 31)&31]
-		r2 := t - e2m1NearLevel[min(uint32(int32(float32(t*2))), 31)&31]
-		r1 := float32(t*2) - e2m1NearLevel[min(uint32(int32(float32(t*4))), 31)&31]
-		r0 := float32(t*4) - e2m1NearLevel[min(uint32(int32(float32(t*8))), 31)&31]
-		g := w[i]
-		sum[0] += float32(g * float32(r0*r0))
-		sum[1] += float32(g * float32(r1*r1))
-		sum[2] += float32(g * float32(r2*r2))
-		sum[3] += float32(g * float32(r3*r3))
-	}
+	var sum [4]lanes // exponents middle − 2 to middle + 1
+	e2m1Residuals(&sum, (*[32]float32)(x), (*[32]float32)(s.w[:]), 1/halfExponent(byte(middle)))
 	best, least := 0, float32(math.MaxFloat32)
 	for j, unit := range [4]float32{1. / 16, 1. / 4, 1, 4} {
-		if e := float32(sum[j] * unit); e < least {
+		if e := float32(total(&sum[j]) * unit); e < least {
 			best, least = j, e
 		}
 	}

@@ -212,6 +212,27 @@ func (r valueRange) farther() float32 {
 	return r.hi
 }
 
+// rangeOf returns the range of values; a bound that is zero is not −0, so that
+// the order in which they are compared does not matter.
+func rangeOf(x []float32) valueRange {
+	r := extremes(x)
+	if r.lo == 0 {
+		r.lo = 0
+	}
+	if r.hi == 0 {
+		r.hi = 0
+	}
+	return r
+}
+
+func extremesGo(x []float32) valueRange {
+	r := valueRange{x[0], x[0]}
+	for _, v := range x {
+		r.lo, r.hi = min(r.lo, v), max(r.hi, v)
+	}
+	return r
+}
+
 // ranges returns the range of all values, and of those that have weight: the
 // largest weight of a super-block is 1, but a sub-block may have none, and
 // then all its values count.

@@ -42,3 +42,36 @@ func roundLevels(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
 	q = q[:len(x)]
 	roundLevelsAVX2(&q[0], &x[0], len(x), inv, off, lo, hi, bias)
 }
+
+//go:noescape
+func extremesAVX2(r *valueRange, x *float32, n int)
+
+func extremes(x []float32) (r valueRange) {
+	if !vectors || len(x) == 0 || len(x)%16 != 0 {
+		return extremesGo(x)
+	}
+	extremesAVX2(&r, &x[0], len(x))
+	return r
+}
+
+//go:noescape
+func e2m1PlacesAVX2(q *[32]uint8, x *[32]float32, inv float32)
+
+//go:noescape
+func e2m1ResidualsAVX2(sum *[4]lanes, x, w *[32]float32, inv float32)
+
+func e2m1Places(q *[32]uint8, x *[32]float32, inv float32) {
+	if !vectors {
+		e2m1PlacesGo(q, x, inv)
+		return
+	}
+	e2m1PlacesAVX2(q, x, inv)
+}
+
+func e2m1Residuals(sum *[4]lanes, x, w *[32]float32, inv float32) {
+	if !vectors {
+		e2m1ResidualsGo(sum, x, w, inv)
+		return
+	}
+	e2m1ResidualsAVX2(sum, x, w, inv)
+}

@@ -130,3 +130,45 @@ levelsLoop:
 
 	VZEROUPPER
 	RET
+
+// func extremesAVX2(r *valueRange, x *float32, n int)
+// n is a multiple of 16.
+TEXT ·extremesAVX2(SB), NOSPLIT, $0-24
+	MOVQ r+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMAXPS Y0, Y1, Y2
+	VMINPS Y0, Y1, Y0
+	JMP extremesNext
+
+extremesLoop:
+	VMOVUPS (SI), Y1
+	VMOVUPS 32(SI), Y3
+	VMINPS Y1, Y0, Y0
+	VMAXPS Y1, Y2, Y2
+	VMINPS Y3, Y0, Y0
+	VMAXPS Y3, Y2, Y2
+
+extremesNext:
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JNZ  extremesLoop
+
+	VEXTRACTF128 $1, Y0, X1
+	VEXTRACTF128 $1, Y2, X3
+	VMINPS X1, X0, X0
+	VMAXPS X3, X2, X2
+	VPERMILPS $0x4E, X0, X1
+	VPERMILPS $0x4E, X2, X3
+	VMINPS X1, X0, X0
+	VMAXPS X3, X2, X2
+	VPERMILPS $0xB1, X0, X1
+	VPERMILPS $0xB1, X2, X3
+	VMINPS X1, X0, X0
+	VMAXPS X3, X2, X2
+	VMOVSS X0, (DI)
+	VMOVSS X2, 4(DI)
+	VZEROUPPER
+	RET

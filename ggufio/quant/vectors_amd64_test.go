@@ -3,6 +3,7 @@
 package quant
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
@@ -95,6 +96,63 @@ func TestHalvesAgree(t *testing.T) {
 		for h := range want {
 			if math.Float32bits(got[h]) != math.Float32bits(want[h]) {
 				t.Fatalf("%v: %#x is %#x, in Go %#x", typ, h, math.Float32bits(got[h]), math.Float32bits(want[h]))
+			}
+		}
+	}
+}
+
+// TestEncodersAgree wants the vector instructions and the Go code to encode
+// rows to the same bytes, with and without importance.
+func TestEncodersAgree(t *testing.T) {
+	if !vectors {
+		t.Skip("SKIPPED, NOT TESTED: this processor has no AVX2")
+	}
+	const columns = 512
+	r := rand.New(rand.NewPCG(11, 1))
+	for typ := F16; typ <= Q2_0; typ++ {
+		if !CanEncode(typ) {
+			continue
+		}
+		f, _ := Lookup(typ)
+		for _, shape := range []struct {
+			name string
+			at   func(i int) float64
+		}{
+			{"Gaussian", func(int) float64 { return r.NormFloat64() }},
+			{"zeros of any sign", func(i int) float64 { return math.Copysign(0, r.Float64()-0.5) }},
+			{"few magnitudes", func(int) float64 { return float64(r.IntN(9)-4) / 4 }},
+			{"positive", func(int) float64 { return 1 + r.Float64() }},
+			{"or zero", func(int) float64 { return max(0, r.NormFloat64()) }},
+			{"subnormal", func(int) float64 { return 1e-42 * r.NormFloat64() }},
+			{"outliers", func(i int) float64 { return r.NormFloat64() * float64(1+i%97/96*1000) }},
+			{"each binade", func(int) float64 { return math.Ldexp(r.NormFloat64(), -r.IntN(24)) }},
+		} {
+			row, weights := make([]float32, columns), make([]float32, columns)
+			for i := range row {
+				row[i] = float32(shape.at(i))
+				weights[i] = float32(math.Exp(r.NormFloat64())) * float32(r.IntN(8))
+			}
+			for _, w := range [][]float32{weights, nil} {
+				if w == nil && EncodeNeedsWeights(typ) {
+					continue
+				}
+				encode := func() []byte {
+					enc, err := NewEncoder(typ)
+					if err != nil {
+						t.Fatal(err)
+					}
+					out := make([]byte, columns/f.Layout.WeightsPerBlock*f.Layout.BytesPerBlock)
+					if err := enc.EncodeRow(out, row, w); err != nil {
+						t.Fatalf("%v: %s: %v", typ, shape.name, err)
+					}
+					return out
+				}
+				got := encode()
+				var want []byte
+				withoutVectors(func() { want = encode() })
+				if !bytes.Equal(got, want) {
+					t.Errorf("%v: %s, importance %t: the bytes differ", typ, shape.name, w != nil)
+				}
 			}
 		}
 	}
