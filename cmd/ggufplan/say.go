@@ -15,7 +15,7 @@ import (
 
 func (c *call) say(grade, format string, args ...any) {
 	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", grade, msg)
+	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", grade, printable(msg))
 }
 
 func (c *call) warn(format string, args ...any) { c.say("warning", format, args...) }
