@@ -72,8 +72,7 @@ func (m mergedColumns) MeanSquares(tensor string, expert int, dst []float64) (bo
 	return true, nil
 }
 
-// Complete implements [Columns]: some input has an entry, and those that have
-// one have it of that size.
+// Complete implements [Columns]: some input has the whole entry.
 func (m mergedColumns) Complete(tensor string, columns, matrices uint64) bool {
 	found := false
 	for _, c := range m {

@@ -77,10 +77,10 @@ func (cmd *command) execute(c *call, args []string) int {
 	}
 	operands := flags.Args()
 	if cmd.max == 0 && len(operands) > 0 {
-		return c.fail(hinted(usageErrorf("%s takes no operands, not %d", cmd.name, len(operands)), "ggufplan "+cmd.name))
+		return c.fail(hinted(fmt.Errorf("%s takes no operands, not %d", cmd.name, len(operands)), "ggufplan "+cmd.name))
 	}
 	if len(operands) < cmd.min || cmd.max >= 0 && len(operands) > cmd.max {
-		return c.fail(hinted(usageErrorf("%s takes %s, not %d operands", cmd.name, cmd.operands, len(operands)), "ggufplan "+cmd.name+" --help"))
+		return c.fail(hinted(fmt.Errorf("%s takes %s, not %d operands", cmd.name, cmd.operands, len(operands)), "ggufplan "+cmd.name+" --help"))
 	}
 	if err := run(c, operands); err != nil {
 		return c.fail(err)

@@ -25,7 +25,7 @@ func checkWord(flags *pflag.FlagSet, name, value string) error {
 	if slices.Contains(values, value) {
 		return nil
 	}
-	return hinted(usageErrorf("--%s: %q is not one of %s", name, value, strings.Join(values, ", ")), "--"+name+" "+values[0])
+	return hinted(fmt.Errorf("--%s: %q is not one of %s", name, value, strings.Join(values, ", ")), "--"+name+" "+values[0])
 }
 
 func completionCommand() *command {
@@ -46,7 +46,7 @@ To try it in the running bash:
 					"bash": writeBashCompletion, "zsh": writeZshCompletion, "fish": writeFishCompletion,
 				}[operands[0]]
 				if !ok {
-					return hinted(usageErrorf("%q is not a shell that completion is written for", operands[0]), "ggufplan completion bash")
+					return hinted(fmt.Errorf("%q is not a shell that completion is written for", operands[0]), "ggufplan completion bash")
 				}
 				write(c.stdout, completedCommands())
 				return nil

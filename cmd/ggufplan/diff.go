@@ -26,7 +26,7 @@ exit status: 0 no difference; 1 the plans differ; 2 trouble`,
 			asJSON := flags.Bool("json", false, "print every difference as JSON")
 			return func(c *call, operands []string) error {
 				if operands[0] == "-" && operands[1] == "-" {
-					return usageErrorf("only one of OLD and NEW can be standard input")
+					return fmt.Errorf("only one of OLD and NEW can be standard input")
 				}
 				before, err := c.readPlan(operands[0])
 				if err != nil {

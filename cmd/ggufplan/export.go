@@ -56,7 +56,7 @@ Example:
 				}
 				carries := *to == "llama-quantize" || *to == "ik-llama"
 				if *command && !carries {
-					return usageErrorf("--command goes with --to llama-quantize and --to ik-llama, not %s", *to)
+					return fmt.Errorf("--command goes with --to llama-quantize and --to ik-llama, not %s", *to)
 				}
 				plan, err := c.readPlan(operands[0])
 				if err != nil {

@@ -82,7 +82,7 @@ Examples:
 					return c.mergeParts(o, flags, operands)
 				}
 				if len(operands) != 1 {
-					return hinted(usageErrorf("measure takes one MODEL, not %d operands", len(operands)), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json")
+					return hinted(fmt.Errorf("measure takes one MODEL, not %d operands", len(operands)), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json")
 				}
 				return c.measure(o, operands[0])
 			}
@@ -134,10 +134,10 @@ func (c *call) measure(o *measureFlags, path string) error {
 		return err
 	}
 	if o.resume && !o.keepsState() {
-		return hinted(usageErrorf("--resume needs -o FILE: the state is in FILE.partial"), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json --resume")
+		return hinted(fmt.Errorf("--resume needs -o FILE: the state is in FILE.partial"), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json --resume")
 	}
 	if o.workers < 0 {
-		return hinted(usageErrorf("--threads: %d is below 0", o.workers), "--threads 8")
+		return hinted(fmt.Errorf("--threads: %d is below 0", o.workers), "--threads 8")
 	}
 	model, err := ggufio.Open(path)
 	if err != nil {
@@ -233,7 +233,7 @@ func (c *call) mergeParts(o *measureFlags, flags *pflag.FlagSet, paths []string)
 		}
 	})
 	if len(extra) > 0 {
-		return hinted(usageErrorf("--merge takes no %s: the parts are measured already", strings.Join(extra, " or ")), "ggufplan measure --merge part-1.json part-2.json -o errors.json")
+		return hinted(fmt.Errorf("--merge takes no %s: the parts are measured already", strings.Join(extra, " or ")), "ggufplan measure --merge part-1.json part-2.json -o errors.json")
 	}
 	parts := make([]*stats.Errors, len(paths))
 	names := make([]string, len(paths))

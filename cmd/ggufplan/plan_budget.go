@@ -77,7 +77,7 @@ func (b *budgetFlags) choosePolicy(typed string, frontier bool) (planner.PolicyN
 		if len(targets) > 0 {
 			what = "--" + targets[0]
 		}
-		return "", hinted(usageErrorf("%s is of the budget policy, --policy says frequency", what), "leave --policy out")
+		return "", hinted(fmt.Errorf("%s is of the budget policy, --policy says frequency", what), "leave --policy out")
 	}
 	name, others := planner.PolicyFrequency, budgetOnly
 	if budget {
@@ -93,7 +93,7 @@ func (b *budgetFlags) choosePolicy(typed string, frontier bool) (planner.PolicyN
 			if !budget {
 				hint = "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --target-size 12GiB"
 			}
-			return "", hinted(usageErrorf("--%s is of the %s policy, and this is %s", flag, other, name), hint)
+			return "", hinted(fmt.Errorf("--%s is of the %s policy, and this is %s", flag, other, name), hint)
 		}
 	}
 	return name, nil
@@ -106,13 +106,13 @@ func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budge
 	const hint = "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --target-size 12GiB"
 	switch {
 	case frontier && len(targets) > 0:
-		return out, hinted(usageErrorf("--frontier and --%s exclude each other", targets[0]), "leave --"+targets[0]+" out")
+		return out, hinted(fmt.Errorf("--frontier and --%s exclude each other", targets[0]), "leave --"+targets[0]+" out")
 	case len(targets) == 0 && !frontier:
-		return out, hinted(usageErrorf("the budget policy needs --target-size, --target-bpw or --target-expert-bpw"), hint)
+		return out, hinted(fmt.Errorf("the budget policy needs --target-size, --target-bpw or --target-expert-bpw"), hint)
 	case len(targets) > 1:
-		return out, hinted(usageErrorf("--%s and --%s exclude each other", targets[0], targets[1]), hint)
+		return out, hinted(fmt.Errorf("--%s and --%s exclude each other", targets[0], targets[1]), hint)
 	case b.errors != "" && b.measure:
-		return out, hinted(usageErrorf("--errors and --measure exclude each other"), hint)
+		return out, hinted(fmt.Errorf("--errors and --measure exclude each other"), hint)
 	}
 	var err error
 	switch {
@@ -137,7 +137,7 @@ func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budge
 		}
 	}
 	if b.flags.Changed("types") && len(b.types) == 0 {
-		return out, hinted(usageErrorf("--types: names no type"), "--types Q2_K,Q3_K,Q4_K")
+		return out, hinted(fmt.Errorf("--types: names no type"), "--types Q2_K,Q3_K,Q4_K")
 	}
 	for i, name := range b.types {
 		t, err := lookupType(types, strings.TrimSpace(name))
@@ -145,7 +145,7 @@ func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budge
 			return out, flagError("types", err)
 		}
 		if slices.Contains(out.Types, t) {
-			return out, hinted(usageErrorf("--types: %s is there twice", t.Name), "--types "+strings.Join(slices.Delete(slices.Clone(b.types), i, i+1), ","))
+			return out, hinted(fmt.Errorf("--types: %s is there twice", t.Name), "--types "+strings.Join(slices.Delete(slices.Clone(b.types), i, i+1), ","))
 		}
 		out.Types = append(out.Types, t)
 	}

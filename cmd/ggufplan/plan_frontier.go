@@ -68,18 +68,18 @@ func (f *frontierFlags) parse() ([]uint64, error) {
 func (f *frontierFlags) validate() error {
 	for _, flag := range []struct{ name, use string }{{"json", "--json"}, {"svg", "--svg frontier.svg"}} {
 		if f.flags.Changed(flag.name) && !f.asked() {
-			return hinted(usageErrorf("--%s goes with --frontier", flag.name), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 "+flag.use)
+			return hinted(fmt.Errorf("--%s goes with --frontier", flag.name), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 "+flag.use)
 		}
 	}
 	if !f.asked() {
 		return nil
 	}
 	if f.json && f.svg == "-" {
-		return hinted(usageErrorf("--json and --svg - both write to standard output"), "--json --svg frontier.svg")
+		return hinted(fmt.Errorf("--json and --svg - both write to standard output"), "--json --svg frontier.svg")
 	}
 	for _, flag := range []string{"output", "max-size", "max-bpw", "min-saved", "min-coverage", "fail-on"} {
 		if f.flags.Changed(flag) {
-			return hinted(usageErrorf("--%s is about a manifest, and --frontier writes none", flag), "leave --"+flag+" out")
+			return hinted(fmt.Errorf("--%s is about a manifest, and --frontier writes none", flag), "leave --"+flag+" out")
 		}
 	}
 	return nil

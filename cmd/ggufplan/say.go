@@ -31,8 +31,6 @@ func (e *hintError) Unwrap() error { return e.err }
 
 func hinted(err error, hint string) error { return &hintError{err, hint} }
 
-func usageErrorf(format string, args ...any) error { return fmt.Errorf(format, args...) }
-
 // A findingError is a result that was asked about and is not as hoped: exit 1.
 type findingError struct{ err error }
 

@@ -62,10 +62,10 @@ func (s *showFlags) run(c *call, path string) error {
 	}
 	layer, expert, tensor := s.flags.Changed("layer"), s.flags.Changed("expert"), s.flags.Changed("tensor")
 	if tensor && layer {
-		return hinted(usageErrorf("--tensor and --layer exclude each other: a tensor has its layer"), "ggufplan show "+path+" --tensor "+s.tensor)
+		return hinted(fmt.Errorf("--tensor and --layer exclude each other: a tensor has its layer"), "ggufplan show "+path+" --tensor "+s.tensor)
 	}
 	if s.errors != "" && !layer && !expert && !tensor {
-		return hinted(usageErrorf("--errors explains a choice: which, say --layer, --expert or --tensor"), "ggufplan show "+path+" --layer 0 --errors "+s.errors)
+		return hinted(fmt.Errorf("--errors explains a choice: which, say --layer, --expert or --tensor"), "ggufplan show "+path+" --layer 0 --errors "+s.errors)
 	}
 	if !layer && !expert && !tensor {
 		if s.json {

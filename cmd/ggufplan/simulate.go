@@ -64,13 +64,13 @@ Example:
 
 func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 	if o.out == "" {
-		return hinted(usageErrorf("simulate needs -o OUT"), "ggufplan simulate plan.json model.gguf --stats imatrix.gguf -o sim.gguf")
+		return hinted(fmt.Errorf("simulate needs -o OUT"), "ggufplan simulate plan.json model.gguf --stats imatrix.gguf -o sim.gguf")
 	}
 	if o.store != "source" && o.store != "f32" {
 		return hinted(fmt.Errorf("--store: %q is neither source nor f32", o.store), "--store f32")
 	}
 	if o.workers < 0 {
-		return usageErrorf("--threads: %d is below 0", o.workers)
+		return fmt.Errorf("--threads: %d is below 0", o.workers)
 	}
 	plan, err := c.readPlan(planPath)
 	if err != nil {

@@ -79,7 +79,7 @@ type statsRun struct {
 
 func (s *statsRun) run(c *call, files []string) error {
 	if s.output == "-" && (s.json || s.diff != "") {
-		return hinted(usageErrorf("--output - puts the canonical form on standard output, where --json and --diff print"), "name a file after -o")
+		return hinted(fmt.Errorf("--output - puts the canonical form on standard output, where --json and --diff print"), "name a file after -o")
 	}
 	var m *ggufio.Model
 	if s.model != "" {

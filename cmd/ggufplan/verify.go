@@ -31,7 +31,7 @@ unreadable file`,
 			asJSON := flags.Bool("json", false, "print the comparison as JSON")
 			return func(c *call, operands []string) error {
 				if (*log == "") == (len(operands) == 1) {
-					return hinted(usageErrorf("verify takes PLAN and either MODEL or --dry-run-log FILE"), "ggufplan verify plan.json model-planned.gguf")
+					return hinted(fmt.Errorf("verify takes PLAN and either MODEL or --dry-run-log FILE"), "ggufplan verify plan.json model-planned.gguf")
 				}
 				plan, err := c.readPlan(operands[0])
 				if err != nil {
