@@ -71,10 +71,10 @@ func writeDifference(w io.Writer, d *manifest.Difference) {
 		fmt.Fprintln(w, "findings")
 	}
 	for _, f := range d.Removed {
-		fmt.Fprintf(w, "  - %s: %s: %s\n", f.Code, f.Subject, f.Message)
+		fmt.Fprintf(w, "  - %s\n", printable(f.Code+": "+f.Subject+": "+f.Message))
 	}
 	for _, f := range d.Added {
-		fmt.Fprintf(w, "  + %s: %s: %s\n", f.Code, f.Subject, f.Message)
+		fmt.Fprintf(w, "  + %s\n", printable(f.Code+": "+f.Subject+": "+f.Message))
 	}
 }
 
@@ -127,7 +127,7 @@ func (g *grouped) write(w io.Writer, one, many string) {
 		if more := len(gr.members) - shown; more > 0 {
 			list += fmt.Sprintf(" and %d more", more)
 		}
-		fmt.Fprintf(w, "  %s: %d %s: %s\n", gr.label, len(gr.members), plural(len(gr.members), one, many), list)
+		fmt.Fprintf(w, "  %s: %d %s: %s\n", printable(gr.label), len(gr.members), plural(len(gr.members), one, many), printable(list))
 	}
 }
 

@@ -308,6 +308,18 @@ func TestHTMLTierMap(t *testing.T) {
 	}
 }
 
+func TestHTMLOfWhatDoesNotPrint(t *testing.T) {
+	m := plan()
+	m.Model.Name = "a\x1b[31m\n<b>"
+	var page strings.Builder
+	if err := HTML(&page, m); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(page.String(), "\x1b") || !strings.Contains(page.String(), "a\uFFFD[31m\uFFFD&lt;b&gt;</title>") {
+		t.Errorf("page begins %.500q", page.String())
+	}
+}
+
 func TestMarkdownTables(t *testing.T) {
 	m := plan()
 	m.Model.Parameters = 1 << 20

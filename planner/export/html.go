@@ -5,6 +5,7 @@ import (
 	"html"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
@@ -32,17 +33,17 @@ svg text { font: 11px system-ui, sans-serif; fill: #555 }
 func HTML(w io.Writer, m *manifest.Manifest) error {
 	r := newReview(m)
 	var b strings.Builder
-	fmt.Fprintf(&b, htmlHead, html.EscapeString(r.title))
-	fmt.Fprintf(&b, "<h1>%s</h1>\n<dl>\n", html.EscapeString(r.title))
+	fmt.Fprintf(&b, htmlHead, htmlText(r.title))
+	fmt.Fprintf(&b, "<h1>%s</h1>\n<dl>\n", htmlText(r.title))
 	for _, f := range r.facts {
-		fmt.Fprintf(&b, "<dt>%s</dt><dd>%s</dd>\n", f[0], html.EscapeString(f[1]))
+		fmt.Fprintf(&b, "<dt>%s</dt><dd>%s</dd>\n", f[0], htmlText(f[1]))
 	}
 	b.WriteString("</dl>\n")
 	writeTierMap(&b, m)
 	for _, s := range r.sections {
-		fmt.Fprintf(&b, "<h2>%s</h2>\n", html.EscapeString(s.title))
+		fmt.Fprintf(&b, "<h2>%s</h2>\n", htmlText(s.title))
 		if s.note != "" {
-			fmt.Fprintf(&b, "<p>%s</p>\n", html.EscapeString(s.note))
+			fmt.Fprintf(&b, "<p>%s</p>\n", htmlText(s.note))
 		}
 		b.WriteString("<table>\n<thead>")
 		writeHTMLRow(&b, "th", s.table.header, s.table.right)
@@ -57,6 +58,17 @@ func HTML(w io.Writer, m *manifest.Manifest) error {
 	return err
 }
 
+// htmlText escapes text of a manifest, which may come from a stranger. What
+// does not print has no place on a page.
+func htmlText(s string) string {
+	return html.EscapeString(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s))
+}
+
 func writeHTMLRow(b *strings.Builder, cell string, cells []string, right []bool) {
 	b.WriteString("<tr>")
 	for i, c := range cells {
@@ -64,7 +76,7 @@ func writeHTMLRow(b *strings.Builder, cell string, cells []string, right []bool)
 		if right[i] {
 			class = ` class="n"`
 		}
-		fmt.Fprintf(b, "<%s%s>%s</%s>", cell, class, html.EscapeString(c), cell)
+		fmt.Fprintf(b, "<%s%s>%s</%s>", cell, class, htmlText(c), cell)
 	}
 	b.WriteString("</tr>\n")
 }
