@@ -295,14 +295,7 @@ func TestLargestModelStaysSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ev := &stats.Evidence{Kind: stats.KindExact}
-	for _, l := range m.MoELayers() {
-		counts := make([]uint64, m.ExpertCount(l))
-		for e := range counts {
-			counts[e] = uint64(1000 + (e*7919+l*104729)%9000)
-		}
-		ev.Layers = append(ev.Layers, stats.Layer{Index: l, Kind: "routed", Counts: counts})
-	}
+	ev := spreadEvidence(m)
 	policy := frequency()
 	policy.Base = "Q4_K_M"
 	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: policy})

@@ -105,14 +105,7 @@ func TestFixturesPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ev := &stats.Evidence{Kind: stats.KindExact}
-			for _, l := range m.MoELayers() {
-				counts := make([]uint64, m.ExpertCount(l))
-				for e := range counts {
-					counts[e] = uint64(1000 + (e*7919+l*104729)%9000)
-				}
-				ev.Layers = append(ev.Layers, stats.Layer{Index: l, Kind: "routed", Counts: counts})
-			}
+			ev := spreadEvidence(m)
 			policy := frequency()
 			policy.Base = "Q4_K_M"
 			plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: policy})
@@ -121,4 +114,18 @@ func TestFixturesPlan(t *testing.T) {
 			}
 		})
 	}
+}
+
+// spreadEvidence counts every expert of a model, some ten times as often as
+// others.
+func spreadEvidence(m *ggufio.Model) *stats.Evidence {
+	ev := &stats.Evidence{Kind: stats.KindExact}
+	for _, l := range m.MoELayers() {
+		counts := make([]uint64, m.ExpertCount(l))
+		for e := range counts {
+			counts[e] = uint64(1000 + (e*7919+l*104729)%9000)
+		}
+		ev.Layers = append(ev.Layers, stats.Layer{Index: l, Kind: stats.LayerRouted, Counts: counts})
+	}
+	return ev
 }
