@@ -88,6 +88,10 @@ func (e *gridEncoder) encodeRow(dst []byte, row, weights []float32) int {
 	return -1
 }
 
+// dominant is the part of a sub-block's importance that makes a weight its only
+// concern.
+const dominant = 0.9
+
 // unseenWeight is the importance of a sub-block whose weights have none: they
 // are encoded as well as the others permit.
 const unseenWeight = 0x1p-40
@@ -130,7 +134,7 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 			e.x[at][lane], e.w[at][lane] = x, w
 			e.norm += float32(float32(w*x) * x)
 		}
-		e.dominated = e.dominated || heaviest > total/2
+		e.dominated = e.dominated || heaviest > dominant*total
 		if total == 0 {
 			for i := begin; i < begin+e.subWeights; i++ {
 				at, lane := e.place(i)
@@ -186,7 +190,7 @@ func (e *gridEncoder) loadSigns(row []float32) {
 // magnitude and of its mean magnitude.
 type tries struct {
 	ofTop, ofMean []float32
-	// Of the mean, where one weight has most of a sub-block's importance: then
+	// Of the mean, where one weight dominates a sub-block: then
 	// the mean is that weight, and these give it a level exactly.
 	ofDominant []float32
 }

@@ -109,8 +109,8 @@ func total(l *lanes) float32 {
 
 const largestInverse = 0x1p40
 
-// refine returns the best d that it finds from the starts, each improved by
-// turns of rounding to levels and fitting d; 0 if no start is of use.
+// refine returns the best d that it finds by rounding to levels at each start
+// and fitting d to them, and once more at the best; 0 if no start is of use.
 func (b *levelBlock) refine(starts ...float32) float32 {
 	best, gain := float32(0), float32(0)
 	try := func(d float32) {
@@ -126,10 +126,8 @@ func (b *levelBlock) refine(starts ...float32) float32 {
 	for _, d := range starts {
 		try(d)
 	}
-	for range 2 {
-		if best != 0 {
-			try(best)
-		}
+	if best != 0 {
+		try(best)
 	}
 	return best
 }
