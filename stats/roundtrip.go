@@ -2,6 +2,7 @@ package stats
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
@@ -50,6 +51,10 @@ func NewRoundTrip(t quant.Type) (*RoundTrip, error) {
 // negative, one per column. The encoder is given them rounded to float32, as
 // llama-quantize is; errors and norms use them as they are. nil takes them
 // away: the encoder gets none and errors are plain.
+//
+// Only ratios matter to the encoder. Where float32 lacks the range for a
+// weight, all are scaled by a power of two, and none that is positive becomes
+// zero.
 func (r *RoundTrip) SetWeights(weights []float64) {
 	if weights == nil {
 		r.weights, r.given = nil, nil
@@ -60,9 +65,30 @@ func (r *RoundTrip) SetWeights(weights []float64) {
 		r.given = make([]float32, len(weights))
 	}
 	r.given = r.given[:len(weights)]
+	exponent := weightExponent(weights)
 	for i, w := range weights {
+		if exponent != 0 && w > 0 {
+			w = max(math.Ldexp(w, -exponent), math.SmallestNonzeroFloat32)
+		}
 		r.given[i] = float32(w)
 	}
+}
+
+// weightExponent returns the power of two to divide weights by so that the
+// largest lies between a half and one, or 0 where float32 holds them all as
+// normal numbers.
+func weightExponent(weights []float64) int {
+	const leastNormal = 0x1p-126
+	largest, outside := 0.0, false
+	for _, w := range weights {
+		largest = max(largest, w)
+		outside = outside || w > math.MaxFloat32 || w > 0 && w < leastNormal
+	}
+	if !outside {
+		return 0
+	}
+	_, exponent := math.Frexp(largest)
+	return exponent
 }
 
 // Decoded returns the weights that the last row came back as, until the next

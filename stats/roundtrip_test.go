@@ -2,6 +2,7 @@ package stats
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
@@ -98,4 +99,43 @@ func TestRoundTripAllocatesNothingPerRow(t *testing.T) {
 			t.Errorf("%s: %v allocations per row", f.Name, n)
 		}
 	}
+}
+
+// TestRoundTripOfWeightsOutOfRange wants weights that float32 cannot hold to
+// encode as others of the same ratios do.
+func TestRoundTripOfWeightsOutOfRange(t *testing.T) {
+	row, weights, scaled := make([]float32, 256), make([]float64, 256), make([]float64, 256)
+	for i := range row {
+		row[i] = float32(math.Sin(float64(3 * i)))
+		weights[i] = math.Exp(math.Sin(float64(5*i))) * float64(i%8)
+	}
+	decode := func(weights []float64) []float32 {
+		t.Helper()
+		rt, err := NewRoundTrip(quant.IQ2_XS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt.SetWeights(weights)
+		if _, err := rt.Row(row); err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range weights {
+			if g := rt.given[i]; w > 0 != (g > 0) || g > math.MaxFloat32 {
+				t.Fatalf("the encoder is given %g for %g", g, w)
+			}
+		}
+		return append([]float32(nil), rt.Decoded()...)
+	}
+	want := decode(weights)
+	for _, exponent := range []int{130, 900, -150, -900} {
+		for i, w := range weights {
+			scaled[i] = math.Ldexp(w, exponent)
+		}
+		if got := decode(scaled); !slices.Equal(got, want) {
+			t.Errorf("weights times 2^%d encode otherwise", exponent)
+		}
+	}
+	// Ratios that float32 lacks, too.
+	scaled[0], scaled[1], scaled[2] = 1e300, 1e-300, 0
+	decode(scaled)
 }

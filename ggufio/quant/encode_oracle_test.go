@@ -1,8 +1,10 @@
 package quant_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -120,5 +122,54 @@ func compareEncoders(t *testing.T, f quant.Format, set dataSet, limit float64) {
 	if ours > limit*theirs+0x1p-22*norm {
 		t.Errorf("%s: %s: error %.6g is %.2f %% over the library's %.6g; %d of %d blocks are over the limit, worst %s",
 			f.Name, set.name, ours, 100*(ours/theirs-1), theirs, bad, blocks, worstAt)
+	}
+}
+
+// TestHalvesAgainstLibrary wants the library's bytes of F16 and BF16: for
+// every sign, exponent and first fraction bits, followed by the bits around
+// which rounding turns. What the library rounds to infinity is refused.
+func TestHalvesAgainstLibrary(t *testing.T) {
+	lib := llamacpp.Load(t)
+	var all []float32
+	for high := range uint32(1 << 16) {
+		for _, low := range []uint32{0, 1, 0xfff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x3001, 0x7fff, 0x8000, 0x8001, 0xffff} {
+			if v := math.Float32frombits(high<<16 | low); math.Abs(float64(v)) <= math.MaxFloat32 {
+				all = append(all, v)
+			}
+		}
+	}
+	for _, typ := range []quant.Type{quant.F16, quant.BF16} {
+		enc, err := quant.NewEncoder(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		infinity := uint16(0x7c00)
+		if typ == quant.BF16 {
+			infinity = 0x7f80
+		}
+		var held []float32
+		var want []byte
+		wire := lib.Encode(uint32(typ), all, len(all), nil)
+		one := make([]byte, 2)
+		for i, v := range all {
+			h := binary.LittleEndian.Uint16(wire[2*i:])
+			if h&0x7fff != infinity {
+				held, want = append(held, v), append(want, wire[2*i], wire[2*i+1])
+			} else if err := enc.EncodeRow(one, all[i:i+1], nil); !errors.Is(err, quant.ErrScaleOverflow) {
+				t.Fatalf("%v: %g, which rounds to infinity: %v", typ, v, err)
+			}
+		}
+		if len(held) == len(all) {
+			t.Errorf("%v: nothing rounds to infinity", typ)
+		}
+		got := make([]byte, len(want))
+		if err := enc.EncodeRow(got, held, nil); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range held {
+			if got[2*i] != want[2*i] || got[2*i+1] != want[2*i+1] {
+				t.Fatalf("%v: %g (%#x) is %x, the library's is %x", typ, v, math.Float32bits(v), got[2*i:2*i+2], want[2*i:2*i+2])
+			}
+		}
 	}
 }
