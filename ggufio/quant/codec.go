@@ -74,8 +74,8 @@ var codecs = [...]codec{
 	IQ3_S:   {decode: decodeIQ3S, newEncoder: iq3sFormat.newEncoder},
 	TQ1_0:   {decode: decodeTQ1_0, newEncoder: newTQ1_0Encoder},
 	TQ2_0:   {decode: decodeTQ2_0, newEncoder: newTQ2_0Encoder},
-	NVFP4:   {decode: decodeNVFP4, newEncoder: newNVFP4Encoder},
-	Q1_0:    {decode: decodeQ1_0, newEncoder: newQ1_0Encoder},
+	NVFP4:   {decode: decodeNVFP4, newEncoder: stateless(encodeNVFP4)},
+	Q1_0:    {decode: decodeQ1_0, newEncoder: stateless(encodeQ1_0)},
 	Q2_0:    {decode: decodeQ2_0, newEncoder: newQ2_0Encoder},
 }
 

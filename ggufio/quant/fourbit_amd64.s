@@ -2,26 +2,13 @@
 
 #include "textflag.h"
 
-// The numbers of the E2M1 levels 0 to 12, twice what they stand for.
-DATA e2m1Levels<>+0(SB)/4, $0.0
-DATA e2m1Levels<>+4(SB)/4, $1.0
-DATA e2m1Levels<>+8(SB)/4, $2.0
-DATA e2m1Levels<>+12(SB)/4, $3.0
-DATA e2m1Levels<>+16(SB)/4, $4.0
-DATA e2m1Levels<>+20(SB)/4, $6.0
-DATA e2m1Levels<>+24(SB)/4, $8.0
-DATA e2m1Levels<>+28(SB)/4, $12.0
-GLOBL e2m1Levels<>(SB), RODATA|NOPTR, $32
-
 DATA e2m1Numbers<>+0(SB)/4, $0x7fffffff // all but the sign
 DATA e2m1Numbers<>+4(SB)/4, $1
 DATA e2m1Numbers<>+8(SB)/4, $0x200000   // half of a mantissa's second bit
 DATA e2m1Numbers<>+12(SB)/4, $0xfe
 DATA e2m1Numbers<>+16(SB)/4, $7
 DATA e2m1Numbers<>+20(SB)/4, $0x3fffffff // just below 2
-DATA e2m1Numbers<>+24(SB)/4, $4.0
-DATA e2m1Numbers<>+28(SB)/4, $0.5
-GLOBL e2m1Numbers<>(SB), RODATA|NOPTR, $32
+GLOBL e2m1Numbers<>(SB), RODATA|NOPTR, $24
 
 #define LOADNUMBERS \
 	VBROADCASTSS e2m1Numbers<>+0(SB), Y15; \
@@ -45,60 +32,6 @@ GLOBL e2m1Numbers<>(SB), RODATA|NOPTR, $32
 	VPMINSD Y11, Y6, Y6; \
 	VPCMPGTD Y10, Y4, Y7; \
 	VPBLENDVB Y7, Y6, Y5, Y5
-
-// RESIDUAL adds w (Y3) × (Y4 − its nearest level)² to sum.
-#define RESIDUAL(sum) \
-	PLACE; \
-	VPERMPS Y9, Y5, Y5; \
-	VSUBPS Y5, Y4, Y5; \
-	VMULPS Y5, Y5, Y5; \
-	VMULPS Y5, Y3, Y5; \
-	VADDPS Y5, sum, sum
-
-// func e2m1ResidualsAVX2(sum *[4]lanes, x, w *[32]float32, inv float32)
-TEXT ·e2m1ResidualsAVX2(SB), NOSPLIT, $0-28
-	MOVQ sum+0(FP), DI
-	MOVQ x+8(FP), SI
-	MOVQ w+16(FP), DX
-	VBROADCASTSS inv+24(FP), Y0
-	LOADNUMBERS
-	VMOVUPS e2m1Levels<>(SB), Y9
-	VXORPS Y8, Y8, Y8
-	VMOVUPS Y8, (DI)
-	VMOVUPS Y8, 32(DI)
-	VMOVUPS Y8, 64(DI)
-	VMOVUPS Y8, 96(DI)
-	MOVQ $4, CX
-
-residualsLoop:
-	VMULPS (SI), Y0, Y1
-	VANDPS Y15, Y1, Y1
-	VMOVUPS (DX), Y3
-	VBROADCASTSS e2m1Numbers<>+24(SB), Y2
-	VMULPS Y2, Y1, Y4
-	VMOVUPS (DI), Y8
-	RESIDUAL(Y8)
-	VMOVUPS Y8, (DI)
-	VADDPS Y1, Y1, Y4
-	VMOVUPS 32(DI), Y8
-	RESIDUAL(Y8)
-	VMOVUPS Y8, 32(DI)
-	VMOVAPS Y1, Y4
-	VMOVUPS 64(DI), Y8
-	RESIDUAL(Y8)
-	VMOVUPS Y8, 64(DI)
-	VBROADCASTSS e2m1Numbers<>+28(SB), Y2
-	VMULPS Y2, Y1, Y4
-	VMOVUPS 96(DI), Y8
-	RESIDUAL(Y8)
-	VMOVUPS Y8, 96(DI)
-	ADDQ $32, SI
-	ADDQ $32, DX
-	DECQ CX
-	JNZ  residualsLoop
-
-	VZEROUPPER
-	RET
 
 // PLACES writes the places of eight weights at at(SI), with signs, as words to y.
 #define PLACES(at, y) \

@@ -48,23 +48,6 @@ func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []u
 	scanOddAVX2(best, rank, &lo[0], &loOdd[0], &hi[0], &hiOdd[0], &list[0], len(list))
 }
 
-func levelSums(x, w []float32, inverse, lo, hi float32) (wxq, wqq float32) {
-	if !vectors {
-		return levelSumsGo(x, w, inverse, lo, hi)
-	}
-	_ = w[len(x)-1]
-	return levelSumsAVX2(&x[0], &w[0], len(x)/8, inverse, lo, hi)
-}
-
-func surveyOf(x, w []float32) (s survey) {
-	if !vectors {
-		return surveyGo(x, w)
-	}
-	_ = w[len(x)-1]
-	surveyAVX2(&s, &x[0], &w[0], len(x)/8)
-	return s
-}
-
 func largestBits(x []float32, mask uint32) uint32 {
 	if !vectors || len(x) < 8 {
 		return largestBitsGo(x, mask)
@@ -91,20 +74,6 @@ func levelBytes(dst []uint8, x []float32, inverse, lo, hi float32) {
 	levelBytesAVX2(&dst[0], &x[0], len(x)/32, inverse, lo, hi)
 }
 
-func e2m1Costs(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *[scalesTried]float32) {
-	if !vectors {
-		e2m1CostsGo(cost, x, w, scales, inverses)
-		return
-	}
-	e2m1CostsAVX2(cost, x, w, scales, inverses)
-}
-
-//go:noescape
-func levelSumsAVX2(x, w *float32, n int, inverse, lo, hi float32) (wxq, wqq float32)
-
-//go:noescape
-func surveyAVX2(s *survey, x, w *float32, n int)
-
 //go:noescape
 func largestBitsAVX2(x *float32, n int, mask uint32) uint32
 
@@ -113,9 +82,6 @@ func plusBitsAVX2(dst *uint8, x *float32, n int)
 
 //go:noescape
 func levelBytesAVX2(dst *uint8, x *float32, n int, inverse, lo, hi float32)
-
-//go:noescape
-func e2m1CostsAVX2(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *[scalesTried]float32)
 
 //go:noescape
 func distancesAVX2(dst, x, w, s *lanes, levels *float32, dims, n int)

@@ -43,84 +43,23 @@ const (
 	nvfp4Overflow = 6 * 464
 )
 
-// scalesTried is how many scales are tried at a time.
-const scalesTried = 16
-
-// An nvfp4Encoder holds one sub-block.
-type nvfp4Encoder struct {
-	x, w [16]float32 // magnitudes and importances
-	cost [scalesTried]float32
-}
-
-func newNVFP4Encoder() rowEncoder { return &nvfp4Encoder{} }
-
-func (e *nvfp4Encoder) encodeRow(dst []byte, row, weights []float32) int {
+// encodeNVFP4 follows the rule of GGML's encoder, which searches nothing and
+// uses no importance: a scale makes the largest weight the largest level.
+func encodeNVFP4(dst []byte, row, _ []float32) int {
 	for block := 0; len(row) >= 64; block++ {
-		weigh := float32(0)
-		if weights != nil {
-			// Scaled by a power of two where a cost could leave the range.
-			if m := maxMagnitude(weights[:64]); m >= safeLow && m <= safeHigh {
-				weigh = 1
-			} else if m > 0 {
-				weigh = float32(math.Ldexp(1, max(-126, min(126, -binaryExponent(m)))))
-			}
-		}
 		for sub := range 4 {
 			x := row[16*sub : 16*sub+16]
-			total := float32(0)
-			if weigh > 0 {
-				for i, w := range weights[16*sub : 16*sub+16] {
-					e.w[i] = float32(w * weigh)
-					total += e.w[i]
-				}
-			}
-			if total == 0 {
-				for i := range e.w {
-					e.w[i] = 1
-				}
-			}
 			largest := maxMagnitude(x)
 			if largest >= nvfp4Overflow {
 				return block
 			}
-			code := uint8(0)
-			if largest > 0 {
-				for i, v := range x {
-					e.x[i] = magnitude(v)
-				}
-				code = e.choose(largest)
-			}
+			code := uint8(max(0, min(nvfp4Largest, nearestE4M3(largest/6))))
 			dst[sub] = code
-			e.pack(dst[4+8*sub:12+8*sub], x, code)
-		}
-		if weights != nil {
-			weights = weights[64:]
+			packNVFP4(dst[4+8*sub:12+8*sub], x, code)
 		}
 		row, dst = row[64:], dst[nvfp4Bytes:]
 	}
 	return -1
-}
-
-// choose returns the scale of least error. It tries those around the one that
-// makes the largest weight the largest level, up to twice that, and goes on
-// downwards while the smallest tried is the best.
-func (e *nvfp4Encoder) choose(largest float32) uint8 {
-	first := nearestE4M3(largest/6) - 5
-	best, least := 0, float32(maxCost)
-	for {
-		first = max(1, min(nvfp4Largest+1-scalesTried, first))
-		e2m1Costs(&e.cost, &e.x, &e.w, (*[scalesTried]float32)(nvfp4Scales[first:]), (*[scalesTried]float32)(nvfp4Inverses[first:]))
-		found := false
-		for i := len(e.cost) - 1; i >= 0; i-- {
-			if e.cost[i] < least {
-				best, least, found = first+i, e.cost[i], i == 0
-			}
-		}
-		if !found || first == 1 {
-			return uint8(best)
-		}
-		first -= scalesTried
-	}
 }
 
 // nearestE4M3 returns the byte of the scale nearest to s, a positive number
@@ -142,8 +81,8 @@ var nvfp4Inverses = func() (t [256]float32) {
 	return t
 }()
 
-// pack writes the nibbles nearest to the weights at a scale.
-func (e *nvfp4Encoder) pack(dst []byte, x []float32, code uint8) {
+// packNVFP4 writes the nibbles nearest to the weights at a scale.
+func packNVFP4(dst []byte, x []float32, code uint8) {
 	inverse := 2 * nvfp4Inverses[code]
 	for i := range 8 {
 		dst[i] = nearestE2M1(x[i], inverse) | nearestE2M1(x[i+8], inverse)<<4
@@ -177,31 +116,3 @@ var e2m1Nibbles = func() (t [64]uint8) {
 	}
 	return t
 }()
-
-// roundE2M1 rounds twice a magnitude to twice the nearest level: to steps of 1
-// below 4, of 2 below 8, of 4 up to 12. Ties go to the even multiple.
-func roundE2M1(v float32) float32 {
-	v = min(v, 12)
-	magic := float32(0x1.8p25)
-	if v < 8 {
-		magic = 0x1.8p24
-	}
-	if v < 4 {
-		magic = 0x1.8p23
-	}
-	return float32(v+magic) - magic
-}
-
-// e2m1CostsGo computes Σ w (x − scale × level)² for each scale, in the order in
-// which vectors of eight are added up.
-func e2m1CostsGo(cost *[scalesTried]float32, x, w *[16]float32, scales, inverses *[scalesTried]float32) {
-	for k := range cost {
-		var sum lanes
-		for i := range 8 {
-			t := x[i] - float32(scales[k]*roundE2M1(x[i]*inverses[k]))
-			u := x[i+8] - float32(scales[k]*roundE2M1(x[i+8]*inverses[k]))
-			sum[i] = float32(w[i]*float32(t*t)) + float32(w[i+8]*float32(u*u))
-		}
-		cost[k] = (sum[0] + sum[4] + (sum[1] + sum[5])) + (sum[2] + sum[6] + (sum[3] + sum[7]))
-	}
-}

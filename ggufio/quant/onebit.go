@@ -43,59 +43,42 @@ func decodeQ2_0(dst []float32, src []byte) {
 	}
 }
 
-// A q1_0Encoder encodes Q1_0.
-type q1_0Encoder struct{ levelBlock }
-
-func newQ1_0Encoder() rowEncoder { return &q1_0Encoder{} }
-
-// encodeRow gives each block the mean magnitude, by importance, as its scale:
-// of all scales that leaves the least error.
-func (e *q1_0Encoder) encodeRow(dst []byte, row, weights []float32) int {
+// encodeQ1_0 follows the rule of GGML's encoder, which uses no importance: d is
+// the mean magnitude.
+func encodeQ1_0(dst []byte, row, _ []float32) int {
 	for block := 0; len(row) >= 128; block++ {
-		var w []float32
-		if weights != nil {
-			w, weights = weights[:128], weights[128:]
+		x := row[:128]
+		sum := 0.0
+		for _, v := range x {
+			sum += float64(magnitude(v))
 		}
-		var half uint16
-		if e.load(row[:128], w) {
-			var ok bool
-			if half, _, ok = e.round(e.mean()); !ok {
-				return block
-			}
+		half, _, ok := ruledScale(float32(sum / 128))
+		if !ok {
+			return block
 		}
 		binary.LittleEndian.PutUint16(dst, half)
-		plusBits(dst[2:q1_0Bytes], row[:128])
+		plusBits(dst[2:q1_0Bytes], x)
 		row, dst = row[128:], dst[q1_0Bytes:]
 	}
 	return -1
 }
 
 // A q2_0Encoder encodes Q2_0.
-type q2_0Encoder struct {
-	levelBlock
-	level [64]uint8
-}
+type q2_0Encoder struct{ level [64]uint8 }
 
-func newQ2_0Encoder() rowEncoder {
-	return &q2_0Encoder{levelBlock: levelBlock{lo: -1, hi: 2}}
-}
+func newQ2_0Encoder() rowEncoder { return &q2_0Encoder{} }
 
-func (e *q2_0Encoder) encodeRow(dst []byte, row, weights []float32) int {
+// encodeRow follows the rule of GGML's encoder, which searches nothing and uses
+// no importance: d is the largest magnitude, so the level of 2 d stays unused.
+func (e *q2_0Encoder) encodeRow(dst []byte, row, _ []float32) int {
 	for block := 0; len(row) >= 64; block++ {
-		var w []float32
-		if weights != nil {
-			w, weights = weights[:64], weights[64:]
-		}
-		var half uint16
-		var inverse float32
-		if e.load(row[:64], w) {
-			var ok bool
-			if half, inverse, ok = e.round(e.choose()); !ok {
-				return block
-			}
+		x := row[:64]
+		half, inverse, ok := ruledScale(maxMagnitude(x))
+		if !ok {
+			return block
 		}
 		binary.LittleEndian.PutUint16(dst, half)
-		levelBytes(e.level[:], e.x, inverse, e.lo, e.hi)
+		levelBytes(e.level[:], x, inverse, -1, 1)
 		for i := range 16 {
 			v := binary.LittleEndian.Uint32(e.level[4*i:])
 			dst[2+i] = byte(v | v>>6 | v>>12 | v>>18)
@@ -103,12 +86,4 @@ func (e *q2_0Encoder) encodeRow(dst []byte, row, weights []float32) int {
 		row, dst = row[64:], dst[q2_0Bytes:]
 	}
 	return -1
-}
-
-// choose finds d. Its sign says which sign gets the level of 2, so starts come
-// in both: near the best d of a Gaussian, and with the largest weight at 2, or
-// at 1.
-func (e *q2_0Encoder) choose() float32 {
-	mean := 1.2 * e.mean()
-	return e.refine(mean, -mean, e.highest/2, e.lowest/2, e.largest())
 }

@@ -57,21 +57,10 @@ func extremes(x []float32) (r valueRange) {
 //go:noescape
 func e2m1PlacesAVX2(q *[32]uint8, x *[32]float32, inv float32)
 
-//go:noescape
-func e2m1ResidualsAVX2(sum *[4]lanes, x, w *[32]float32, inv float32)
-
 func e2m1Places(q *[32]uint8, x *[32]float32, inv float32) {
 	if !vectors {
 		e2m1PlacesGo(q, x, inv)
 		return
 	}
 	e2m1PlacesAVX2(q, x, inv)
-}
-
-func e2m1Residuals(sum *[4]lanes, x, w *[32]float32, inv float32) {
-	if !vectors {
-		e2m1ResidualsGo(sum, x, w, inv)
-		return
-	}
-	e2m1ResidualsAVX2(sum, x, w, inv)
 }

@@ -17,7 +17,3 @@ func roundLevels(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
 func extremes(x []float32) valueRange { return extremesGo(x) }
 
 func e2m1Places(q *[32]uint8, x *[32]float32, inv float32) { e2m1PlacesGo(q, x, inv) }
-
-func e2m1Residuals(sum *[4]lanes, x, w *[32]float32, inv float32) {
-	e2m1ResidualsGo(sum, x, w, inv)
-}

@@ -55,11 +55,11 @@ func TestScansAgree(t *testing.T) {
 // TestFourBitScansAgree does the same for the levels of MXFP4, at and around
 // each midpoint between two levels.
 func TestFourBitScansAgree(t *testing.T) {
-	var x, w [32]float32
+	var x [32]float32
 	r := rand.New(rand.NewPCG(3, 4))
 	for trial := range 2000 {
 		for i := range x {
-			x[i], w[i] = float32(12*r.NormFloat64()), r.Float32()
+			x[i] = float32(12 * r.NormFloat64())
 			if trial%2 == 0 {
 				x[i] = float32(r.IntN(57)-28) / 2
 				x[i] = math.Float32frombits(math.Float32bits(x[i]) + uint32(r.IntN(3)) - 1)
@@ -74,12 +74,6 @@ func TestFourBitScansAgree(t *testing.T) {
 		e2m1PlacesGo(&want, &x, inv)
 		if got != want {
 			t.Fatalf("places of %v × %v: %v, in Go %v", x, inv, got, want)
-		}
-		var sum, sum2 [4]lanes
-		e2m1Residuals(&sum, &x, &w, inv)
-		e2m1ResidualsGo(&sum2, &x, &w, inv)
-		if sum != sum2 {
-			t.Fatalf("residuals of %v × %v: %v, in Go %v", x, inv, sum, sum2)
 		}
 		if a, b := extremes(x[:]), extremesGo(x[:]); a != b {
 			t.Fatalf("range of %v: %v, in Go %v", x, a, b)

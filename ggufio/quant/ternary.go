@@ -75,47 +75,31 @@ func levels(d float32) (v [4]float32) {
 
 // A ternaryEncoder encodes TQ1_0 or TQ2_0.
 type ternaryEncoder struct {
-	levelBlock
 	bytes int
 	pack  func(dst []byte, digits *[superWeights]uint8)
 	digit [superWeights]uint8
 }
 
-func newTQ1_0Encoder() rowEncoder { return newTernaryEncoder(tq1_0Bytes, packTQ1_0) }
-func newTQ2_0Encoder() rowEncoder { return newTernaryEncoder(tq2_0Bytes, packTQ2_0) }
+func newTQ1_0Encoder() rowEncoder { return &ternaryEncoder{bytes: tq1_0Bytes, pack: packTQ1_0} }
+func newTQ2_0Encoder() rowEncoder { return &ternaryEncoder{bytes: tq2_0Bytes, pack: packTQ2_0} }
 
-func newTernaryEncoder(size int, pack func([]byte, *[superWeights]uint8)) rowEncoder {
-	return &ternaryEncoder{levelBlock: levelBlock{lo: -1, hi: 1}, bytes: size, pack: pack}
-}
-
-func (e *ternaryEncoder) encodeRow(dst []byte, row, weights []float32) int {
+// encodeRow follows the rule of GGML's encoders, which search nothing and use
+// no importance: d is the largest magnitude. These types are for models that
+// were trained with ternary weights.
+func (e *ternaryEncoder) encodeRow(dst []byte, row, _ []float32) int {
 	for block := 0; len(row) >= superWeights; block++ {
-		var w []float32
-		if weights != nil {
-			w, weights = weights[:superWeights], weights[superWeights:]
-		}
-		var half uint16
-		var inverse float32
-		if e.load(row[:superWeights], w) {
-			var ok bool
-			if half, inverse, ok = e.round(e.choose()); !ok {
-				return block
-			}
+		x := row[:superWeights]
+		half, inverse, ok := ruledScale(maxMagnitude(x))
+		if !ok {
+			return block
 		}
 		out := dst[:e.bytes]
-		levelBytes(e.digit[:], e.x, inverse, e.lo, e.hi)
+		levelBytes(e.digit[:], x, inverse, -1, 1)
 		e.pack(out, &e.digit)
 		binary.LittleEndian.PutUint16(out[e.bytes-2:], half)
 		row, dst = row[superWeights:], dst[e.bytes:]
 	}
 	return -1
-}
-
-// choose finds d. Weights over d/2 become ±d, so starts between the mean
-// magnitude and the largest one cover flat blocks and blocks of outliers.
-func (e *ternaryEncoder) choose() float32 {
-	mean, largest := e.mean(), e.largest()
-	return e.refine(mean, 1.45*mean, 2.5*mean, largest)
 }
 
 // packTQ2_0 takes eight bytes at a time.
