@@ -19,7 +19,8 @@ type symmetric struct {
 	nonlinear        bool
 	minCode, maxCode int32 // range of the scale; 0 only where no level is zero
 	room             float32
-	low, high        []lanes // level, real, that the largest magnitude is mapped to
+	low, high        []lanes   // level, real, that the largest magnitude is mapped to
+	plain            []float32 // the same without importance, if it has a search of its own
 	objective        objective
 	pack             func(dst []byte, s *symmetricScratch)
 	blockLen         int
@@ -46,8 +47,11 @@ func newSymmetric(a *symmetric) func() rowEncoder {
 func (s *symmetricScratch) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= superBlock && len(dst) >= s.blockLen; block++ {
 		x := row[:superBlock]
-		s.load(x, columnsOf(weights, block*superBlock, superBlock), s.objective, meanSquare(x))
-		if !s.encode(x) {
+		if mean := meanSquare(x); weights == nil && s.plain != nil && measurable(mean) {
+			if !s.encodePlain(x, mean) {
+				return block
+			}
+		} else if s.load(x, columnsOf(weights, block*superBlock, superBlock), s.objective, mean); !s.encode(x) {
 			return block
 		}
 		s.pack(dst[:s.blockLen], s)
@@ -65,16 +69,9 @@ func (s *symmetricScratch) encode(x []float32) bool {
 			top = s.best[k]
 		}
 	}
-	// The largest scale gets the far end of the negative integers.
-	d := -top / s.room
-	s.hd = halfAbove(magnitude(d))
-	if isHalfInf(s.hd) {
+	if !s.setSuper(halfAbove, top) {
 		return false
 	}
-	if d < 0 {
-		s.hd |= 0x8000
-	}
-	s.d = halfToFloat(s.hd)
 	if s.d == 0 {
 		s.zero()
 		return true
@@ -88,6 +85,95 @@ func (s *symmetricScratch) encode(x []float32) bool {
 		s.round(s.q[at:at+s.sub], x[at:at+s.sub], s.inverse(k))
 	}
 	return true
+}
+
+// setSuper sets d so that the largest scale gets the far end of the negative
+// integers, and reports whether it fits binary16.
+func (s *symmetricScratch) setSuper(round func(float32) uint16, top float32) bool {
+	d := -top / s.room
+	s.hd = round(magnitude(d))
+	if isHalfInf(s.hd) {
+		return false
+	}
+	if d < 0 {
+		s.hd |= 0x8000
+	}
+	s.d = halfToFloat(s.hd)
+	return true
+}
+
+// encodePlain is encode without importance, of 16 sub-blocks: from each start
+// a scale is fitted to the levels that it gives, twice, and the nearest integer
+// taken. Each lane holds a sub-block.
+func (s *symmetricScratch) encodePlain(x []float32, mean float32) bool {
+	var columns [16]lanes
+	var top, gain, best, inv lanes
+	var largest float32
+	for h := range 2 {
+		for k := range ways {
+			y := (*[16]float32)(x[128*h+16*k:])
+			for i, v := range y {
+				columns[i][k] = v
+			}
+			top[k] = rangeOf(y[:]).farther()
+		}
+		gain, best = lanes{}, lanes{}
+		for _, start := range s.plain {
+			for k, t := range top {
+				inv[k] = 0
+				if magnitude(t) > 0x1p-60 { // else below any scale
+					inv[k] = start / t
+				}
+			}
+			refine(&best, &gain, &columns, &inv, 1/mean, s.lo, s.hi)
+		}
+		for k, scale := range best {
+			s.best[8*h+k] = scale
+			if magnitude(scale) > magnitude(largest) {
+				largest = scale
+			}
+		}
+	}
+	if !s.setSuper(floatToHalf, largest) {
+		return false
+	}
+	if s.d == 0 {
+		s.zero()
+		return true
+	}
+	perD := 1 / s.d
+	for k, scale := range s.best {
+		s.code[k] = int32(roundClamp(scale*perD, float32(s.minCode), float32(s.maxCode)))
+		roundLevels(s.q[16*k:16*k+16], x[16*k:16*k+16], s.inverse(k), 0, s.lo, s.hi, -s.lo)
+	}
+	return true
+}
+
+// refineGo rounds weights to levels with the factors inv, fits scales to the
+// levels, and does so once more with those. It keeps the best scale of each
+// lane and the error that it removes. An error counts x² × weigh + ½.
+func refineGo(best, gain *lanes, x *[16]lanes, inv *lanes, weigh, lo, hi float32) {
+	for k := range ways {
+		inv := inv[k]
+		for range 2 {
+			var qq, xq float32
+			for i := range x {
+				v := x[i][k]
+				q := roundClamp(float32(v*inv), lo, hi)
+				wq := float32((float32(float32(v*v)*weigh) + 0.5) * q)
+				qq += float32(wq * q)
+				xq += float32(wq * v)
+			}
+			scale := xq / qq
+			if g := float32(scale * xq); g > gain[k] {
+				best[k], gain[k] = scale, g
+			}
+			inv = 0
+			if qq > 0 {
+				inv = qq / xq
+			}
+		}
+	}
 }
 
 // inverse returns the factor that maps sub-block k to its levels.
@@ -314,9 +400,10 @@ var (
 	symmetricQ3K = symmetric{
 		objective: objective{2, squared},
 		sub:       16, lo: -4, hi: 3, minCode: -32, maxCode: 31, room: 31,
-		low:  []lanes{{-4, -3.7, -3.4, -3.1, -4.3, -4.6, -4.9, -2.8}},
-		high: []lanes{{3, 2.7, 2.45, 3.25, 3.5, 3.75, 4, 4.3}},
-		pack: packQ3_K, blockLen: q3kBytes,
+		low:   []lanes{{-4, -3.7, -3.4, -3.1, -4.3, -4.6, -4.9, -2.8}},
+		high:  []lanes{{3, 2.7, 2.45, 3.25, 3.5, 3.75, 4, 4.3}},
+		plain: []float32{-4, -4.6},
+		pack:  packQ3_K, blockLen: q3kBytes,
 	}
 	symmetricQ6K = symmetric{
 		objective: objective{0, squared},
@@ -338,10 +425,11 @@ func packQ3_K(dst []byte, s *symmetricScratch) {
 	*third = [32]byte{}
 	for h := range 2 {
 		q, out := (*[128]uint8)(s.q[128*h:]), (*[32]byte)(dst[32+32*h:])
-		for i := range out {
-			a, b, c, d := q[i], q[i+32], q[i+64], q[i+96]
-			out[i] = a&3 | b&3<<2 | c&3<<4 | d&3<<6
-			third[i] |= (a>>2 | b>>2<<1 | c>>2<<2 | d>>2<<3) << (4 * h)
+		for i := 0; i < 32; i += 8 {
+			a, b, c, d := word(q[i:]), word(q[32+i:]), word(q[64+i:]), word(q[96+i:])
+			putWord(out[i:], a&each3|b&each3<<2|c&each3<<4|d&each3<<6)
+			a, b, c, d = a>>2&each1, b>>2&each1, c>>2&each1, d>>2&each1
+			putWord(third[i:], word(third[i:])|(a|b<<1|c<<2|d<<3)<<(4*h))
 		}
 	}
 	scales := (*[12]byte)(dst[96:])
@@ -359,11 +447,11 @@ func packQ6_K(dst []byte, s *symmetricScratch) {
 	for h := range 2 {
 		q := (*[128]uint8)(s.q[128*h:])
 		low, pairs := (*[64]byte)(dst[64*h:]), (*[32]byte)(dst[128+32*h:])
-		for i := range pairs {
-			a, b, c, d := q[i], q[i+32], q[i+64], q[i+96]
-			low[i] = a&15 | c<<4
-			low[i+32] = b&15 | d<<4
-			pairs[i] = a>>4 | b>>4<<2 | c>>4<<4 | d>>4<<6
+		for i := 0; i < 32; i += 8 {
+			a, b, c, d := word(q[i:]), word(q[32+i:]), word(q[64+i:]), word(q[96+i:])
+			putWord(low[i:], a&each15|c&each15<<4)
+			putWord(low[32+i:], b&each15|d&each15<<4)
+			putWord(pairs[i:], a>>4&each3|b>>4&each3<<2|c>>4&each3<<4|d>>4&each3<<6)
 		}
 	}
 	for k := range 16 {

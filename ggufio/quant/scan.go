@@ -112,7 +112,7 @@ func (m *importance) load(x, columns []float32, o objective, meanSquare float32)
 	w := m.w[:len(x)]
 	// Where squares leave the range of float32, nothing but the range matters:
 	// the type holds neither.
-	measured := meanSquare > 0x1p-100 && meanSquare < 0x1p100
+	measured := measurable(meanSquare)
 	if columns == nil {
 		m.loadPlain(x, o.plain, meanSquare, measured)
 		return
@@ -139,6 +139,8 @@ func (m *importance) load(x, columns []float32, o objective, meanSquare float32)
 		w[i] = float32(float32(c*scale)*sqrt32(spread+float32(x[i]*x[i]))) + weightFloor
 	}
 }
+
+func measurable(meanSquare float32) bool { return meanSquare > 0x1p-100 && meanSquare < 0x1p100 }
 
 func (m *importance) loadPlain(x []float32, f plainFactor, meanSquare float32, measured bool) {
 	w := m.w[:len(x)]

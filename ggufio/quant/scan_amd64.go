@@ -64,3 +64,14 @@ func e2m1Places(q *[32]uint8, x *[32]float32, inv float32) {
 	}
 	e2m1PlacesAVX2(q, x, inv)
 }
+
+//go:noescape
+func refineAVX2(best, gain *lanes, x *[16]lanes, inv *lanes, weigh, lo, hi float32)
+
+func refine(best, gain *lanes, x *[16]lanes, inv *lanes, weigh, lo, hi float32) {
+	if !vectors {
+		refineGo(best, gain, x, inv, weigh, lo, hi)
+		return
+	}
+	refineAVX2(best, gain, x, inv, weigh, lo, hi)
+}

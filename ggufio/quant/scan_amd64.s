@@ -5,6 +5,9 @@
 DATA roundBias<>+0(SB)/4, $0x4b400000
 GLOBL roundBias<>(SB), RODATA|NOPTR, $4
 
+DATA half<>+0(SB)/4, $0.5
+GLOBL half<>(SB), RODATA|NOPTR, $4
+
 // func residualsAVX2(sum *lane, x, w *float32, n int, inv, off *lane, lo, hi float32)
 TEXT ·residualsAVX2(SB), NOSPLIT, $0-56
 	MOVQ sum+0(FP), DI
@@ -170,5 +173,63 @@ extremesNext:
 	VMAXPS X3, X2, X2
 	VMOVSS X0, (DI)
 	VMOVSS X2, 4(DI)
+	VZEROUPPER
+	RET
+
+// func refineAVX2(best, gain *lanes, x *[16]lanes, inv *lanes, weigh, lo, hi float32)
+TEXT ·refineAVX2(SB), NOSPLIT, $0-44
+	MOVQ best+0(FP), DI
+	MOVQ gain+8(FP), BX
+	MOVQ x+16(FP), SI
+	MOVQ inv+24(FP), R8
+	VMOVUPS (R8), Y0
+	VMOVUPS (DI), Y1
+	VMOVUPS (BX), Y2
+	VBROADCASTSS weigh+32(FP), Y15
+	VBROADCASTSS half<>(SB), Y14
+	VBROADCASTSS roundBias<>(SB), Y13
+	VBROADCASTSS lo+36(FP), Y12
+	VBROADCASTSS hi+40(FP), Y11
+	MOVQ $2, DX
+
+refineTurn:
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	MOVQ SI, R9
+	MOVQ $16, CX
+
+refineLoop:
+	VMOVUPS (R9), Y5
+	VMULPS Y5, Y5, Y6
+	VMULPS Y15, Y6, Y6
+	VADDPS Y14, Y6, Y6
+	VMULPS Y0, Y5, Y7
+	VADDPS Y13, Y7, Y7
+	VSUBPS Y13, Y7, Y7
+	VMAXPS Y12, Y7, Y7
+	VMINPS Y11, Y7, Y7
+	VMULPS Y7, Y6, Y6
+	VMULPS Y6, Y7, Y7
+	VADDPS Y7, Y3, Y3
+	VMULPS Y6, Y5, Y5
+	VADDPS Y5, Y4, Y4
+	ADDQ $32, R9
+	DECQ CX
+	JNZ  refineLoop
+
+	VDIVPS Y3, Y4, Y5
+	VMULPS Y4, Y5, Y6
+	VCMPPS $0x1E, Y2, Y6, Y7
+	VBLENDVPS Y7, Y5, Y1, Y1
+	VBLENDVPS Y7, Y6, Y2, Y2
+	VDIVPS Y4, Y3, Y0
+	VXORPS Y6, Y6, Y6
+	VCMPPS $0x1E, Y6, Y3, Y6
+	VANDPS Y6, Y0, Y0
+	DECQ DX
+	JNZ  refineTurn
+
+	VMOVUPS Y1, (DI)
+	VMOVUPS Y2, (BX)
 	VZEROUPPER
 	RET

@@ -17,3 +17,7 @@ func roundLevels(q []uint8, x []float32, inv, off, lo, hi, bias float32) {
 func extremes(x []float32) valueRange { return extremesGo(x) }
 
 func e2m1Places(q *[32]uint8, x *[32]float32, inv float32) { e2m1PlacesGo(q, x, inv) }
+
+func refine(best, gain *lanes, x *[16]lanes, inv *lanes, weigh, lo, hi float32) {
+	refineGo(best, gain, x, inv, weigh, lo, hi)
+}

@@ -80,3 +80,41 @@ func TestFourBitScansAgree(t *testing.T) {
 		}
 	}
 }
+
+// TestRefineAgrees does the same for scales of sub-blocks in lanes, with
+// sub-blocks of zeros, of one value and of values below any scale.
+func TestRefineAgrees(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for trial := range 500 {
+		var x [16]lanes
+		var inv lanes
+		scale := math.Ldexp(1, trial%60-30)
+		for k := range ways {
+			top := float32(0)
+			for i := range x {
+				switch v := float32(r.NormFloat64() * scale); r.IntN(trial%8 + 1) {
+				case 0:
+					x[i][k] = v
+				case 1:
+					x[i][k] = float32(scale)
+				}
+				if k == trial%9 {
+					x[i][k] = 0
+				}
+				if magnitude(x[i][k]) > magnitude(top) {
+					top = x[i][k]
+				}
+			}
+			if top != 0 && k != trial%11 {
+				inv[k] = -4 / top
+			}
+		}
+		var best, gain, best2, gain2 lanes
+		weigh := float32(1 / (scale * scale))
+		refine(&best, &gain, &x, &inv, weigh, -4, 3)
+		refineGo(&best2, &gain2, &x, &inv, weigh, -4, 3)
+		if best != best2 || gain != gain2 {
+			t.Fatalf("%v × %v: scales %v, gains %v; in Go %v, %v", x, inv, best, gain, best2, gain2)
+		}
+	}
+}
