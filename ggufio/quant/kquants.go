@@ -103,11 +103,15 @@ func decodeQ4_K(dst []float32, src []byte) {
 		c.unpackScales4((*[16]byte)(block[:]))
 		for k := range 4 { // 32 bytes: the low nibbles of 32 weights, the high ones of the next
 			q, level := (*[32]byte)(block[16+32*k:]), (*[64]uint8)(c.level[64*k:])
-			for i := 0; i < 32; i += 8 {
-				w := word(q[i:])
-				putWord(level[i:], w&each15)
-				putWord(level[32+i:], w>>4&each15)
-			}
+			w0, w1, w2, w3 := word(q[:]), word(q[8:]), word(q[16:]), word(q[24:])
+			putWord(level[:], w0&each15)
+			putWord(level[8:], w1&each15)
+			putWord(level[16:], w2&each15)
+			putWord(level[24:], w3&each15)
+			putWord(level[32:], w0>>4&each15)
+			putWord(level[40:], w1>>4&each15)
+			putWord(level[48:], w2>>4&each15)
+			putWord(level[56:], w3>>4&each15)
 		}
 		c.expand(dst[:superBlock], 32)
 		dst, src = dst[superBlock:], src[q4kBytes:]

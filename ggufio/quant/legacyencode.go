@@ -246,7 +246,10 @@ type pairedEncoder struct {
 }
 
 func (s *pairedEncoder) encodeRow(dst []byte, row, weights []float32) int {
-	mean := meanSquare(row)
+	var mean float32
+	if weights != nil {
+		mean = meanSquare(row)
+	}
 	for block := 0; len(row) >= 32 && len(dst) >= s.bytes; block++ {
 		x := row[:32]
 		var h, m uint16
