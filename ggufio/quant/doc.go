@@ -20,35 +20,36 @@
 // Error is the squared error over the squared weights, both weighted by
 // importance, on 48 rows of the experts of testdata/bytemoe-2x8 with its
 // imatrix; wider models differ by little. Speed is that of encoding with
-// importance, as a multiple of ggml_quantize_chunk's on one x86-64 core. The
+// importance, as a multiple of ggml_quantize_chunk's on one x86-64 core; both
+// ways are in BenchmarkEncode and BenchmarkDecode, in turns with the library. The
 // table is written by go test ./ggufio/quant -run DocTable -update.
 //
 //	type     bits    error     speed
-//	Q4_0     4.5     0.0053    1.8
-//	Q4_1     5       0.0032    4.7
-//	Q5_0     5.5     0.0013    1.8
-//	Q5_1     6       0.00073   4.5
-//	Q8_0     8.5     2.7e-05   1.9
-//	Q2_K     2.625   0.045     3.1
+//	Q4_0     4.5     0.0053    1.9
+//	Q4_1     5       0.0032    4.6
+//	Q5_0     5.5     0.0013    1.7
+//	Q5_1     6       0.00073   4.6
+//	Q8_0     8.5     2.7e-05   1.8
+//	Q2_K     2.625   0.045     3
 //	Q3_K     3.438   0.015     1.2
-//	Q4_K     4.5     0.0033    4.6
-//	Q5_K     5.5     0.00085   4.5
-//	Q6_K     6.562   0.00021   1.4
-//	IQ2_XXS  2.062   0.064     2.4
+//	Q4_K     4.5     0.0033    4.8
+//	Q5_K     5.5     0.00085   4.7
+//	Q6_K     6.562   0.00021   1.5
+//	IQ2_XXS  2.062   0.064     2
 //	IQ2_XS   2.312   0.046     3.7
-//	IQ3_XXS  3.062   0.016     1.4
+//	IQ3_XXS  3.062   0.016     1.1
 //	IQ1_S    1.562   0.16      1.1
-//	IQ4_NL   4.5     0.0042    4.3
-//	IQ3_S    3.438   0.01      1.7
+//	IQ4_NL   4.5     0.0042    3.9
+//	IQ3_S    3.438   0.01      1.6
 //	IQ2_S    2.562   0.037     1.4
 //	IQ4_XS   4.25    0.0043    2.7
-//	IQ1_M    1.75    0.12      1
+//	IQ1_M    1.75    0.12      0.99
 //	TQ1_0    1.688   0.62      2.7
-//	TQ2_0    2.062   0.62      6.6
-//	MXFP4    4.25    0.014     4.9
-//	NVFP4    4.5     0.0087    8.7
-//	Q1_0     1.125   0.36      1.4
-//	Q2_0     2.25    0.5       4.2
+//	TQ2_0    2.062   0.62      8
+//	MXFP4    4.25    0.014     5.2
+//	NVFP4    4.5     0.0087    8.8
+//	Q1_0     1.125   0.36      1.5
+//	Q2_0     2.25    0.5       4.5
 //
 // # Scope
 //
