@@ -16,7 +16,7 @@ const roundBias = 0x1.8p23
 
 // roundClamp rounds t to an integer from lo to hi.
 func roundClamp(t, lo, hi float32) float32 {
-	q := (t + roundBias) - roundBias
+	q := (float32(t) + roundBias) - roundBias // t may be a product: the conversion keeps it from being fused
 	if q < lo {
 		q = lo
 	}
