@@ -166,6 +166,9 @@ func newMeasurement(model *ggufio.Model, evidence *Evidence, options MeasureOpti
 	for i := range model.Tensors {
 		m.addTensor(&model.Tensors[i])
 	}
+	if len(m.items) == 0 && !slices.ContainsFunc(options.Types, func(t quant.Type) bool { return !quant.EncodeNeedsWeights(t) }) {
+		return nil, fmt.Errorf("no tensor has an imatrix entry, without which %v cannot be measured", options.Types[0])
+	}
 	if len(m.items) == 0 {
 		return nil, fmt.Errorf("no tensor that can be quantized")
 	}

@@ -26,6 +26,10 @@ const notMeasured = 404
 // 256 experts in 60 layers has 50 thousand.
 const maxSensitivityNames = 1 << 20
 
+// maxSensitivity bounds what is measured, and its inverse what is more than 0,
+// so that a table's mean neither overflows nor vanishes.
+const maxSensitivity = 1e150
+
 // DecodeSensitivity reads a table: CSV with a header of tensor names and one
 // row of numbers, or a JSON object of numbers by tensor name. An empty cell,
 // null and 404 stand for "not measured"; 0 is measured as free. CSV columns
@@ -70,6 +74,8 @@ func (t *Sensitivity) add(name string, value float64) error {
 		value = math.NaN()
 	case !isAmount(value) && !math.IsNaN(value):
 		return fmt.Errorf("tensor %s: %v is negative or not finite", name, value)
+	case value > maxSensitivity || value > 0 && value < 1/maxSensitivity:
+		return fmt.Errorf("tensor %s: %v: want 0, or a number from %g to %g", name, value, 1/maxSensitivity, maxSensitivity)
 	}
 	t.Names = append(t.Names, name)
 	t.Values = append(t.Values, value)

@@ -32,6 +32,8 @@ func TestDecodeSensitivity(t *testing.T) {
 		{"QTYPE,a.weight\nq2,x\n", `line 2: tensor a.weight: "x" is not a number`},
 		{"QTYPE,a.weight\nq2,nan\n", `"nan" is not a number`},
 		{"QTYPE,a.weight\nq2,-0.1\n", "line 2: tensor a.weight: -0.1 is negative"},
+		{"QTYPE,a.weight,b.weight\nq2,1e308,1e308\n", "line 2: tensor a.weight: 1e+308: want 0, or a number from 1e-150 to 1e+150"},
+		{`{"a.weight": 0, "b.weight": 5e-324}`, "line 1: tensor b.weight: 5e-324: want 0"},
 		{"QTYPE,a.weight,a.weight\nq2,1,2\n", "tensor a.weight: is there twice"},
 		{"QTYPE,a.weight\nq2,0.1,4\n", "line 2"},
 		{"QTYPE,a.weight\nq2,404\n", "no tensor has a value above 0"},

@@ -217,7 +217,7 @@ func (o *measureFlags) explain(c *call, journal *stats.Journal, err error) error
 		err = errors.Join(err, journal.Remove())
 	}
 	if errors.As(err, &fault) && errors.Is(err, quant.ErrScaleOverflow) {
-		return hinted(err, fmt.Sprintf("name the candidates without %v, such as --types Q8_0,BF16", fault.Type))
+		return hinted(err, fmt.Sprintf("name the candidates without %v, such as --types BF16", fault.Type))
 	}
 	return err
 }

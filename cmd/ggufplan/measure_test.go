@@ -58,7 +58,7 @@ func TestMeasureNamesBadWeights(t *testing.T) {
 						t.Errorf("%s threads: %q is not in %q", threads, want, text)
 					}
 				}
-				if tt.weight == 3e7 && !strings.Contains(text, "hint: name the candidates without Q") {
+				if tt.weight == 3e7 && !strings.Contains(text, "such as --types BF16\n") {
 					t.Errorf("no hint in %q", text)
 				}
 				if left, _ := filepath.Glob(filepath.Join(dir, "*out.json*")); left != nil {

@@ -3,6 +3,7 @@ package simulate
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"math"
 	"os"
 	"path/filepath"
@@ -381,6 +382,35 @@ func TestNewRefuses(t *testing.T) {
 	q := open(t, quantized)
 	if _, err := New(planFor(q), q, Options{}); err == nil || !strings.Contains(err.Error(), "only F32, F16 and BF16") {
 		t.Errorf("a quantized source: %v", err)
+	}
+}
+
+// A weight that cannot be encoded is named, with the shard that it is in.
+func TestWriteNamesBadWeights(t *testing.T) {
+	b := gguftest.MoE{Type: quant.F32}.Builder()
+	const columns, rows = 256, 256
+	binary.LittleEndian.PutUint32(b.Tensor("blk.1.ffn_down_exps.weight").Data[4*((1*rows+17)*columns+5):], math.Float32bits(float32(math.NaN())))
+	shards, err := b.WriteShards(t.TempDir(), "m", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := open(t, shards[0])
+	c, err := New(planFor(m), m, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var outputs []Output
+	for _, f := range c.Files {
+		out, err := os.Create(filepath.Join(t.TempDir(), f.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		outputs = append(outputs, out)
+	}
+	const want = "m-00002-of-00002.gguf: tensor blk.1.ffn_down_exps.weight: expert 1: row 17: "
+	if err := c.Write(context.Background(), outputs); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("error is %v, want %q", err, want)
 	}
 }
 

@@ -274,7 +274,7 @@ func (w *worker) encoderFor(typ quant.Type) (*quant.Encoder, error) {
 }
 
 func (w *worker) fault(t *chunk, row uint64, err error) error {
-	return fmt.Errorf("tensor %s: expert %d: row %d: %w", t.change.tensor.Name, t.slice, t.first+row, err)
+	return fmt.Errorf("%s: tensor %s: expert %d: row %d: %w", w.copy.Files[t.file].Name, t.change.tensor.Name, t.slice, t.first+row, err)
 }
 
 // storeRowBytes is the size of a row as the copy stores it.
