@@ -11,9 +11,7 @@ import (
 
 // TestVectorCodeGivesTheSameBytes encodes rows with and without vectors.
 func TestVectorCodeGivesTheSameBytes(t *testing.T) {
-	if !vectors {
-		t.Skip("SKIPPED, NOT TESTED: this processor has no AVX2")
-	}
+	needVectors(t)
 	defer func() { vectors = true }()
 	rng := rand.New(rand.NewPCG(3, 1))
 	const columns = 4 * superWeights

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 )
 
@@ -17,14 +18,25 @@ func withoutVectors(f func()) {
 	f()
 }
 
+// needVectors skips a test of the vector code where the processor cannot run
+// it. With GGUFPLAN_REQUIRE_VECTORS set, as CI sets it, that fails the test.
+func needVectors(t *testing.T) {
+	t.Helper()
+	switch {
+	case vectors && vectorHalves:
+	case os.Getenv("GGUFPLAN_REQUIRE_VECTORS") != "":
+		t.Fatal("this processor has no AVX2 or no F16C, and both are required")
+	default:
+		t.Skip("SKIPPED, NOT TESTED: this processor has no AVX2 or no F16C")
+	}
+}
+
 // TestDecodersAgree wants the vector instructions and the Go code to decode
 // any bits to the same bits, and NaN to NaN: rows of every number of blocks up
 // to more than a turn of the vector loops, with the halves where conversions
 // go wrong at every place of a block.
 func TestDecodersAgree(t *testing.T) {
-	if !vectors || !vectorHalves {
-		t.Skip("SKIPPED, NOT TESTED: this processor has no AVX2 or no F16C")
-	}
+	needVectors(t)
 	edges := []uint16{0, 0x8000, 1, 0x83ff, 0x0400, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7c01, 0x7e00, 0xfe01, 0xffff}
 	for typ := F16; typ <= Q2_0; typ++ {
 		if !CanDecode(typ) {
@@ -104,9 +116,7 @@ func TestHalvesAgree(t *testing.T) {
 // TestEncodersAgree wants the vector instructions and the Go code to encode
 // rows to the same bytes, with and without importance.
 func TestEncodersAgree(t *testing.T) {
-	if !vectors {
-		t.Skip("SKIPPED, NOT TESTED: this processor has no AVX2")
-	}
+	needVectors(t)
 	const columns = 512
 	r := rand.New(rand.NewPCG(11, 1))
 	for typ := F16; typ <= Q2_0; typ++ {
