@@ -245,3 +245,14 @@ func TestBudgetManifests(t *testing.T) {
 		}
 	}
 }
+
+// Output energies whose sum overflows would make every share 0.
+func TestNormaliseRefusesOverflow(t *testing.T) {
+	counts, energy := []float64{1.5, 2.5}, []float64{math.MaxFloat64, math.MaxFloat64}
+	if shares, err := normalise(ObjectiveOutputShare, counts, energy); err == nil || !strings.Contains(err.Error(), "output energies add up to more") {
+		t.Errorf("shares %v, error %v", shares, err)
+	}
+	if shares, err := normalise(ObjectiveTraffic, counts, energy); err != nil || shares[0] != 0.375 {
+		t.Errorf("by traffic: %v, error %v", shares, err)
+	}
+}

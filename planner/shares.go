@@ -67,6 +67,9 @@ func normalise(objective Objective, counts, energy []float64) ([]float64, error)
 		copy(out, counts)
 	}
 	total := sum(out)
+	if total > math.MaxFloat64 {
+		return nil, fmt.Errorf("the experts' output energies add up to more than a number can hold")
+	}
 	for e := range out {
 		out[e] /= total
 		if !(out[e] >= 0 && out[e] <= 1) {

@@ -153,18 +153,22 @@ func (c *call) planColumns(o *simulateFlags, plan *manifest.Manifest, model *ggu
 	if plan.Statistics == nil {
 		return nil, fmt.Errorf("--stats: the plan was made without statistics")
 	}
-	want := map[string]bool{}
+	want := map[string]int{} // how often each file went into the plan
 	for _, in := range plan.Statistics.Inputs {
-		want[in.SHA256] = true
+		want[in.SHA256]++
 	}
 	for _, in := range evidence.Inputs {
-		if !want[in.SHA256] {
+		n, known := want[in.SHA256]
+		if !known {
 			return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics", in.Name, in.SHA256)
 		}
-		delete(want, in.SHA256)
+		if n == 0 {
+			return nil, fmt.Errorf("%s: is given more often than the plan was made with it", in.Name)
+		}
+		want[in.SHA256]--
 	}
 	for _, in := range plan.Statistics.Inputs {
-		if want[in.SHA256] {
+		if want[in.SHA256] > 0 {
 			return nil, hinted(fmt.Errorf("--stats: the plan was also made with %s, which is not given", in.Name), "--stats "+in.Name)
 		}
 	}
