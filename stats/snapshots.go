@@ -1,8 +1,10 @@
 package stats
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +27,7 @@ func joinSnapshots(inputs []*Evidence) ([]*Evidence, error) {
 			runs[stem] = append(runs[stem], snapshot{ev, chunk})
 		}
 	}
-	const final = 1 << 62
+	const final = math.MaxInt
 	replaced := map[*Evidence]*Evidence{}
 	for _, ev := range inputs {
 		if len(ev.Inputs) == 1 && ev.Kind == KindExact {
@@ -39,7 +41,7 @@ func joinSnapshots(inputs []*Evidence) ([]*Evidence, error) {
 		if len(list) < 2 {
 			continue
 		}
-		slices.SortStableFunc(list, func(a, b snapshot) int { return a.chunk - b.chunk })
+		slices.SortStableFunc(list, func(a, b snapshot) int { return cmp.Compare(a.chunk, b.chunk) })
 		evs := make([]*Evidence, len(list))
 		for i, s := range list {
 			evs[i] = s.ev
