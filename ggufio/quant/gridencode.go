@@ -267,7 +267,7 @@ func (e *gridEncoder) fitScales() (fit [maxSubs]float32, largest float32) {
 		for i := range subs {
 			e.scale[i] = of[i] * part
 		}
-		e.evaluate(false)
+		e.evaluate()
 		for i := range subs {
 			if e.cost[i] < best[i] {
 				best[i], fit[i] = e.cost[i], e.scale[i]
@@ -303,10 +303,11 @@ func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 	d, least := float32(0), float32(maxCost)
 	for k := range dSteps {
 		try := largest / e.stepScale(1, uint8(e.maxQ)) * (0.9 + float32(0.03*float32(k)))
-		c := float32(0)
-		for i := range e.subs() {
-			t := e.stepScale(try, e.nearest(fit[i], try)) - fit[i]
-			c += float32(e.a[i] * float32(t*t))
+		c, inverse, unit := float32(0), 0.5/float32(try*e.unit), float32(try*e.unit)
+		for i, a := range e.a[:e.subs()] {
+			q := roundToInt(max(0, min(float32(e.maxQ), float32(fit[i]*inverse)-0.5)))
+			t := float32(unit*float32(2*q+1)) - fit[i]
+			c += float32(a * float32(t*t))
 		}
 		if c < least {
 			d, least = try, c
@@ -316,7 +317,8 @@ func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 }
 
 // chooseQ finds the best multiple of d for each sub-block, of the two about
-// the scale that fits.
+// the scale that fits; of types with shifts, whose codewords cost the most to
+// search, it takes the nearer one.
 func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 	var near [maxSubs]uint8
 	var best [maxSubs]float32
@@ -325,7 +327,10 @@ func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 		e.q[i] = near[i]
 		e.scale[i] = e.stepScale(d, near[i])
 	}
-	e.evaluate(true)
+	if e.signs.shifts() {
+		return
+	}
+	e.evaluate()
 	best = e.cost
 	for i := range e.subs() {
 		if e.scale[i] < fit[i] {
@@ -335,7 +340,7 @@ func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 		}
 		e.scale[i] = e.stepScale(d, near[i])
 	}
-	e.evaluate(true)
+	e.evaluate()
 	for i := range e.subs() {
 		if e.cost[i] < best[i] {
 			e.q[i] = near[i]

@@ -1,8 +1,8 @@
 package quant
 
-// evaluate finds the lowest cost of each sub-block at e.scale. Where codewords
-// are shifted it finds which way, or takes e.down as it is.
-func (e *gridEncoder) evaluate(keepDown bool) {
+// evaluate finds the lowest cost of each sub-block at e.scale, and, where
+// codewords are shifted, which way.
+func (e *gridEncoder) evaluate() {
 	clear(e.cost[:])
 	dims := e.book.dims
 	per := e.subWeights / dims
@@ -14,11 +14,6 @@ func (e *gridEncoder) evaluate(keepDown bool) {
 		case e.signs == freeSigns:
 			e.s.tables(x, w, &scale)
 			e.s.scan()
-			for i, c := range e.s.best {
-				e.cost[(8*batch+i)/per] += c
-			}
-		case keepDown && e.signs.shifts():
-			e.shifted(batch, &scale, e.downs(batch))
 			for i, c := range e.s.best {
 				e.cost[(8*batch+i)/per] += c
 			}
@@ -53,7 +48,7 @@ func (e *gridEncoder) evaluate(keepDown bool) {
 			}
 		}
 	}
-	if e.signs == shiftPerSub && !keepDown {
+	if e.signs == shiftPerSub {
 		for i := range e.subs() {
 			down := uint8(0)
 			if other[i] < e.cost[i] {
