@@ -2,15 +2,14 @@ package quant
 
 import "slices"
 
-// A codebook is the codewords of an IQ type, arranged for search. A codeword
-// is cut into two halves. The cost of a codeword is the sum of its halves'
-// costs, of which there are few: 81 where a half is four weights of three
-// levels, 64 where it is two weights of eight. So the search finds the cheapest
-// second half among those that may follow a first half, for every first half.
+// A codebook is the codewords of the one-bit IQ types, eight weights of three
+// levels, arranged for an exhaustive search. A codeword is cut into two halves.
+// The cost of a codeword is the sum of its halves' costs, of which there are
+// few: 81, a half being four weights of three levels. So the search finds the
+// cheapest second half among those that may follow a first half, for every first
+// half.
 type codebook struct {
-	dims   int       // weights per codeword
-	level  []float32 // what a weight of a codeword may be
-	halves int       // different halves
+	level []float32 // what a weight of a codeword may be
 	// list holds for each first half that occurs: laneBytes × the half, the
 	// number of its second halves filled up to a multiple of four by repetition,
 	// and laneBytes × each of those.
@@ -20,34 +19,24 @@ type codebook struct {
 	word  [][8]uint8 // levels of each codeword
 }
 
-var (
-	iq1Book    = newCodebook(iq1Codes[:], iq1Levels[:], 8)
-	iq2xxsBook = newCodebook(iq2xxsCodes[:], iq2xxsLevels[:], 8)
-	iq2xsBook  = newCodebook(iq2xsCodes[:], iq2xsLevels[:], 8)
-	iq2sBook   = newCodebook(iq2sCodes[:], iq2sLevels[:], 8)
-	iq3xxsBook = newCodebook(iq3xxsCodes[:], iq3xxsLevels[:], 4)
-	iq3sBook   = newCodebook(iq3sCodes[:], iq3sLevels[:], 4)
+var iq1Book = newCodebook(iq1Codes[:], iq1Levels[:])
+
+const (
+	bookDims = 8  // weights per codeword
+	halves   = 81 // different halves of three levels
 )
 
-func newCodebook(codes []uint16, levels []int8, dims int) *codebook {
-	n := len(levels)
-	b := &codebook{dims: dims, halves: 1, word: make([][8]uint8, len(codes))}
+func newCodebook(codes []uint16, levels []int8) *codebook {
+	b := &codebook{word: make([][8]uint8, len(codes))}
 	for _, l := range levels {
 		b.level = append(b.level, float32(l))
 	}
-	for range dims / 2 {
-		b.halves *= n
-	}
-	bits := 16 / dims
-	if dims == 4 {
-		bits = 3
-	}
-	follow := make([][]uint16, b.halves)
+	follow := make([][]uint16, halves)
 	for i, c := range codes {
-		for j := range dims {
-			b.word[i][j] = uint8(c >> (j * bits) & (1<<bits - 1))
+		for j := range bookDims {
+			b.word[i][j] = uint8(c >> (2 * j) & 3)
 		}
-		first := b.half(b.word[i][:dims/2])
+		first := b.half(b.word[i][:bookDims/2])
 		follow[first] = append(follow[first], uint16(i))
 	}
 	// Shorter lists come first: a loop whose count changes seldom is predicted.
@@ -67,7 +56,7 @@ func newCodebook(codes []uint16, levels []int8, dims int) *codebook {
 		b.list = append(b.list, uint16(laneBytes*first), uint16(len(ids)))
 		b.id = append(b.id, 0, 0)
 		for _, id := range ids {
-			second := b.half(b.word[id][dims/2 : dims])
+			second := b.half(b.word[id][bookDims/2:])
 			b.list = append(b.list, uint16(laneBytes*second))
 			b.id = append(b.id, id)
 		}
@@ -86,27 +75,18 @@ func (b *codebook) half(levels []uint8) int {
 
 // A searcher finds the cheapest codewords of eight groups at a time.
 type searcher struct {
-	book    *codebook
-	c, cOdd [32]lanes // cost of each weight at each level; with its sign flipped
-	p, pOdd [36]lanes // of pairs of weights; with one sign flipped
-	lo, hi  [81]lanes // of halves
-	loOdd   [81]lanes
-	hiOdd   [81]lanes
-	best    lanes    // lowest cost of a codeword
-	bestOdd lanes    // with one sign flipped
-	rank    [8]int32 // which first half has it
-	rankOdd [8]int32
+	book   *codebook
+	c      [24]lanes     // cost of each weight at each level
+	p      [36]lanes     // of pairs of weights
+	lo, hi [halves]lanes // of halves
+	best   lanes         // lowest cost of a codeword
+	rank   [8]int32      // which first half has it
 }
 
 // tables computes the costs of half codewords, scaled by scale, for groups x
 // with importances w: a lanes for each weight of a group.
 func (s *searcher) tables(x, w []lanes, scale *lanes) {
 	distances(s.c[:], x, w, scale, s.book.level)
-	if s.book.dims == 4 {
-		sums(s.lo[:64], s.c[0:8], s.c[8:16])
-		sums(s.hi[:64], s.c[16:24], s.c[24:32])
-		return
-	}
 	for k := range 4 {
 		sums(s.p[9*k:9*k+9], s.c[6*k:6*k+3], s.c[6*k+3:6*k+6])
 	}
@@ -114,47 +94,18 @@ func (s *searcher) tables(x, w []lanes, scale *lanes) {
 	sums(s.hi[:], s.p[18:27], s.p[27:36])
 }
 
-// tablesOdd adds the costs with one sign flipped. flipped is x with all signs
-// changed; where it is x itself no sign is flipped.
-func (s *searcher) tablesOdd(flipped, w []lanes, scale *lanes) {
-	distances(s.cOdd[:], flipped, w, scale, s.book.level)
-	if s.book.dims == 4 {
-		oddSums(s.loOdd[:64], s.c[0:8], s.cOdd[0:8], s.c[8:16], s.cOdd[8:16])
-		oddSums(s.hiOdd[:64], s.c[16:24], s.cOdd[16:24], s.c[24:32], s.cOdd[24:32])
-		return
-	}
-	for k := range 4 {
-		oddSums(s.pOdd[9*k:9*k+9], s.c[6*k:6*k+3], s.cOdd[6*k:6*k+3], s.c[6*k+3:6*k+6], s.cOdd[6*k+3:6*k+6])
-	}
-	oddSums(s.loOdd[:], s.p[0:9], s.pOdd[0:9], s.p[9:18], s.pOdd[9:18])
-	oddSums(s.hiOdd[:], s.p[18:27], s.pOdd[18:27], s.p[27:36], s.pOdd[27:36])
-}
-
 func (s *searcher) scan() { scan(&s.best, &s.rank, s.lo[:], s.hi[:], s.book.list) }
 
-func (s *searcher) scanOdd() {
-	scanOdd(&s.bestOdd, &s.rankOdd, s.lo[:], s.loOdd[:], s.hi[:], s.hiOdd[:], s.book.list)
-}
-
-// codeword returns the codeword that the last scan, or scanOdd, found in a
-// lane: the first of its cost.
-func (s *searcher) codeword(lane int, odd bool) uint16 {
+// codeword returns the codeword that the last scan found in a lane: the first
+// of its cost.
+func (s *searcher) codeword(lane int) uint16 {
 	rank, best := s.rank[lane], s.best[lane]
-	if odd {
-		rank, best = s.rankOdd[lane], s.bestOdd[lane]
-	}
 	at := s.book.place[rank]
 	first, n := s.book.list[at]/laneBytes, int(s.book.list[at+1])
 	seconds, ids := s.book.list[at+2:at+2+n], s.book.id[at+2:at+2+n]
-	lo, loOdd := s.lo[first][lane], s.loOdd[first][lane]
+	lo := s.lo[first][lane]
 	for k, h := range seconds {
-		c := s.hi[h/laneBytes][lane]
-		if odd {
-			c = min(c+loOdd, s.hiOdd[h/laneBytes][lane]+lo)
-		} else {
-			c += lo
-		}
-		if c == best {
+		if lo+s.hi[h/laneBytes][lane] == best {
 			return ids[k]
 		}
 	}

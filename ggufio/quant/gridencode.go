@@ -2,33 +2,29 @@ package quant
 
 import "math"
 
-// A gridFormat is what the encoders of the IQ types differ in.
+// A gridFormat is what the encoders of the one-bit IQ types differ in.
 type gridFormat struct {
 	book       *codebook
 	subWeights int // weights that share a scale
-	signs      signRule
-	unit       float32 // weight = d × unit × (2q+1) × (signed) level
-	maxQ       int
+	shifts     shiftRule
+	maxQ       int // largest multiple: weight = d × (2q+1) × (level + shift)
 	tries      tries
 	bytes      int
 	pack       func(dst []byte, e *gridEncoder)
 }
 
-// A signRule says how a type gives its weights signs.
-type signRule uint8
+// A shiftRule says what shares a shift by ±⅛.
+type shiftRule uint8
 
 const (
-	freeSigns     signRule = iota // each weight has its own
-	evenMinuses                   // eight weights have an even number of minuses
-	shiftPerSub                   // levels are signed, and shifted by ±⅛ per sub-block
-	shiftPerGroup                 // or per codeword
+	shiftPerSub   shiftRule = iota // a sub-block
+	shiftPerGroup                  // a codeword
 )
-
-func (r signRule) shifts() bool { return r >= shiftPerSub }
 
 const (
 	superWeights = 256 // weights in a super-block
 	maxSubs      = 16  // most sub-blocks in one
+	batches      = superWeights / (8 * bookDims)
 )
 
 // A gridEncoder holds one super-block. Weights and importances are scaled by
@@ -37,17 +33,13 @@ type gridEncoder struct {
 	*gridFormat
 	s searcher
 
-	// Magnitudes (signed weights where levels are) and importances, dims lanes
-	// per batch of eight codewords. flipped has the magnitudes' signs changed
-	// where their eight weights have an odd number of minuses.
-	x, w, flipped [superWeights / 8]lanes
-	minus         [32]uint8 // signs of each eight weights
-	odd           [32]bool  // whether one of these must be flipped
-	exponent      int       // x × 2^exponent are the row's weights
-	norm          float32   // Σ w x²
-	dominated     bool      // by one weight's importance, some sub-block is
-	top           [maxSubs]float32
-	mean          [maxSubs]float32 // of magnitudes, by importance
+	// Weights and importances, eight lanes per batch of eight codewords.
+	x, w      [superWeights / 8]lanes
+	exponent  int     // x × 2^exponent are the row's weights
+	norm      float32 // Σ w x²
+	dominated bool    // by one weight's importance, some sub-block is
+	top       [maxSubs]float32
+	mean      [maxSubs]float32 // of magnitudes, by importance
 
 	// What evaluate is asked and answers.
 	scale [maxSubs]float32
@@ -56,8 +48,7 @@ type gridEncoder struct {
 	a, b  [maxSubs]float32 // Σ w level², Σ w x level
 
 	// The encoding.
-	code [64]uint16
-	flip [32]uint8 // the sign flipped in each eight weights, 8 if none
+	code [32]uint16
 	q    [maxSubs]uint8
 	half uint16
 }
@@ -115,7 +106,7 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 		begin := sub * e.subWeights
 		var total, product, top, heaviest float32
 		for i := begin; i < begin+e.subWeights; i++ {
-			at, lane := e.place(i)
+			at, lane := place(i)
 			x := float32(float64(row[i]) * scale)
 			w := float32(1)
 			if weights != nil {
@@ -128,16 +119,13 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 			total += w
 			heaviest = max(heaviest, w)
 			product += float32(w * m)
-			if !e.signs.shifts() {
-				x = m
-			}
 			e.x[at][lane], e.w[at][lane] = x, w
 			e.norm += float32(float32(w*x) * x)
 		}
 		e.dominated = e.dominated || heaviest > dominant*total
 		if total == 0 {
 			for i := begin; i < begin+e.subWeights; i++ {
-				at, lane := e.place(i)
+				at, lane := place(i)
 				e.w[at][lane] = unseenWeight
 				top = max(top, magnitude(e.x[at][lane]))
 				total += unseenWeight
@@ -146,45 +134,11 @@ func (e *gridEncoder) load(row, weights []float32) bool {
 		}
 		e.top[sub], e.mean[sub] = top, product/total
 	}
-	if !e.signs.shifts() {
-		e.loadSigns(row)
-	}
 	return true
 }
 
 // place says where the i-th weight of the super-block is in x and w.
-func (e *gridEncoder) place(i int) (at, lane int) {
-	if e.book.dims == 4 {
-		return i>>5<<2 | i&3, i >> 2 & 7
-	}
-	return i>>6<<3 | i&7, i >> 3 & 7
-}
-
-func (e *gridEncoder) loadSigns(row []float32) {
-	for k := range e.minus {
-		var bits uint8
-		odd := false
-		for j, v := range row[8*k : 8*k+8] {
-			if v < 0 {
-				bits |= 1 << j
-				odd = !odd
-			}
-		}
-		e.minus[k], e.odd[k] = bits, odd && e.signs == evenMinuses
-	}
-	if e.signs != evenMinuses {
-		return
-	}
-	e.flipped = e.x
-	for k, odd := range e.odd {
-		if odd {
-			for i := 8 * k; i < 8*k+8; i++ {
-				at, lane := e.place(i)
-				e.flipped[at][lane] = -e.x[at][lane]
-			}
-		}
-	}
-}
+func place(i int) (at, lane int) { return i>>6<<3 | i&7, i >> 3 & 7 }
 
 // tries says which scales are tried for a sub-block: parts of its largest
 // magnitude and of its mean magnitude.
@@ -193,20 +147,6 @@ type tries struct {
 	// Of the mean, where one weight dominates a sub-block: then
 	// the mean is that weight, and these give it a level exactly.
 	ofDominant []float32
-}
-
-// ladder begins where the highest level is a little more than the largest
-// weight and goes down by steady steps; weights of nearly one magnitude are
-// best served by one of the lowest levels.
-func ladder(b *codebook) tries {
-	const steps, first, ratio = 10, 1.15, 0.87
-	t := tries{ofMean: []float32{1 / b.level[0], 1 / b.level[1]}}
-	s := first / b.level[len(b.level)-1]
-	for range steps {
-		t.ofTop = append(t.ofTop, s)
-		s *= ratio
-	}
-	return t
 }
 
 // solve chooses scales and codewords. It reports whether the block is better
@@ -303,10 +243,10 @@ func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 	d, least := float32(0), float32(maxCost)
 	for k := range dSteps {
 		try := largest / e.stepScale(1, uint8(e.maxQ)) * (0.9 + float32(0.03*float32(k)))
-		c, inverse, unit := float32(0), 0.5/float32(try*e.unit), float32(try*e.unit)
+		c, inverse := float32(0), 0.5/try
 		for i, a := range e.a[:e.subs()] {
 			q := roundToInt(max(0, min(float32(e.maxQ), float32(fit[i]*inverse)-0.5)))
-			t := float32(unit*float32(2*q+1)) - fit[i]
+			t := float32(try*float32(2*q+1)) - fit[i]
 			c += float32(a * float32(t*t))
 		}
 		if c < least {
@@ -316,35 +256,10 @@ func (e *gridEncoder) chooseD(fit *[maxSubs]float32, largest float32) float32 {
 	return d
 }
 
-// chooseQ finds the best multiple of d for each sub-block, of the two about
-// the scale that fits; of types with shifts, whose codewords cost the most to
-// search, it takes the nearer one.
+// chooseQ takes the multiple of d that is nearest to the scale of each sub-block.
 func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
-	var near [maxSubs]uint8
-	var best [maxSubs]float32
 	for i := range e.subs() {
-		near[i] = e.nearest(fit[i], d)
-		e.q[i] = near[i]
-		e.scale[i] = e.stepScale(d, near[i])
-	}
-	if e.signs.shifts() {
-		return
-	}
-	e.evaluate()
-	best = e.cost
-	for i := range e.subs() {
-		if e.scale[i] < fit[i] {
-			near[i] = min(near[i]+1, uint8(e.maxQ))
-		} else {
-			near[i] = max(near[i], 1) - 1
-		}
-		e.scale[i] = e.stepScale(d, near[i])
-	}
-	e.evaluate()
-	for i := range e.subs() {
-		if e.cost[i] < best[i] {
-			e.q[i] = near[i]
-		}
+		e.q[i] = e.nearest(fit[i], d)
 	}
 }
 
@@ -353,11 +268,11 @@ func (e *gridEncoder) chooseQ(d float32, fit *[maxSubs]float32) {
 const dSteps = 20
 
 func (e *gridEncoder) stepScale(d float32, q uint8) float32 {
-	return float32(d * (e.unit * float32(2*int(q)+1)))
+	return float32(d * float32(2*int(q)+1))
 }
 
 func (e *gridEncoder) nearest(s, d float32) uint8 {
-	v := (s/(d*e.unit) - 1) / 2
+	v := (s/d - 1) / 2
 	return uint8(roundToInt(max(0, min(float32(e.maxQ), v))))
 }
 
@@ -370,6 +285,3 @@ func (e *gridEncoder) round(d float32) (float32, bool) {
 	e.half = floatToHalf(float32(v))
 	return float32(math.Ldexp(float64(halfToFloat(e.half)), -e.exponent)), true
 }
-
-// minuses returns the signs of eight weights as encoded.
-func (e *gridEncoder) minuses(k int) uint8 { return e.minus[k] ^ uint8(1<<e.flip[k]) }

@@ -71,8 +71,8 @@ var (
 )
 
 var (
-	iq1sFormat = &gridFormat{iq1Book, 32, shiftPerSub, 1, 7, iq1sTries, iq1sBytes, packIQ1S}
-	iq1mFormat = &gridFormat{iq1Book, 16, shiftPerGroup, 1, 7, iq1mTries, iq1mBytes, packIQ1M}
+	iq1sFormat = &gridFormat{iq1Book, 32, shiftPerSub, 7, iq1sTries, iq1sBytes, packIQ1S}
+	iq1mFormat = &gridFormat{iq1Book, 16, shiftPerGroup, 7, iq1mTries, iq1mBytes, packIQ1M}
 )
 
 func packIQ1S(dst []byte, e *gridEncoder) {

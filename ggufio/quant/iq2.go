@@ -76,39 +76,40 @@ func spreadScales(g *groups, d float32, scales []byte) {
 }
 
 var (
-	iq2xxsFormat = &gridFormat{iq2xxsBook, 32, evenMinuses, 0.125, 15, ladder(iq2xxsBook), iq2xxsBytes, packIQ2XXS}
-	iq2xsFormat  = &gridFormat{iq2xsBook, 16, evenMinuses, 0.125, 15, ladder(iq2xsBook), iq2xsBytes, packIQ2XS}
-	iq2sFormat   = &gridFormat{iq2sBook, 16, freeSigns, 0.125, 15, ladder(iq2sBook), iq2sBytes, packIQ2S}
+	iq2xxsFormat = &shellFormat{iq2xxsShells, 32, true, 1, 6, 0.1, true, true, 1, iq2xxsBytes, packIQ2XXS}
+	iq2xsFormat  = &shellFormat{iq2xsShells, 16, true, 1, 9, 0.1, false, false, 1, iq2xsBytes, packIQ2XS}
+	iq2sFormat   = &shellFormat{iq2sShells, 16, false, 2, 9, 0.1, false, false, 0.9875, iq2sBytes, packIQ2S}
 )
 
-func packIQ2XXS(dst []byte, e *gridEncoder) {
+func packIQ2XXS(dst []byte, e *shellEncoder) {
 	binary.LittleEndian.PutUint16(dst, e.half)
 	for ib := range 8 {
 		tail := uint32(e.q[ib]) << 28
 		for g := range 4 {
-			dst[2+8*ib+g] = byte(e.code[4*ib+g])
-			tail |= uint32(e.minuses(4*ib+g)&127) << (7 * g)
+			dst[2+8*ib+g] = byte(e.code(4*ib + g))
+			tail |= uint32(e.minus[4*ib+g]&127) << (7 * g)
 		}
 		binary.LittleEndian.PutUint32(dst[6+8*ib:], tail)
 	}
 }
 
-func packIQ2XS(dst []byte, e *gridEncoder) {
+func packIQ2XS(dst []byte, e *shellEncoder) {
 	binary.LittleEndian.PutUint16(dst, e.half)
 	for g := range 32 {
-		binary.LittleEndian.PutUint16(dst[2+2*g:], e.code[g]|uint16(e.minuses(g)&127)<<9)
+		binary.LittleEndian.PutUint16(dst[2+2*g:], e.code(g)|uint16(e.minus[g]&127)<<9)
 	}
 	for i := range 8 {
 		dst[66+i] = e.q[2*i] | e.q[2*i+1]<<4
 	}
 }
 
-func packIQ2S(dst []byte, e *gridEncoder) {
+func packIQ2S(dst []byte, e *shellEncoder) {
 	binary.LittleEndian.PutUint16(dst, e.half)
 	for g := range 32 {
-		dst[2+g] = byte(e.code[g])
-		dst[34+g] = e.minuses(g)
-		dst[66+g/4] |= byte(e.code[g]>>8) << (2 * (g & 3))
+		c := e.code(g)
+		dst[2+g] = byte(c)
+		dst[34+g] = e.minus[g]
+		dst[66+g/4] |= byte(c>>8) << (2 * (g & 3))
 	}
 	for i := range 8 {
 		dst[74+i] = e.q[2*i] | e.q[2*i+1]<<4

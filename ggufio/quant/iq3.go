@@ -56,33 +56,32 @@ func decodeIQ3S(dst []float32, src []byte) {
 }
 
 var (
-	iq3xxsFormat = &gridFormat{iq3xxsBook, 32, evenMinuses, 0.25, 15, ladder(iq3xxsBook), iq3xxsBytes, packIQ3XXS}
-	iq3sFormat   = &gridFormat{iq3sBook, 32, freeSigns, 1, 15, ladder(iq3sBook), iq3sBytes, packIQ3S}
+	iq3xxsFormat = &shellFormat{iq3xxsShells, 32, true, 2, 15, 0.2, false, false, 1.0125, iq3xxsBytes, packIQ3XXS}
+	iq3sFormat   = &shellFormat{iq3sShells, 32, false, 2, 9, 0.2, false, true, 1.033, iq3sBytes, packIQ3S}
 )
 
-func packIQ3XXS(dst []byte, e *gridEncoder) {
+func packIQ3XXS(dst []byte, e *shellEncoder) {
 	binary.LittleEndian.PutUint16(dst, e.half)
-	for i, c := range e.code {
-		dst[2+i] = byte(c)
+	for i := range 64 {
+		dst[2+i] = byte(e.code(i))
 	}
 	for ib := range 8 {
 		tail := uint32(e.q[ib]) << 28
 		for g := range 4 {
-			tail |= uint32(e.minuses(4*ib+g)&127) << (7 * g)
+			tail |= uint32(e.minus[4*ib+g]&127) << (7 * g)
 		}
 		binary.LittleEndian.PutUint32(dst[66+4*ib:], tail)
 	}
 }
 
-func packIQ3S(dst []byte, e *gridEncoder) {
+func packIQ3S(dst []byte, e *shellEncoder) {
 	binary.LittleEndian.PutUint16(dst, e.half)
-	for i, c := range e.code {
+	for i := range 64 {
+		c := e.code(i)
 		dst[2+i] = byte(c)
 		dst[66+i/8] |= byte(c>>8) << (i & 7)
 	}
-	for k := range e.minus {
-		dst[74+k] = e.minuses(k)
-	}
+	copy(dst[74:], e.minus[:])
 	for i := range 4 {
 		dst[106+i] = e.q[2*i] | e.q[2*i+1]<<4
 	}

@@ -42,19 +42,6 @@ func sumsGo(dst, p, q []lanes) {
 	}
 }
 
-// oddSumsGo writes dst[a + len(p) b] = min(pOdd[a] + q[b], p[a] + qOdd[b]): the
-// cheapest way to have one flipped sign in either of two parts.
-func oddSumsGo(dst, p, pOdd, q, qOdd []lanes) {
-	for b := range q {
-		row := dst[len(p)*b:][:len(p)]
-		for a := range row {
-			for i := range row[a] {
-				row[a][i] = min(pOdd[a][i]+q[b][i], p[a][i]+qOdd[b][i])
-			}
-		}
-	}
-}
-
 // scanGo finds, in each lane, the lowest cost of a codeword, lo + hi, and the
 // first half that has it, by its rank in the book's list.
 func scanGo(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
@@ -74,25 +61,6 @@ func scanGo(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
 	}
 }
 
-// scanOddGo is scanGo where one of the halves has a flipped sign.
-func scanOddGo(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
-	*best = unscanned
-	for n := int32(0); len(list) > 0; n++ {
-		first, his := list[0]/laneBytes, list[2:2+list[1]]
-		m, o := hi[his[0]/laneBytes], hiOdd[his[0]/laneBytes]
-		for _, h := range his[1:] {
-			lower(&m, &hi[h/laneBytes])
-			lower(&o, &hiOdd[h/laneBytes])
-		}
-		for i := range m {
-			if c := min(loOdd[first][i]+m[i], lo[first][i]+o[i]); c < best[i] {
-				best[i], rank[i] = c, n
-			}
-		}
-		list = list[2+len(his):]
-	}
-}
-
 var unscanned = lanes{maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost}
 
 // lower lowers m to v where v is less.
@@ -102,4 +70,12 @@ func lower(m, v *lanes) {
 			m[i] = v[i]
 		}
 	}
+}
+
+// sum adds the lanes, the first to the last.
+func (l *lanes) sum() (s float32) {
+	for _, v := range l {
+		s += v
+	}
+	return s
 }

@@ -20,15 +20,6 @@ func sums(dst, p, q []lanes) {
 	sumsAVX2(&dst[0], &p[0], &q[0], len(p), len(q))
 }
 
-func oddSums(dst, p, pOdd, q, qOdd []lanes) {
-	if !vectors {
-		oddSumsGo(dst, p, pOdd, q, qOdd)
-		return
-	}
-	_, _, _ = dst[len(p)*len(q)-1], pOdd[len(p)-1], qOdd[len(q)-1]
-	oddSumsAVX2(&dst[0], &p[0], &pOdd[0], &q[0], &qOdd[0], len(p), len(q))
-}
-
 // scan's list must be a codebook's: its offsets are within lo and hi.
 func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
 	if !vectors {
@@ -37,15 +28,6 @@ func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
 	}
 	*best = unscanned
 	scanAVX2(best, rank, &lo[0], &hi[0], &list[0], len(list))
-}
-
-func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
-	if !vectors {
-		scanOddGo(best, rank, lo, loOdd, hi, hiOdd, list)
-		return
-	}
-	*best = unscanned
-	scanOddAVX2(best, rank, &lo[0], &loOdd[0], &hi[0], &hiOdd[0], &list[0], len(list))
 }
 
 func largestBits(x []float32, mask uint32) uint32 {
@@ -90,10 +72,4 @@ func distancesAVX2(dst, x, w, s *lanes, levels *float32, dims, n int)
 func sumsAVX2(dst, p, q *lanes, np, nq int)
 
 //go:noescape
-func oddSumsAVX2(dst, p, pOdd, q, qOdd *lanes, np, nq int)
-
-//go:noescape
 func scanAVX2(best *lanes, rank *[8]int32, lo, hi *lanes, list *uint16, n int)
-
-//go:noescape
-func scanOddAVX2(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd *lanes, list *uint16, n int)

@@ -61,35 +61,6 @@ sum:
 	VZEROUPPER
 	RET
 
-// func oddSumsAVX2(dst, p, pOdd, q, qOdd *lanes, np, nq int)
-TEXT ·oddSumsAVX2(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ q+24(FP), DX
-	MOVQ qOdd+32(FP), R8
-	MOVQ nq+48(FP), BX
-row:
-	VMOVUPS (DX), Y0
-	VMOVUPS (R8), Y1
-	MOVQ p+8(FP), SI
-	MOVQ pOdd+16(FP), R9
-	MOVQ np+40(FP), CX
-sum:
-	VADDPS (R9), Y0, Y2
-	VADDPS (SI), Y1, Y3
-	VMINPS Y2, Y3, Y2
-	VMOVUPS Y2, (DI)
-	ADDQ $32, SI
-	ADDQ $32, R9
-	ADDQ $32, DI
-	DECQ CX
-	JNZ sum
-	ADDQ $32, DX
-	ADDQ $32, R8
-	DECQ BX
-	JNZ row
-	VZEROUPPER
-	RET
-
 // func scanAVX2(best *lanes, rank *[8]int32, lo, hi *lanes, list *uint16, n int)
 TEXT ·scanAVX2(SB), NOSPLIT, $0-48
 	MOVQ best+0(FP), AX
@@ -135,58 +106,6 @@ lowest:
 	VMINPS Y6, Y4, Y4
 	VADDPS (SI)(DX*1), Y4, Y4
 	VCMPPS $1, Y0, Y4, Y5    // less
-	VMINPS Y0, Y4, Y0
-	VBLENDVPS Y5, Y2, Y1, Y1
-	VPSUBD Y3, Y2, Y2
-	CMPQ R8, R9
-	JB first
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, (BX)
-	VZEROUPPER
-	RET
-
-// func scanOddAVX2(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd *lanes, list *uint16, n int)
-TEXT ·scanOddAVX2(SB), NOSPLIT, $0-64
-	MOVQ best+0(FP), AX
-	MOVQ rank+8(FP), BX
-	MOVQ lo+16(FP), SI
-	MOVQ hi+32(FP), DI
-	MOVQ hiOdd+40(FP), R12
-	MOVQ loOdd+24(FP), R13
-	MOVQ list+48(FP), R8
-	MOVQ n+56(FP), R9
-	LEAQ (R8)(R9*2), R9
-	VMOVUPS (AX), Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPCMPEQD Y3, Y3, Y3
-first:
-	MOVWLZX (R8), DX
-	MOVWLZX 2(R8), CX
-	MOVWLZX 4(R8), R10
-	MOVWLZX 6(R8), R11
-	VMOVUPS (DI)(R10*1), Y4
-	VMOVUPS (DI)(R11*1), Y5
-	VMOVUPS (R12)(R10*1), Y6
-	VMOVUPS (R12)(R11*1), Y7
-	ADDQ $8, R8
-	SUBQ $2, CX
-second:
-	MOVWLZX (R8), R10
-	MOVWLZX 2(R8), R11
-	VMINPS (DI)(R10*1), Y4, Y4
-	VMINPS (DI)(R11*1), Y5, Y5
-	VMINPS (R12)(R10*1), Y6, Y6
-	VMINPS (R12)(R11*1), Y7, Y7
-	ADDQ $4, R8
-	SUBQ $2, CX
-	JNZ second
-	VMINPS Y5, Y4, Y4
-	VMINPS Y7, Y6, Y6
-	VADDPS (R13)(DX*1), Y4, Y4
-	VADDPS (SI)(DX*1), Y6, Y6
-	VMINPS Y6, Y4, Y4
-	VCMPPS $1, Y0, Y4, Y5
 	VMINPS Y0, Y4, Y0
 	VBLENDVPS Y5, Y2, Y1, Y1
 	VPSUBD Y3, Y2, Y2

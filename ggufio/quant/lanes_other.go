@@ -6,14 +6,8 @@ func distances(dst, x, w []lanes, s *lanes, levels []float32) { distancesGo(dst,
 
 func sums(dst, p, q []lanes) { sumsGo(dst, p, q) }
 
-func oddSums(dst, p, pOdd, q, qOdd []lanes) { oddSumsGo(dst, p, pOdd, q, qOdd) }
-
 func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
 	scanGo(best, rank, lo, hi, list)
-}
-
-func scanOdd(best *lanes, rank *[8]int32, lo, loOdd, hi, hiOdd []lanes, list []uint16) {
-	scanOddGo(best, rank, lo, loOdd, hi, hiOdd, list)
 }
 
 func largestBits(x []float32, mask uint32) uint32 { return largestBitsGo(x, mask) }

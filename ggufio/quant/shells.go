@@ -1,0 +1,167 @@
+package quant
+
+import (
+	"math"
+	"sync"
+)
+
+// A shellBook is the codebook of an IQ type of magnitudes, arranged for
+// GGML's way of searching it. A group's weights are first rounded to levels,
+// each by itself. If these levels are no codeword, the codewords at the least
+// distances from them, in levels and whatever the importance, are
+// compared. The search is not exhaustive, and what it misses is part of the
+// error that a file has: with importances of very unequal size, a third of it.
+//
+// A word packs a codeword's levels, two bits each where it has eight weights and
+// three where it has four.
+type shellBook struct {
+	dims   int // weights per codeword
+	levels int // per weight; level l stands for 2l+1
+	// entry holds for each group of levels, the first one counting least,
+	// where its list begins, in batches of eight words, times 256; whether it is
+	// a codeword; and how many batches there are.
+	entry []uint32
+	words []uint16 // filled up to whole batches by repetition of the first
+	code  []uint16 // the codeword's number, by word
+}
+
+const (
+	batchWords    = 8
+	entryWord     = 0x80 // a codeword
+	entryBatches  = 0x7f
+	entryPlaceBit = 8
+)
+
+// newShellBook arranges the codewords for lists of the given number of shells:
+// distances that occur.
+func newShellBook(codes []uint16, levels, dims, shells int) *shellBook {
+	b := &shellBook{dims: dims, levels: levels}
+	points := 1
+	for range dims {
+		points *= levels
+	}
+	b.entry, b.code = make([]uint32, points), make([]uint16, 1<<(dims*b.bits()))
+	for i, c := range codes {
+		b.code[c] = uint16(i)
+	}
+	distance := make([]int, len(codes))
+	var at [8]int
+	for p := range b.entry {
+		for j, rest := 0, p; j < dims; j, rest = j+1, rest/levels {
+			at[j] = rest % levels
+		}
+		for i, c := range codes {
+			sum := 0
+			for j := range dims {
+				t := int(c)>>(j*b.bits())&(1<<b.bits()-1) - at[j]
+				sum += t * t
+			}
+			distance[i] = sum
+		}
+		begin := len(b.words)
+		for shell, last := 0, -1; shell < shells; shell++ {
+			next := math.MaxInt
+			for _, d := range distance {
+				if d > last && d < next {
+					next = d
+				}
+			}
+			for i, d := range distance {
+				if d == next {
+					b.words = append(b.words, codes[i])
+				}
+			}
+			if next == 0 {
+				b.entry[p] = entryWord
+				break
+			}
+			last = next
+		}
+		for len(b.words)%batchWords != 0 {
+			b.words = append(b.words, b.words[begin])
+		}
+		b.entry[p] |= uint32(begin/batchWords)<<entryPlaceBit | uint32((len(b.words)-begin)/batchWords)
+	}
+	return b
+}
+
+// bits is the size of a level in a word.
+func (b *shellBook) bits() int {
+	if b.dims == 4 {
+		return 3
+	}
+	return 2
+}
+
+// Making a book takes up to 100 ms, so it waits until one is needed.
+var (
+	iq2xxsShells = sync.OnceValue(func() *shellBook { return newShellBook(iq2xxsCodes[:], len(iq2xxsLevels), 8, 2) })
+	iq2xsShells  = sync.OnceValue(func() *shellBook { return newShellBook(iq2xsCodes[:], len(iq2xsLevels), 8, 2) })
+	iq2sShells   = sync.OnceValue(func() *shellBook { return newShellBook(iq2sCodes[:], len(iq2sLevels), 8, 1) })
+	iq3xxsShells = sync.OnceValue(func() *shellBook { return newShellBook(iq3xxsCodes[:], len(iq3xxsLevels), 4, 2) })
+	iq3sShells   = sync.OnceValue(func() *shellBook { return newShellBook(iq3sCodes[:], len(iq3sLevels), 4, 3) })
+)
+
+// A shellSearch is a sub-block's search at one scale: of octets of eight
+// weights, each one group or two.
+type shellSearch struct {
+	// In: magnitudes, importances, and the importances that codewords are
+	// compared with.
+	x, w, pick [32]float32
+
+	// Out: the word and the list of each group, and the sums of w x q and w q²
+	// over the octets, weight by weight of an octet.
+	word   [8]uint16
+	entry  [8]uint32
+	qx, qq lanes
+}
+
+// searchGo searches n octets. Levels are rounded with inverse, and codewords
+// compared at scale; of equal ones, the first place in a batch wins, then the
+// first batch.
+func (s *shellSearch) searchGo(b *shellBook, n int, inverse, scale float32) {
+	s.qx, s.qq = lanes{}, lanes{}
+	highest, bits, mask := float32(b.levels-1), b.bits(), uint16(1<<b.bits()-1)
+	var q, scaled [8]float32
+	for l := range b.levels {
+		scaled[l] = scale * float32(2*l+1)
+	}
+	for k := range n * 8 / b.dims {
+		begin := k * b.dims
+		p, power := 0, 1
+		for _, v := range s.x[begin : begin+b.dims] {
+			p += power * int(roundClamp(float32(float32(v*inverse)-1)*0.5, 0, highest))
+			power *= b.levels
+		}
+		var cost [8][8]float32
+		for j := range b.dims {
+			for l, v := range scaled[:b.levels] {
+				t := v - s.x[begin+j]
+				cost[j][l] = float32(t*t) * s.pick[begin+j]
+			}
+		}
+		entry := b.entry[p]
+		words := b.words[batchWords*(entry>>entryPlaceBit):][:batchWords*(entry&entryBatches)]
+		least, word := float32(0), uint16(0)
+		for lane := range batchWords {
+			for i := lane; i < len(words); i += batchWords {
+				v := words[i]
+				c := cost[0][v&mask]
+				for j := 1; j < b.dims; j++ {
+					c += cost[j][v>>(j*bits)&mask]
+				}
+				if i == 0 || c < least {
+					least, word = c, v
+				}
+			}
+		}
+		s.word[k], s.entry[k] = word, entry
+		for j := range b.dims {
+			i := begin + j
+			q[i%8] = float32(2*(word>>(j*bits)&mask) + 1)
+			wq := s.w[i] * q[i%8]
+			s.qx[i%8] += float32(wq * s.x[i])
+			s.qq[i%8] += float32(wq * q[i%8])
+		}
+	}
+}
