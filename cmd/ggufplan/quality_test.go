@@ -139,7 +139,7 @@ func TestSimulatedPlansRank(t *testing.T) {
 // back costs what its simulation does.
 func TestSimulationAgreesWithLlamaQuantize(t *testing.T) {
 	e := newEvaluator(t, 0, 16<<10)
-	for _, typ := range []string{"Q2_K", "Q3_K"} {
+	for _, typ := range []string{"Q2_K", "Q3_K", "IQ2_XXS", "IQ3_S"} {
 		dir := t.TempDir()
 		plan := planFile(t, dir, typ, uniform(typ)...)
 		ours := e.divergence(simulated(t, plan, "--fused"))

@@ -169,7 +169,7 @@ func (e *shellEncoder) fit(sub int) float32 {
 		e.s.pick[i] = sqrt32(v)
 	}
 	if e.fitFirst && top >= negligible {
-		top = 3 * wrappingFit(x, w, top)
+		top = min(3*wrappingFit(x, w, top), 1/negligible)
 	}
 	if top < negligible {
 		return 0
