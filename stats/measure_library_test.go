@@ -25,11 +25,12 @@ func TestMeasureFullAgainstTheLibrary(t *testing.T) {
 	}
 	// The library takes long to prepare for the larger codebooks; package
 	// quant's own tests compare those.
-	slow := []quant.Type{quant.IQ1_S, quant.IQ1_M, quant.IQ2_XXS, quant.IQ2_XS, quant.IQ2_S}
+	slow := []quant.Type{quant.IQ1_S, quant.IQ1_M, quant.IQ2_XS, quant.IQ2_S}
 	types := slices.DeleteFunc(Candidates(), func(t quant.Type) bool { return slices.Contains(slow, t) })
 	// Where ours and the library's encoders seek the same thing, they also
 	// find about the same; elsewhere ours may lose less.
-	same := []string{"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"}
+	same := []string{"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
+		"IQ2_XXS", "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"}
 	sum, n := map[string]float64{}, 0
 	for _, part := range []int{4, 21, 47} { // of 48 experts, each of another projection
 		got, err := Measure(context.Background(), m, evidence, MeasureOptions{Types: types, Full: true, Part: &Part{part, 48}})
@@ -47,7 +48,7 @@ func TestMeasureFullAgainstTheLibrary(t *testing.T) {
 				n++
 				for k, name := range entry.Types {
 					ours, want := x.Types[k].Relative, losses[k]/norm
-					low := 0.2
+					low := 0.75
 					if slices.Contains(same, name) {
 						low = 0.85
 					}
