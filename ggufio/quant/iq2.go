@@ -76,9 +76,9 @@ func spreadScales(g *groups, d float32, scales []byte) {
 }
 
 var (
-	iq2xxsFormat = &shellFormat{iq2xxsShells, 32, true, 1, 6, 0.1, true, true, 1, iq2xxsBytes, packIQ2XXS}
-	iq2xsFormat  = &shellFormat{iq2xsShells, 16, true, 1, 9, 0.1, false, false, 1, iq2xsBytes, packIQ2XS}
-	iq2sFormat   = &shellFormat{iq2sShells, 16, false, 2, 9, 0.1, false, false, 0.9875, iq2sBytes, packIQ2S}
+	iq2xxsFormat = &shellFormat{iq2xxsShells, 32, true, 1, 6, 0.1, true, true, 1e-15, 1, iq2xxsBytes, packIQ2XXS}
+	iq2xsFormat  = &shellFormat{iq2xsShells, 16, true, 1, 9, 0.1, false, false, 1e-15, 1, iq2xsBytes, packIQ2XS}
+	iq2sFormat   = &shellFormat{iq2sShells, 16, false, 2, 9, 0.1, false, false, 1e-8, 0.9875, iq2sBytes, packIQ2S}
 )
 
 func packIQ2XXS(dst []byte, e *shellEncoder) {

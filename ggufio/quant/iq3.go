@@ -56,8 +56,8 @@ func decodeIQ3S(dst []float32, src []byte) {
 }
 
 var (
-	iq3xxsFormat = &shellFormat{iq3xxsShells, 32, true, 2, 15, 0.2, false, false, 1.0125, iq3xxsBytes, packIQ3XXS}
-	iq3sFormat   = &shellFormat{iq3sShells, 32, false, 2, 9, 0.2, false, true, 1.033, iq3sBytes, packIQ3S}
+	iq3xxsFormat = &shellFormat{iq3xxsShells, 32, true, 2, 15, 0.2, false, false, 1e-8, 1.0125, iq3xxsBytes, packIQ3XXS}
+	iq3sFormat   = &shellFormat{iq3sShells, 32, false, 2, 9, 0.2, false, true, 0, 1.033, iq3sBytes, packIQ3S}
 )
 
 func packIQ3XXS(dst []byte, e *shellEncoder) {

@@ -152,6 +152,9 @@ func dataSets(tb testing.TB) []dataSet {
 		{"blocks of unequal size", func(r *rand.Rand, i int) float64 {
 			return math.Ldexp(r.NormFloat64(), -(i / 32 % 8))
 		}, 1024, 8},
+		{"sub-blocks down to nothing", func(r *rand.Rand, i int) float64 {
+			return math.Ldexp(r.NormFloat64(), -2*(i/16%16))
+		}, 1024, 8},
 	} {
 		r := rand.New(rand.NewPCG(uint64(len(shape.name)), 17))
 		s := sample{columns: shape.cols, rows: make([]float32, shape.cols*shape.rows)}

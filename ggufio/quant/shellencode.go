@@ -16,6 +16,7 @@ type shellFormat struct {
 	step       float32 // between them, in levels of the largest weight
 	fitFirst   bool    // the scales are about a fit, not about the largest weight
 	again      bool    // at the scale found, codewords that need no list are sought again too
+	least      float64 // a sub-block of smaller weights counts as zeros
 	stretch    float32 // of d: it makes up for errors that draw weights to zero
 	bytes      int
 	pack       func(dst []byte, e *shellEncoder)
@@ -25,7 +26,7 @@ type shellFormat struct {
 const mostQ = 15
 
 // negligible is too small beside the super-block's largest weight, which is at
-// the order of one, to have a scale of its own.
+// the order of one, to have a scale of its own, whatever the type says.
 const negligible = 0x1p-40
 
 // A shellEncoder holds one super-block.
@@ -168,10 +169,13 @@ func (e *shellEncoder) fit(sub int) float32 {
 	for i, v := range w {
 		e.s.pick[i] = sqrt32(v)
 	}
-	if e.fitFirst && top >= negligible {
+	if top < max(negligible, float32(math.Ldexp(e.least, -e.exponent))) {
+		return 0
+	}
+	if e.fitFirst {
 		top = min(3*wrappingFit(x, w, top), 1/negligible)
 	}
-	if top < negligible {
+	if top <= 0 {
 		return 0
 	}
 
