@@ -87,8 +87,8 @@ func quantizedPlan(t *testing.T, e *evaluator, dir, name string, flags ...string
 }
 
 // Measured errors alone take a fused budget plan to what has been reached,
-// within two standard errors, save at 1.832 MB: there this model's first down
-// projection matters more than its error says.
+// within two standard errors, and at 1.832 MB to 15 % above: there this model's
+// first down projection matters more than its error says.
 func TestFusedBudgetWithEveryType(t *testing.T) {
 	e := newEvaluator(t, 0, math.MaxInt)
 	dir := t.TempDir()
@@ -100,10 +100,11 @@ func TestFusedBudgetWithEveryType(t *testing.T) {
 		if written > tt.bytes {
 			t.Errorf("%s: the file has %d bytes", size, written)
 		}
-		limit := tt.divergence + 2*d.StandardError
+		limit := tt.divergence
 		if tt.bytes == 1832000 {
 			limit *= 1.15
 		}
+		limit += 2 * d.StandardError
 		if d.Mean > limit {
 			t.Errorf("%s: KL divergence %.5f +- %.5f, %.4f has been reached", size, d.Mean, d.StandardError, tt.divergence)
 		}

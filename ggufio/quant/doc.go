@@ -4,9 +4,9 @@
 // [Lookup] and [ByName] give a type's [Format], and its [BlockLayout] the
 // size of a tensor. [Decode] gives the bits that llama.cpp v0.5.0 gives. An
 // [Encoder] writes rows, with an importance per column where there is one, and
-// leaves an error like that of ggml_quantize_chunk: within 2 % of it for the
-// IQ2 and IQ3 types, and for the types for which GGML searches nothing; for the
-// others within 2 % or less by up to an eighth. Its bytes are its own.
+// leaves an error like that of ggml_quantize_chunk. On real weights that is at
+// most 2 % more, and for the IQ2 and IQ3 types, and those for which GGML searches
+// nothing, at most 2 % less. Its bytes are its own.
 // [CanDecode], [CanEncode] and [EncodeNeedsWeights] say what is there for a type.
 //
 // # Determinism

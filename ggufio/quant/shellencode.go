@@ -124,15 +124,15 @@ func (e *shellEncoder) loadSigns(k int) {
 	e.minus[k] = bits
 }
 
-// solve chooses scales and codewords. It reports whether the block is better
-// than zeros, and ok false if its scale is out of range.
+// solve chooses scales and codewords. It reports whether any sub-block has a
+// scale, and ok false if the block's is out of range.
 func (e *shellEncoder) solve() (found, ok bool) {
 	largest := float32(0)
 	for sub := range superWeights / e.subWeights {
 		e.scale[sub] = e.fit(sub)
 		largest = max(largest, e.scale[sub])
 	}
-	if largest == 0 {
+	if largest < negligible {
 		return false, true
 	}
 	d := largest / (2*mostQ + 1)
@@ -230,7 +230,7 @@ func (e *shellEncoder) moments(words []uint16, x, w []float32) (a, b float32) {
 
 // wrappingFit returns a scale s such that s × (0 … 4) are near x, the largest of
 // which is top. A weight with the wrong sign is negative, and GGML
-// keeps its level in a byte: it counts as 255 from then on, and the scale that
+// keeps its level in a byte: −1 counts as 255 from then on, and the scale that
 // follows may be far too large. Files have that error, so it is made here too.
 func wrappingFit(x, w []float32, top float32) float32 {
 	const levels, rounds = 4, 5
@@ -245,10 +245,10 @@ func wrappingFit(x, w []float32, top float32) float32 {
 	inverse := levels / top
 	least := float32(0)
 	for i, v := range x {
-		r := v - float32(roundClamp(float32(v*inverse), -levels, levels)/inverse)
+		r := v - float32(roundClamp(float32(v*inverse), -128, levels)/inverse)
 		least += float32(w[i] * float32(r*r))
 	}
-	residuals(&sums, x, w, &inverses, &zero, -levels, levels)
+	residuals(&sums, x, w, &inverses, &zero, -128, levels)
 	for i, c := range sums {
 		if c /= float32(inverses[i] * inverses[i]); c < least {
 			least, inverse = c, inverses[i]
@@ -258,7 +258,7 @@ func wrappingFit(x, w []float32, top float32) float32 {
 	var level [32]float32
 	var a, b float32
 	for i, v := range x {
-		l := roundClamp(float32(v*inverse), -levels, levels)
+		l := roundClamp(float32(v*inverse), -128, levels)
 		a += float32(float32(w[i]*v) * l)
 		b += float32(float32(w[i]*l) * l)
 		level[i] = wrapped(l)

@@ -80,6 +80,9 @@ func newShellBook(codes []uint16, levels, dims, shells int) *shellBook {
 		for len(b.words)%batchWords != 0 {
 			b.words = append(b.words, b.words[begin])
 		}
+		if len(b.words)-begin > batchWords*entryBatches {
+			panic("quant: a list of codewords is too long")
+		}
 		b.entry[p] |= uint32(begin/batchWords)<<entryPlaceBit | uint32((len(b.words)-begin)/batchWords)
 	}
 	return b
@@ -105,8 +108,8 @@ var (
 // A shellSearch is a sub-block's search at one scale: of octets of eight
 // weights, each one group or two.
 type shellSearch struct {
-	// In: magnitudes, importances, and the importances that codewords are
-	// compared with.
+	// In: magnitudes, importances, and the square roots of these, with which
+	// codewords are compared. The assembly knows where the fields are.
 	x, w, pick [32]float32
 
 	// Out: the word and the list of each group, and the sums of w x q and w q²
@@ -124,7 +127,7 @@ func (s *shellSearch) searchGo(b *shellBook, n int, inverse, scale float32) {
 	highest, bits, mask := float32(b.levels-1), b.bits(), uint16(1<<b.bits()-1)
 	var q, scaled [8]float32
 	for l := range b.levels {
-		scaled[l] = scale * float32(2*l+1)
+		scaled[l] = float32(scale * float32(2*l+1))
 	}
 	for k := range n * 8 / b.dims {
 		begin := k * b.dims
@@ -137,7 +140,7 @@ func (s *shellSearch) searchGo(b *shellBook, n int, inverse, scale float32) {
 		for j := range b.dims {
 			for l, v := range scaled[:b.levels] {
 				t := v - s.x[begin+j]
-				cost[j][l] = float32(t*t) * s.pick[begin+j]
+				cost[j][l] = float32(float32(t*t) * s.pick[begin+j])
 			}
 		}
 		entry := b.entry[p]

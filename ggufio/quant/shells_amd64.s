@@ -2,8 +2,8 @@
 
 #include "textflag.h"
 
-// Levels 2l+1, by the low bits of a word: of two-bit levels the third bit is the
-// next one's.
+// Levels 2l+1, by the low three bits of a word. Of two-bit levels the third is the
+// next level's, so theirs repeat.
 DATA stand8<>+0(SB)/4, $0x3f800000
 DATA stand8<>+4(SB)/4, $0x40400000
 DATA stand8<>+8(SB)/4, $0x40a00000
