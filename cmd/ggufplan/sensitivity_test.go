@@ -66,8 +66,9 @@ func TestSensitivityTable(t *testing.T) {
 var reached = []struct {
 	bytes      int64
 	divergence float64
+	alone      float64 // what measured errors alone reach, where that is more
 }{
-	{1725408, 0.0085}, {1832000, 0.0056}, {1938400, 0.0044}, {2147000, 0.0025},
+	{1725408, 0.0085, 0}, {1832000, 0.0056, 0.0064}, {1938400, 0.0044, 0}, {2147000, 0.0025, 0},
 }
 
 // quantizedPlan is a plan of the real model, all but experts at Q8_0, carried
@@ -87,8 +88,8 @@ func quantizedPlan(t *testing.T, e *evaluator, dir, name string, flags ...string
 }
 
 // Measured errors alone take a fused budget plan to what has been reached,
-// within two standard errors, and at 1.832 MB to 15 % above: there this model's
-// first down projection matters more than its error says.
+// within two standard errors, but not at 1.832 MB: there this model's first down
+// projection matters more than its error says.
 func TestFusedBudgetWithEveryType(t *testing.T) {
 	e := newEvaluator(t, 0, math.MaxInt)
 	dir := t.TempDir()
@@ -100,13 +101,8 @@ func TestFusedBudgetWithEveryType(t *testing.T) {
 		if written > tt.bytes {
 			t.Errorf("%s: the file has %d bytes", size, written)
 		}
-		limit := tt.divergence
-		if tt.bytes == 1832000 {
-			limit *= 1.15
-		}
-		limit += 2 * d.StandardError
-		if d.Mean > limit {
-			t.Errorf("%s: KL divergence %.5f +- %.5f, %.4f has been reached", size, d.Mean, d.StandardError, tt.divergence)
+		if d.Mean > max(tt.divergence, tt.alone)+2*d.StandardError {
+			t.Errorf("%s: KL divergence %.5f +- %.5f, over %.4f", size, d.Mean, d.StandardError, max(tt.divergence, tt.alone))
 		}
 	}
 }

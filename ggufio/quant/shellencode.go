@@ -53,7 +53,7 @@ func (e *shellEncoder) encodeRow(dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= superWeights; block++ {
 		out := dst[:e.bytes]
 		clear(out)
-		if e.load(row[:superWeights], columnsOf(weights, 0, min(superWeights, len(weights)))) {
+		if e.load(row[:superWeights], columnsOf(weights, block*superWeights, superWeights)) {
 			found, ok := e.solve()
 			if !ok {
 				return block
@@ -63,9 +63,6 @@ func (e *shellEncoder) encodeRow(dst []byte, row, weights []float32) int {
 			}
 		}
 		row, dst = row[superWeights:], dst[e.bytes:]
-		if weights != nil {
-			weights = weights[superWeights:]
-		}
 	}
 	return -1
 }
@@ -229,9 +226,9 @@ func (e *shellEncoder) moments(words []uint16, x, w []float32) (a, b float32) {
 }
 
 // wrappingFit returns a scale s such that s × (0 … 4) are near x, the largest of
-// which is top. A weight with the wrong sign is negative, and GGML
-// keeps its level in a byte: −1 counts as 255 from then on, and the scale that
-// follows may be far too large. Files have that error, so it is made here too.
+// which is top. A weight with the wrong sign is negative, and GGML keeps its level
+// in a byte: −1 counts as 255 from then on, and the scale that follows may be far
+// too large. Files have that error, so it is made here too.
 func wrappingFit(x, w []float32, top float32) float32 {
 	const levels, rounds = 4, 5
 	var inverses, zero, sums lanes
