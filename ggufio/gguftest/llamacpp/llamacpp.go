@@ -76,19 +76,6 @@ func find() (string, error) {
 		}
 		return dir, nil
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		bins := filepath.Join(dir, "node_modules", "@node-llama-cpp", "linux-x64", "bins", "linux-x64")
-		if _, err := os.Stat(filepath.Join(bins, name)); err == nil {
-			return bins, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", &missingError{"no node_modules holds " + name}
-		}
-		dir = parent
-	}
+	path, err := findAbove(filepath.Join("node_modules", "@node-llama-cpp", "linux-x64", "bins", "linux-x64", name))
+	return filepath.Dir(path), err
 }
