@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
-	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // Budget holds the parameters of the budget policy, which chooses types to
@@ -33,14 +33,14 @@ type Budget struct {
 type NamedErrors struct {
 	Name   string // base name
 	SHA256 string
-	*stats.Errors
+	*measure.Result
 }
 
 // NamedSensitivity is a table of sensitivities and the file it came from.
 type NamedSensitivity struct {
 	Name   string
 	SHA256 string
-	*stats.Sensitivity
+	*measure.Sensitivity
 }
 
 // A Target says what a budget bounds.

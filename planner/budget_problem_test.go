@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // kTypes are candidates that need no imatrix.
@@ -26,7 +27,7 @@ func (allColumns) Complete(string, uint64, uint64) bool             { return tru
 // counts.
 func measuredErrors(m *ggufio.Model, ev *stats.Evidence, seed uint64) *NamedErrors {
 	rng := rand.New(rand.NewPCG(seed, 77))
-	e := &stats.Errors{Weights: "imatrix"}
+	e := &measure.Result{Weights: "imatrix"}
 	var types []quant.Type
 	for _, f := range quant.Formats() {
 		if _, ok := typicalError(f.Type); ok {
@@ -45,10 +46,10 @@ func measuredErrors(m *ggufio.Model, ev *stats.Evidence, seed uint64) *NamedErro
 		if !Quantizable(t) {
 			continue
 		}
-		x := stats.TensorErrors{Name: t.Name, Role: string(t.Role), Shape: t.Shape, Source: t.Type.String(), Types: e.Types}
+		x := measure.TensorLoss{Name: t.Name, Role: string(t.Role), Shape: t.Shape, Source: t.Type.String(), Types: e.Types}
 		level := math.Exp(rng.NormFloat64() / 2)
 		for j := range max(1, t.Experts()) {
-			expert := stats.ExpertErrors{Expert: j, WeightedNorm: 1 + rng.Float64(), PlainNorm: 1 + rng.Float64()}
+			expert := measure.ExpertLoss{Expert: j, WeightedNorm: 1 + rng.Float64(), PlainNorm: 1 + rng.Float64()}
 			if t.Expert >= 0 {
 				expert.Expert = t.Expert
 			}
@@ -65,14 +66,14 @@ func measuredErrors(m *ggufio.Model, ev *stats.Evidence, seed uint64) *NamedErro
 			for _, typ := range types {
 				r, _ := typicalError(typ)
 				r *= own * (0.9 + 0.2*rng.Float64())
-				expert.Types = append(expert.Types, stats.TypeError{Relative: r, Low: r, High: r,
+				expert.Types = append(expert.Types, measure.TypeLoss{Relative: r, Low: r, High: r,
 					WeightedError: r * expert.WeightedNorm, PlainError: r * expert.PlainNorm})
 			}
 			x.Experts = append(x.Experts, expert)
 		}
 		e.Tensors = append(e.Tensors, x)
 	}
-	return &NamedErrors{Name: "errors.json", SHA256: strings.Repeat("e", 64), Errors: e}
+	return &NamedErrors{Name: "errors.json", SHA256: strings.Repeat("e", 64), Result: e}
 }
 
 // skewed makes up counts for every MoE layer of a model: none below 1000, so

@@ -13,6 +13,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // checkBudget holds a plan against what its budget promises.
@@ -45,7 +46,7 @@ func checkBudget(t *testing.T, plan *Plan) {
 // than the policy does.
 func damageByHand(p *Problem, plan *Plan) (fused, split float64) {
 	b := &p.Policy.Budget
-	errs := map[string]*stats.TensorErrors{}
+	errs := map[string]*measure.TensorLoss{}
 	for i := range b.Errors.Tensors {
 		errs[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
 	}
@@ -487,7 +488,7 @@ func TestBudgetNeeds(t *testing.T) {
 		{"typical errors alone", func(p *Problem) { p.Policy.Budget.Errors = nil }, ErrNeedsErrors},
 		{"typical errors and sensitivities", func(p *Problem) {
 			p.Policy.Budget.Errors = nil
-			p.Policy.Budget.Sensitivity = &NamedSensitivity{"s.csv", "00", &stats.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight"}, Values: []float64{1}}}
+			p.Policy.Budget.Sensitivity = &NamedSensitivity{"s.csv", "00", &measure.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight"}, Values: []float64{1}}}
 		}, nil},
 		{"typical errors of a dense model", func(p *Problem) { p.Policy.Budget.Errors, p.Model, p.Evidence = nil, dense, nil }, nil},
 		{"absolute errors, typical", func(p *Problem) { p.Policy.Budget.Errors, p.Policy.Budget.Objective = nil, ObjectiveMSE }, ErrNeedsMeasured},

@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // A Choice is what a tensor, or one expert of it, would take and cost in each
@@ -50,10 +51,10 @@ type Step struct {
 // split plan's type of one expert, or with expert -1 to the fused plan's.
 // Tensors without measured errors are passed over. The errors must be of the
 // plan's model and statistics.
-func Choices(m *manifest.Manifest, e *stats.Errors, tensors []manifest.Tensor, expert int) ([]Choice, error) {
-	files := make([]stats.ErrorsFile, len(m.Model.Files))
+func Choices(m *manifest.Manifest, e *measure.Result, tensors []manifest.Tensor, expert int) ([]Choice, error) {
+	files := make([]measure.File, len(m.Model.Files))
 	for i, f := range m.Model.Files {
-		files[i] = stats.ErrorsFile{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256}
+		files[i] = measure.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256}
 	}
 	var inputs []stats.Input
 	if m.Statistics != nil {
@@ -87,11 +88,11 @@ func Choices(m *manifest.Manifest, e *stats.Errors, tensors []manifest.Tensor, e
 type chooser struct {
 	objective Objective
 	plan      *manifest.Manifest
-	errors    *stats.Errors
+	errors    *measure.Result
 	shares    map[int][]float64
 }
 
-func (x *chooser) choice(n *manifest.Tensor, t *stats.TensorErrors, expert int) (*Choice, error) {
+func (x *chooser) choice(n *manifest.Tensor, t *measure.TensorLoss, expert int) (*Choice, error) {
 	if len(n.Shape) == 0 || n.Shape[0] == 0 || !slices.Equal(n.Shape, t.Shape) {
 		return nil, fmt.Errorf("measured with shape %v, the plan has %v", t.Shape, n.Shape)
 	}
@@ -181,7 +182,7 @@ func (c *Choice) findSteps(n *manifest.Tensor, whole bool) {
 }
 
 // weights returns what the errors of a tensor's experts count for.
-func (x *chooser) weights(n *manifest.Tensor, t *stats.TensorErrors) ([]float64, error) {
+func (x *chooser) weights(n *manifest.Tensor, t *measure.TensorLoss) ([]float64, error) {
 	if n.ExpertTypes == nil || n.Layer == nil || x.objective == ObjectiveMSE {
 		return slices.Repeat([]float64{1}, len(t.Experts)), nil
 	}

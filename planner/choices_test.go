@@ -6,18 +6,18 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/planner/manifest"
-	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // choicesProblem is a solved budget problem whose errors name the model.
-func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective) (*Plan, *manifest.Manifest, *stats.Errors) {
+func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective) (*Plan, *manifest.Manifest, *measure.Result) {
 	m := tinyMoE(t, o)
 	p := budgetProblem(m, 4, 0)
 	p.Policy.Budget.Objective = objective
 	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, MakeFraction(3.6)
-	e := p.Policy.Budget.Errors.Errors
+	e := p.Policy.Budget.Errors.Result
 	for _, f := range m.Files {
-		e.Model.Files = append(e.Model.Files, stats.ErrorsFile{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
+		e.Model.Files = append(e.Model.Files, measure.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
 	}
 	for i := range e.Tensors {
 		x, _ := m.TensorByName(e.Tensors[i].Name)
@@ -101,7 +101,7 @@ func TestChoicesSteps(t *testing.T) {
 func TestChoicesRefuse(t *testing.T) {
 	_, m, e := choicesProblem(t, gguftest.MoE{}, ObjectiveOutputShare)
 	own := *e
-	own.Model.Files = []stats.ErrorsFile{{Name: "x.gguf", SizeBytes: 1}}
+	own.Model.Files = []measure.File{{Name: "x.gguf", SizeBytes: 1}}
 	if _, err := Choices(m, &own, m.Tensors, -1); err == nil || !strings.Contains(err.Error(), "another model") {
 		t.Errorf("another model: error %v", err)
 	}

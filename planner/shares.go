@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
-	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // relativeScale is the mean count that weights without counts are taken for
@@ -85,13 +85,13 @@ func (l *moeLayer) smoothed() []float64 {
 	out := make([]float64, l.experts)
 	if l.counts != nil {
 		for e, n := range l.counts {
-			out[e] = float64(n) + stats.Smoothing
+			out[e] = float64(n) + measure.Smoothing
 		}
 		return out
 	}
 	unit := relativeScale * float64(l.experts) / sum(l.weights)
 	for e, v := range l.weights {
-		out[e] = float64(v*unit) + stats.Smoothing
+		out[e] = float64(v*unit) + measure.Smoothing
 	}
 	return out
 }
@@ -129,12 +129,12 @@ func (x *layerShares) outputEnergy(l *moeLayer, counts []float64) ([]float64, er
 
 // expertEnergy returns one expert's output energy. The measured one holds the
 // count it was measured with.
-func expertEnergy(m *stats.ExpertErrors, l *moeLayer, e int, smoothed float64) float64 {
+func expertEnergy(m *measure.ExpertLoss, l *moeLayer, e int, smoothed float64) float64 {
 	if m.OutputEnergy != nil && m.Count != nil && l.counts != nil && *m.Count == l.counts[e] {
 		return *m.OutputEnergy
 	}
 	if m.OutputEnergy != nil && m.Count != nil {
-		return float64(*m.OutputEnergy / (float64(*m.Count) + stats.Smoothing) * smoothed)
+		return float64(*m.OutputEnergy / (float64(*m.Count) + measure.Smoothing) * smoothed)
 	}
 	return float64(m.WeightedNorm * smoothed)
 }

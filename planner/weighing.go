@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // A weighing is the budget policy's problem before a budget is set: what every
@@ -26,7 +27,7 @@ type weighing struct {
 	scale  int
 
 	interpolated []string // tensors whose sensitivity was not measured
-	measured     map[string]*stats.TensorErrors
+	measured     map[string]*measure.TensorLoss
 }
 
 // A cell is a tensor that the policy decides.
@@ -59,7 +60,7 @@ func newWeighing(f *frame) (*weighing, error) {
 	}
 	w := &weighing{frame: f, budget: b, cellOf: make([]int, len(f.slots)), tiedTo: map[int]Type{}}
 	if b.Errors != nil {
-		w.measured = make(map[string]*stats.TensorErrors, len(b.Errors.Tensors))
+		w.measured = make(map[string]*measure.TensorLoss, len(b.Errors.Tensors))
 		for i := range b.Errors.Tensors {
 			w.measured[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
 		}
@@ -293,7 +294,7 @@ func (w *weighing) damages(c *cell, t Type) ([]float64, error) {
 
 // typeErrors are the errors of a tensor's experts in one type.
 type typeErrors struct {
-	measured *stats.TensorErrors // nil: typical
+	measured *measure.TensorLoss // nil: typical
 	index    int                 // of the type
 	typical  float64
 }

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+
+	"github.com/ggufplan/ggufplan/stats/internal/strictjson"
 )
 
 // The canonical form of evidence: JSON that any tool can write, and that
@@ -190,7 +192,7 @@ func readCanonical(_ context.Context, src *source, _ ReadOptions) (*Evidence, er
 		return nil, src.errorf("byte %d: content after the end of the object", len(content)-len(rest))
 	}
 	text = content[:dec.InputOffset()] // places in errors are the content's
-	if err := checkOpenKeys(text, reflect.TypeFor[canonical](), maxCanonicalItems); err != nil {
+	if err := strictjson.CheckOpen(text, reflect.TypeFor[canonical](), maxCanonicalItems); err != nil {
 		return nil, src.errorf("%w", err)
 	}
 	var c canonical

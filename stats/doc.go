@@ -1,10 +1,9 @@
 // Package stats knows what has been measured about a model's experts: how often
-// each is used, on what input, and what quantizing it costs.
+// each is used, and on what input. What quantizing it costs is stats/measure's.
 //
 // [Read] reads activation statistics of any known format, told by its content;
 // [Evidence.Fit] maps them onto a model and refuses those of another;
-// [Merge] combines several inputs; [Measure] quantizes every expert in every
-// candidate type and reports the error.
+// [Merge] combines several inputs.
 //
 // # Units and axes
 //

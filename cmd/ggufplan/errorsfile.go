@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // maxErrorsBytes bounds an errors file: that of a model with 58 layers of 256
@@ -14,7 +14,7 @@ const maxErrorsBytes = 1 << 30
 
 // An errorsFile is the content of an errors file and what names it.
 type errorsFile struct {
-	*stats.Errors
+	*measure.Result
 	name, sha256 string
 }
 
@@ -25,7 +25,7 @@ func (c *call) readErrors(path string) (*errorsFile, error) {
 		return nil, err
 	}
 	name := filepath.Base(path)
-	e, err := stats.DecodeErrors(data)
+	e, err := measure.Decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -22,11 +22,12 @@ var arrows = map[string][]string{
 	"ggufio/gguftest":          {"ggufio", "ggufio/quant"},
 	"ggufio/gguftest/llamacpp": {"ggufio", "ggufio/quant"},
 	"stats":                    {"ggufio", "ggufio/quant"},
+	"stats/measure":            {"stats", "ggufio", "ggufio/quant"},
 	"planner/manifest":         {},
-	"planner":                  {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
+	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
 	"planner/export":           {"planner/manifest", "ggufio/quant"},
 	"planner/verify":           {"ggufio", "planner/manifest"},
-	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
+	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
 }
 
 // foreign says which imports from outside the standard library a package may

@@ -19,6 +19,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 type measureFlags struct {
@@ -92,7 +93,7 @@ Examples:
 
 var partPattern = regexp.MustCompile(`^([0-9]{1,7})/([0-9]{1,7})$`)
 
-func parsePart(s string) (*stats.Part, error) {
+func parsePart(s string) (*measure.Part, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -105,7 +106,7 @@ func parsePart(s string) (*stats.Part, error) {
 	if i < 1 || i > n {
 		return nil, hinted(fmt.Errorf("--part: %s: parts count from 1 to %d", s, n), "--part 3/16")
 	}
-	return &stats.Part{Index: i, Of: n}, nil
+	return &measure.Part{Index: i, Of: n}, nil
 }
 
 // parseTypes reads a list of names of types that can be encoded.
@@ -157,17 +158,17 @@ func (c *call) measure(o *measureFlags, path string) error {
 		return err
 	}
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
-	options := stats.MeasureOptions{
+	options := measure.Options{
 		Types: types, Full: o.full, Seed: o.seed, Part: part, Workers: o.workers,
 		Quantizable: planner.Quantizable,
 		Progress:    bar.update,
 		Generator:   manifest.GeneratorName + " " + manifest.GeneratorVersion,
 	}
 	if o.keepsState() {
-		options.Journal = stats.NewJournal(o.statePath(), o.resume)
+		options.Journal = measure.NewJournal(o.statePath(), o.resume)
 		defer options.Journal.Close()
 	}
-	result, err := stats.Measure(c.ctx, model, evidence, options)
+	result, err := measure.Run(c.ctx, model, evidence, options)
 	bar.done()
 	if err != nil {
 		return o.explain(c, options.Journal, fmt.Errorf("%s: %w", filepath.Base(path), err))
@@ -205,10 +206,10 @@ func (o *measureFlags) overwrites(inputs []string) error {
 
 // explain adds what to do about a measurement that did not end. State that no
 // further run could use is removed.
-func (o *measureFlags) explain(c *call, journal *stats.Journal, err error) error {
+func (o *measureFlags) explain(c *call, journal *measure.Journal, err error) error {
 	var fault *quant.EncodeError
 	switch {
-	case errors.Is(err, stats.ErrJournalExists):
+	case errors.Is(err, measure.ErrJournalExists):
 		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", o.statePath()))
 	case c.ctx.Err() != nil && journal != nil:
 		return hinted(c.ctx.Err(), fmt.Sprintf("what is done is kept in %s: run the same command with --resume", o.statePath()))
@@ -235,7 +236,7 @@ func (c *call) mergeParts(o *measureFlags, flags *pflag.FlagSet, paths []string)
 	if len(extra) > 0 {
 		return hinted(fmt.Errorf("--merge takes no %s: the parts are measured already", strings.Join(extra, " or ")), "ggufplan measure --merge part-1.json part-2.json -o errors.json")
 	}
-	parts := make([]*stats.Errors, len(paths))
+	parts := make([]*measure.Result, len(paths))
 	names := make([]string, len(paths))
 	if err := o.overwrites(paths); err != nil {
 		return err
@@ -245,9 +246,9 @@ func (c *call) mergeParts(o *measureFlags, flags *pflag.FlagSet, paths []string)
 		if err != nil {
 			return err
 		}
-		parts[i], names[i] = e.Errors, filepath.Base(path)
+		parts[i], names[i] = e.Result, filepath.Base(path)
 	}
-	whole, err := stats.MergeErrors(parts, names)
+	whole, err := measure.Merge(parts, names)
 	if err != nil {
 		return err
 	}
@@ -255,9 +256,9 @@ func (c *call) mergeParts(o *measureFlags, flags *pflag.FlagSet, paths []string)
 }
 
 // writeErrors writes an errors file and sums it up on stderr.
-func (c *call) writeErrors(o *measureFlags, e *stats.Errors) error {
+func (c *call) writeErrors(o *measureFlags, e *measure.Result) error {
 	if o.out == "" || o.out == "-" {
-		return stats.WriteErrors(c.stdout, e)
+		return measure.Write(c.stdout, e)
 	}
 	var out outputs
 	defer out.discard()
@@ -265,7 +266,7 @@ func (c *call) writeErrors(o *measureFlags, e *stats.Errors) error {
 	if err != nil {
 		return err
 	}
-	if err := stats.WriteErrors(f, e); err != nil {
+	if err := measure.Write(f, e); err != nil {
 		return err
 	}
 	if err := out.commit(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // budgetFlags are the flags of the budget policy, as they were typed.
@@ -192,7 +193,7 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 		if err := e.Check(problem.Model, inputs); err != nil {
 			return hinted(fmt.Errorf("%s: %w", e.name, err), "ggufplan measure "+model+" --stats imatrix.gguf -o errors.json measures this model")
 		}
-		budget.Errors = &planner.NamedErrors{Name: e.name, SHA256: e.sha256, Errors: e.Errors}
+		budget.Errors = &planner.NamedErrors{Name: e.name, SHA256: e.sha256, Result: e.Result}
 	case b.measure:
 		var err error
 		if budget.Errors, err = b.measureNow(c, problem); err != nil {
@@ -207,7 +208,7 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 	if err != nil {
 		return err
 	}
-	s, err := stats.DecodeSensitivity(data)
+	s, err := measure.DecodeSensitivity(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -229,18 +230,18 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 		}
 	}
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
-	e, err := stats.Measure(c.ctx, problem.Model, problem.Evidence, stats.MeasureOptions{
+	e, err := measure.Run(c.ctx, problem.Model, problem.Evidence, measure.Options{
 		Types: types, Seed: b.seed, Quantizable: planner.Quantizable, Progress: bar.update,
 		Generator: manifest.GeneratorName + " " + manifest.GeneratorVersion})
 	bar.done()
 	if err != nil {
 		return nil, err
 	}
-	data, err := stats.EncodeErrors(e)
+	data, err := measure.Encode(e)
 	if err != nil {
 		return nil, err
 	}
-	return &planner.NamedErrors{Name: "plan --measure", SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Errors: e}, nil
+	return &planner.NamedErrors{Name: "plan --measure", SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Result: e}, nil
 }
 
 // hintBudgetError adds what to try instead, and makes an unreachable budget a

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
-	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // schemas are the files that have a schema, the default first.
@@ -16,7 +16,7 @@ var schemas = []struct {
 	schema func() []byte
 }{
 	{"manifest", manifest.Schema},
-	{"errors", func() []byte { return stats.ErrorsSchema }},
+	{"errors", func() []byte { return measure.Schema }},
 }
 
 func schemaCommand() *command {

@@ -31,7 +31,7 @@ func (c *call) addChoices(x *explanation, m *manifest.Manifest, path string, ten
 	} else {
 		expert = -1
 	}
-	if x.Choices, err = planner.Choices(m, e.Errors, tensors, expert); err != nil {
+	if x.Choices, err = planner.Choices(m, e.Result, tensors, expert); err != nil {
 		return hinted(fmt.Errorf("%s: %w", e.name, err), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json measures the plan's model")
 	}
 	if len(x.Choices) == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 const modelPath = "../../testdata/bytemoe-2x8/model-f16.gguf"
@@ -170,7 +171,7 @@ func TestStoreF32(t *testing.T) {
 		if err := quant.Decode(was.Type, rows, raw); err != nil {
 			t.Fatal(err)
 		}
-		trip, err := stats.NewRoundTrip(quant.Q4_0)
+		trip, err := measure.NewRoundTrip(quant.Q4_0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +218,7 @@ func TestErrorsAreThoseOfAFullMeasurement(t *testing.T) {
 			}
 		}
 		m := open(t, path)
-		measured, err := stats.Measure(context.Background(), m, &stats.Evidence{Columns: waveColumns{}}, stats.MeasureOptions{Types: []quant.Type{quant.Q8_0, quant.Q4_0}, Full: true})
+		measured, err := measure.Run(context.Background(), m, &stats.Evidence{Columns: waveColumns{}}, measure.Options{Types: []quant.Type{quant.Q8_0, quant.Q4_0}, Full: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // A worker does tasks one after another in its own memory.
@@ -18,14 +19,14 @@ type worker struct {
 	copy    *Copy
 	data    *ggufio.Data
 	outputs []Output
-	trips   map[quant.Type]*stats.RoundTrip
+	trips   map[quant.Type]*measure.RoundTrip
 	stores  map[quant.Type]*quant.Encoder
 
 	raw, out   []byte
 	rows, back []float32
 
 	// The column weights at hand, and whose they are.
-	weights stats.ColumnWeights
+	weights measure.ColumnWeights
 	change  *change
 	slice   int
 }
@@ -249,11 +250,11 @@ func (w *worker) readRows(t *chunk) error {
 }
 
 // tripFor returns the round trip through a type with the weights of a row.
-func (w *worker) tripFor(typ quant.Type, row uint64) (*stats.RoundTrip, error) {
+func (w *worker) tripFor(typ quant.Type, row uint64) (*measure.RoundTrip, error) {
 	trip := w.trips[typ]
 	if trip == nil {
 		var err error
-		if trip, err = stats.NewRoundTrip(typ); err != nil {
+		if trip, err = measure.NewRoundTrip(typ); err != nil {
 			return nil, err
 		}
 		w.trips[typ] = trip

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // An Output is a file of the copy while it is written and read back.
@@ -121,10 +122,10 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *chun
 		total += list[i].bytes
 	}
 	newWorker := func() *worker {
-		return &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*stats.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
+		return &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*measure.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
 	}
 	var mu sync.Mutex // guards the progress
-	err = stats.Parallel(ctx, len(list), c.options.Workers, newWorker, func(w *worker, i int) error {
+	err = measure.Parallel(ctx, len(list), c.options.Workers, newWorker, func(w *worker, i int) error {
 		if err := w.do(ctx, &list[i], f); err != nil {
 			return err
 		}

@@ -1,15 +1,16 @@
-package stats
+package measure
 
 import (
 	"fmt"
 	"math"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
-// A RowError is what encoding a row and decoding it again does to its weights
+// A RowLoss is what encoding a row and decoding it again does to its weights
 // w_i, with d_i the differences and m_i the column weights.
-type RowError struct {
+type RowLoss struct {
 	WeightedError float64 // sum of m_i d_i^2
 	WeightedNorm  float64 // sum of m_i w_i^2
 	PlainError    float64 // sum of d_i^2
@@ -98,14 +99,14 @@ func (r *RoundTrip) Decoded() []float32 { return r.decoded }
 // Row encodes and decodes one row and returns its error. Sums run block by
 // block from the left, so their bits depend on nothing but the row, the
 // weights and the type. The error says which weight the type cannot hold.
-func (r *RoundTrip) Row(row []float32) (RowError, error) {
+func (r *RoundTrip) Row(row []float32) (RowLoss, error) {
 	f, _ := quant.Lookup(r.typ)
 	size, err := f.Layout.EncodedBytes(1, uint64(len(row)))
 	if err != nil {
-		return RowError{}, fmt.Errorf("%v: %w", r.typ, err)
+		return RowLoss{}, fmt.Errorf("%v: %w", r.typ, err)
 	}
 	if r.weights != nil && len(r.weights) != len(row) {
-		return RowError{}, fmt.Errorf("%v: %d weights for a row of %d", r.typ, len(r.weights), len(row))
+		return RowLoss{}, fmt.Errorf("%v: %d weights for a row of %d", r.typ, len(r.weights), len(row))
 	}
 	if cap(r.encoded) < int(size) {
 		r.encoded = make([]byte, size)
@@ -115,17 +116,17 @@ func (r *RoundTrip) Row(row []float32) (RowError, error) {
 	}
 	r.encoded, r.decoded = r.encoded[:size], r.decoded[:len(row)]
 	if err := r.enc.EncodeRow(r.encoded, row, r.given); err != nil {
-		return RowError{}, err
+		return RowLoss{}, err
 	}
 	if err := quant.Decode(r.typ, r.decoded, r.encoded); err != nil {
-		return RowError{}, err
+		return RowLoss{}, err
 	}
 	return r.compare(row), nil
 }
 
-func (r *RoundTrip) compare(row []float32) RowError {
-	var weightedError, weightedNorm, plainError, plainNorm Sum
-	var out RowError
+func (r *RoundTrip) compare(row []float32) RowLoss {
+	var weightedError, weightedNorm, plainError, plainNorm stats.Sum
+	var out RowLoss
 	for start := 0; start < len(row); start += r.block {
 		end := min(start+r.block, len(row))
 		var we, wn, pe, pn float64

@@ -1,9 +1,10 @@
-package stats
+package measure
 
 import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // ColumnWeights holds the mean squares of the input columns of one expert of a
@@ -21,7 +22,7 @@ type ColumnWeights struct {
 // lacks the tensor, or no token reached the expert. An expert that no token
 // reached, of a tensor that the imatrix has, gets ones, as llama-quantize
 // gives it: so types that need weights can be encoded.
-func (w *ColumnWeights) Read(c Columns, t *ggufio.Tensor, slice int) (bool, error) {
+func (w *ColumnWeights) Read(c stats.Columns, t *ggufio.Tensor, slice int) (bool, error) {
 	w.known = false
 	if c == nil {
 		return false, nil

@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"fmt"
@@ -44,9 +44,9 @@ func partOf(at, total uint64, n int) int {
 	return int(q) + 1
 }
 
-// MergeErrors joins the parts of one measurement, in any order, into what one
+// Merge joins the parts of one measurement, in any order, into what one
 // run would have returned. names are the parts' names in errors.
-func MergeErrors(parts []*Errors, names []string) (*Errors, error) {
+func Merge(parts []*Result, names []string) (*Result, error) {
 	if len(parts) == 0 {
 		return nil, fmt.Errorf("no parts to merge")
 	}
@@ -71,7 +71,7 @@ func MergeErrors(parts []*Errors, names []string) (*Errors, error) {
 	}
 	whole := *parts[at[0]]
 	whole.Part = nil
-	whole.Tensors = []TensorErrors{}
+	whole.Tensors = []TensorLoss{}
 	for _, i := range at {
 		for _, t := range parts[i].Tensors {
 			last := len(whole.Tensors) - 1
@@ -95,7 +95,7 @@ func MergeErrors(parts []*Errors, names []string) (*Errors, error) {
 }
 
 // differs names the first thing in which two parts are not of one run.
-func differs(a, b *Errors) string {
+func differs(a, b *Result) string {
 	switch {
 	case a.FormatVersion != b.FormatVersion:
 		return "format_version"

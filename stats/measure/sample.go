@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"crypto/sha256"
@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // The relative error of an expert in a type is a ratio of sums over its rows,
@@ -104,14 +106,14 @@ func (s *rowSampler) at(place uint64) uint64 {
 // A typeSum gathers the rows of one expert in one type: with e_i the weighted
 // error and n_i the weighted norm of a row.
 type typeSum struct {
-	weighted, norm   Sum // of e_i and n_i
-	plain, plainNorm Sum // the same with weights of one
-	ee, en, nn       Sum // of e_i^2, e_i n_i and n_i^2
+	weighted, norm   stats.Sum // of e_i and n_i
+	plain, plainNorm stats.Sum // the same with weights of one
+	ee, en, nn       stats.Sum // of e_i^2, e_i n_i and n_i^2
 	rows             uint64
 	done             bool
 }
 
-func (s *typeSum) add(r RowError) {
+func (s *typeSum) add(r RowLoss) {
 	e, n := r.WeightedError, r.WeightedNorm
 	s.weighted.Add(e)
 	s.norm.Add(n)
@@ -133,7 +135,7 @@ func (s *typeSum) settled(total uint64) bool {
 // given how many rows the expert has.
 func (s *typeSum) estimate(total uint64) (relative, half float64) {
 	norm := s.norm.Value()
-	relative = Relative(s.weighted.Value(), norm)
+	relative = stats.Relative(s.weighted.Value(), norm)
 	if s.rows >= total {
 		return relative, 0
 	}

@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"bytes"
@@ -12,11 +12,12 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 func openModel(t *testing.T) *ggufio.Model {
 	t.Helper()
-	m, err := ggufio.Open("../testdata/bytemoe-2x8/model-f16.gguf")
+	m, err := ggufio.Open("../../testdata/bytemoe-2x8/model-f16.gguf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +37,10 @@ func (c waveColumns) MeanSquares(tensor string, expert int, dst []float64) (bool
 
 func (c waveColumns) Complete(string, uint64, uint64) bool { return true }
 
-func waveEvidence(m *ggufio.Model) *Evidence {
-	e := &Evidence{Kind: KindExact, Columns: waveColumns{unseen: 5}, Inputs: []Input{{Name: "wave", SHA256: string(bytes.Repeat([]byte("a"), 64))}}}
+func waveEvidence(m *ggufio.Model) *stats.Evidence {
+	e := &stats.Evidence{Kind: stats.KindExact, Columns: waveColumns{unseen: 5}, Inputs: []stats.Input{{Name: "wave", SHA256: string(bytes.Repeat([]byte("a"), 64))}}}
 	for _, layer := range m.MoELayers() {
-		l := Layer{Index: layer}
+		l := stats.Layer{Index: layer}
 		for i := range m.ExpertCount(layer) {
 			n := uint64(100 * (i + 1))
 			if i == 5 {
@@ -56,18 +57,18 @@ func waveEvidence(m *ggufio.Model) *Evidence {
 // (two bits), and a block of 32.
 var measuredTypes = []quant.Type{quant.Q3_K, quant.IQ2_XXS, quant.Q4_0}
 
-func measureBytes(t *testing.T, m *ggufio.Model, e *Evidence, o MeasureOptions) []byte {
+func measureBytes(t *testing.T, m *ggufio.Model, e *stats.Evidence, o Options) []byte {
 	t.Helper()
-	got, err := Measure(context.Background(), m, e, o)
+	got, err := Run(context.Background(), m, e, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return encodeErrors(t, got)
 }
 
-func encodeErrors(t *testing.T, e *Errors) []byte {
+func encodeErrors(t *testing.T, e *Result) []byte {
 	t.Helper()
-	b, err := EncodeErrors(e)
+	b, err := Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func encodeErrors(t *testing.T, e *Errors) []byte {
 func TestMeasureFullAgainstTheDefinition(t *testing.T) {
 	m := openModel(t)
 	e := waveEvidence(m)
-	got, err := Measure(context.Background(), m, e, MeasureOptions{Types: measuredTypes, Full: true})
+	got, err := Run(context.Background(), m, e, Options{Types: measuredTypes, Full: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestMeasureFullAgainstTheDefinition(t *testing.T) {
 func TestOutputEnergy(t *testing.T) {
 	m := openModel(t)
 	e := waveEvidence(m)
-	got, err := Measure(context.Background(), m, e, MeasureOptions{Types: []quant.Type{quant.Q8_0}, Full: true})
+	got, err := Run(context.Background(), m, e, Options{Types: []quant.Type{quant.Q8_0}, Full: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,12 +196,12 @@ func TestOutputEnergy(t *testing.T) {
 func TestMeasureDoesNotDependOnWorkers(t *testing.T) {
 	m := openModel(t)
 	e := waveEvidence(m)
-	one := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 3, Workers: 1})
-	many := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 3, Workers: 7})
+	one := measureBytes(t, m, e, Options{Types: measuredTypes, Seed: 3, Workers: 1})
+	many := measureBytes(t, m, e, Options{Types: measuredTypes, Seed: 3, Workers: 7})
 	if !bytes.Equal(one, many) {
 		t.Error("one worker and seven give different bytes")
 	}
-	other := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 4})
+	other := measureBytes(t, m, e, Options{Types: measuredTypes, Seed: 4})
 	if bytes.Equal(one, other) {
 		t.Error("the seed does not matter")
 	}
@@ -209,12 +210,12 @@ func TestMeasureDoesNotDependOnWorkers(t *testing.T) {
 func TestPartsMergeIntoTheWhole(t *testing.T) {
 	m := openModel(t)
 	e := waveEvidence(m)
-	whole := measureBytes(t, m, e, MeasureOptions{Types: measuredTypes, Seed: 1})
+	whole := measureBytes(t, m, e, Options{Types: measuredTypes, Seed: 1})
 	for _, n := range []int{1, 2, 5, 48, 60} {
-		var parts []*Errors
+		var parts []*Result
 		var names []string
 		for i := range n {
-			p, err := Measure(context.Background(), m, e, MeasureOptions{Types: measuredTypes, Seed: 1, Part: &Part{i + 1, n}})
+			p, err := Run(context.Background(), m, e, Options{Types: measuredTypes, Seed: 1, Part: &Part{i + 1, n}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +224,7 @@ func TestPartsMergeIntoTheWhole(t *testing.T) {
 			if err := validateSchema(t, file); err != nil {
 				t.Errorf("part %d of %d: schema: %v", i+1, n, err)
 			}
-			if p, err = DecodeErrors(file); err != nil {
+			if p, err = Decode(file); err != nil {
 				t.Fatal(err)
 			}
 			if n == 5 && (experts(p) < 8 || experts(p) > 11) {
@@ -232,7 +233,7 @@ func TestPartsMergeIntoTheWhole(t *testing.T) {
 			parts, names = append(parts, p), append(names, string(rune('a'+i)))
 		}
 		slices.Reverse(parts)
-		got, err := MergeErrors(parts, names)
+		got, err := Merge(parts, names)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,18 +241,18 @@ func TestPartsMergeIntoTheWhole(t *testing.T) {
 			t.Errorf("%d parts merge into other bytes than one run's", n)
 		}
 		if n == 5 {
-			if _, err := MergeErrors(parts[:4], names); err == nil {
+			if _, err := Merge(parts[:4], names); err == nil {
 				t.Error("4 of 5 parts merge")
 			}
 			parts[1] = parts[0]
-			if _, err := MergeErrors(parts, names); err == nil {
+			if _, err := Merge(parts, names); err == nil {
 				t.Error("a part given twice merges")
 			}
 		}
 	}
 }
 
-func experts(e *Errors) (n int) {
+func experts(e *Result) (n int) {
 	for i := range e.Tensors {
 		n += len(e.Tensors[i].Experts)
 	}
@@ -261,7 +262,7 @@ func experts(e *Errors) (n int) {
 func TestResumeEndsWithTheSameBytes(t *testing.T) {
 	m := openModel(t)
 	e := waveEvidence(m)
-	options := MeasureOptions{Types: measuredTypes, Seed: 1}
+	options := Options{Types: measuredTypes, Seed: 1}
 	whole := measureBytes(t, m, e, options)
 	path := filepath.Join(t.TempDir(), "errors.json.partial")
 
@@ -274,7 +275,7 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := Measure(ctx, m, e, options); !errors.Is(err, context.Canceled) {
+	if _, err := Run(ctx, m, e, options); !errors.Is(err, context.Canceled) {
 		t.Fatalf("an interrupted run returns %v", err)
 	}
 	options.Journal.Close()
@@ -291,13 +292,13 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 
 	// Without being asked to resume, the state is not thrown away.
 	options.Journal, options.Progress = NewJournal(path, false), nil
-	if _, err := Measure(context.Background(), m, e, options); !errors.Is(err, ErrJournalExists) {
+	if _, err := Run(context.Background(), m, e, options); !errors.Is(err, ErrJournalExists) {
 		t.Fatalf("a run that finds state returns %v", err)
 	}
 	// Another measurement's state is refused.
 	options.Journal = NewJournal(path, true)
 	options.Seed = 2
-	if _, err := Measure(context.Background(), m, e, options); err == nil {
+	if _, err := Run(context.Background(), m, e, options); err == nil {
 		t.Fatal("another seed's state is resumed")
 	}
 	options.Journal.Close()
@@ -325,15 +326,15 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 
 // Whatever a state file holds, what is taken from it could have been measured.
 func FuzzJournal(f *testing.F) {
-	m, err := ggufio.Open("../testdata/bytemoe-2x8/model-f16.gguf")
+	m, err := ggufio.Open("../../testdata/bytemoe-2x8/model-f16.gguf")
 	if err != nil {
 		f.Fatal(err)
 	}
-	options := MeasureOptions{Types: measuredTypes}
+	options := Options{Types: measuredTypes}
 	dir := f.TempDir()
 	path := filepath.Join(dir, "state")
 	options.Journal = NewJournal(path, false)
-	if _, err := Measure(context.Background(), m, nil, MeasureOptions{Types: measuredTypes[:1], Part: &Part{1, 48}, Journal: options.Journal}); err != nil {
+	if _, err := Run(context.Background(), m, nil, Options{Types: measuredTypes[:1], Part: &Part{1, 48}, Journal: options.Journal}); err != nil {
 		f.Fatal(err)
 	}
 	options.Journal.Close()

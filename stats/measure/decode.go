@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"bytes"
@@ -11,15 +11,16 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats/internal/strictjson"
 )
 
 var versionPattern = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$`)
 
-// DecodeErrors reads the content of an errors file. It refuses an unknown
+// Decode reads the content of an errors file. It refuses an unknown
 // major version, a field it does not know in a file of its own minor version
 // or older, a missing or repeated field, and values that contradict each
 // other. Unknown fields of a newer minor version are dropped.
-func DecodeErrors(data []byte) (*Errors, error) {
+func Decode(data []byte) (*Result, error) {
 	var head struct {
 		Schema        string `json:"schema"`
 		FormatVersion string `json:"format_version"`
@@ -37,10 +38,10 @@ func DecodeErrors(data []byte) (*Errors, error) {
 	if m[1] != "1" {
 		return nil, fmt.Errorf("format_version: %s has an unknown major version, this program reads 1", head.FormatVersion)
 	}
-	if err := checkKeys(data, reflect.TypeFor[Errors](), m[2] != "0"); err != nil {
+	if err := strictjson.Check(data, reflect.TypeFor[Result](), m[2] != "0"); err != nil {
 		return nil, err
 	}
-	var e Errors
+	var e Result
 	if err := json.Unmarshal(data, &e); err != nil {
 		return nil, jsonError(data, err)
 	}
@@ -69,7 +70,7 @@ func lineOf(data []byte, offset int64) int {
 }
 
 // validate reports the first value that cannot be right.
-func (e *Errors) validate() error {
+func (e *Result) validate() error {
 	if e.Weights != "imatrix" && e.Weights != "none" {
 		return fmt.Errorf("weights: %q is neither imatrix nor none", e.Weights)
 	}
@@ -113,7 +114,7 @@ func (e *Errors) validate() error {
 	return nil
 }
 
-func (t *TensorErrors) validate(whole bool) error {
+func (t *TensorLoss) validate(whole bool) error {
 	role := ggufio.Role(t.Role)
 	if len(t.Shape) == 0 {
 		return fmt.Errorf("shape: is empty")
@@ -145,7 +146,7 @@ func (t *TensorErrors) validate(whole bool) error {
 	return nil
 }
 
-func (x *ExpertErrors) validate(types int) error {
+func (x *ExpertLoss) validate(types int) error {
 	if x.Rows > x.RowsTotal || x.RowsTotal == 0 {
 		return fmt.Errorf("rows: %d of %d", x.Rows, x.RowsTotal)
 	}

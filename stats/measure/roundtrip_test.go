@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"math"
@@ -6,10 +6,11 @@ import (
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 func TestSumIsCompensated(t *testing.T) {
-	var s Sum
+	var s stats.Sum
 	for _, v := range []float64{1, 1e100, 1, -1e100} {
 		s.Add(v)
 	}
@@ -34,7 +35,7 @@ func TestRoundTripAgainstTheDefinition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want RowError
+	var want RowLoss
 	for i, w := range row {
 		d := float64(w) - float64(rt.Decoded()[i])
 		want.WeightedError += weights[i] * d * d

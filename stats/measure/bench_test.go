@@ -1,6 +1,6 @@
 //go:build unix
 
-package stats
+package measure
 
 import (
 	"context"
@@ -79,10 +79,10 @@ func BenchmarkMeasureQwenLayer(b *testing.B) {
 	defer os.RemoveAll(dir)
 	m := qwenLayer(b, dir, qwenExperts)
 	e := waveEvidence(m)
-	var got *Errors
+	var got *Result
 	before := cpuSeconds(b)
 	for b.Loop() {
-		if got, err = Measure(context.Background(), m, e, MeasureOptions{Seed: 1}); err != nil {
+		if got, err = Run(context.Background(), m, e, Options{Seed: 1}); err != nil {
 			b.Fatal(err)
 		}
 	}

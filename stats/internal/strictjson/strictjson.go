@@ -1,4 +1,6 @@
-package stats
+// Package strictjson compares the keys of a JSON text with a Go type: what
+// encoding/json lets pass and a record that others rely on must not hold.
+package strictjson
 
 import (
 	"bytes"
@@ -8,24 +10,24 @@ import (
 	"strings"
 )
 
-// checkKeys compares the keys of a JSON text with the fields of a Go type, key
+// Check compares the keys of a JSON text with the fields of a Go type, key
 // by key. encoding/json takes keys in any case, twice, or not at all; a record
 // that others rely on takes each exactly once. With lenient, unknown keys are
 // let through.
 //
 // data must be valid JSON; a value that does not fit the type is left to
 // encoding/json to refuse.
-func checkKeys(data []byte, t reflect.Type, lenient bool) error {
+func Check(data []byte, t reflect.Type, lenient bool) error {
 	s := keyScanner{data: data, lenient: lenient, fields: map[reflect.Type]map[string]reflect.StructField{}}
 	return s.value(t, "")
 }
 
-// checkOpenKeys is checkKeys for a record that any tool may write: fields may
+// CheckOpen is [Check] for a record that any tool may write: fields may
 // be absent or null, and unknown keys are let through. Still no key may be
 // there twice, or in another case than its own, no number be a string, and no
 // list have more than maxItems entries, which may decode to many times their
 // size.
-func checkOpenKeys(data []byte, t reflect.Type, maxItems int) error {
+func CheckOpen(data []byte, t reflect.Type, maxItems int) error {
 	s := keyScanner{data: data, lenient: true, open: true, maxItems: maxItems, fields: map[reflect.Type]map[string]reflect.StructField{}}
 	return s.value(t, "")
 }
@@ -158,7 +160,7 @@ func (s *keyScanner) object(t reflect.Type, path string) error {
 		return nil
 	}
 	for i := range len(known) {
-		if name := tagName(t.Field(i)); !seen[name] {
+		if name := Tag(t.Field(i)); !seen[name] {
 			return fmt.Errorf("%s: the field is missing", strings.TrimPrefix(path+"."+name, "."))
 		}
 	}
@@ -171,7 +173,7 @@ func (s *keyScanner) known(t reflect.Type) map[string]reflect.StructField {
 	}
 	m := make(map[string]reflect.StructField, t.NumField())
 	for i := range t.NumField() {
-		m[tagName(t.Field(i))] = t.Field(i)
+		m[Tag(t.Field(i))] = t.Field(i)
 	}
 	s.fields[t] = m
 	return m
@@ -187,7 +189,7 @@ func misspelt(known map[string]reflect.StructField, key string) bool {
 	return false
 }
 
-func tagName(f reflect.StructField) string {
+func Tag(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return name
 }

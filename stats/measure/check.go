@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"fmt"
@@ -6,16 +6,17 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // Check reports why the errors cannot serve a plan for the model with the
 // statistics inputs: they are of another model or of other statistics, or hold
 // only a part. Files are told apart by size and digest, not by name. Errors
 // measured without statistics serve with any.
-func (e *Errors) Check(m *ggufio.Model, inputs []Input) error {
-	files := make([]ErrorsFile, len(m.Files))
+func (e *Result) Check(m *ggufio.Model, inputs []stats.Input) error {
+	files := make([]File, len(m.Files))
 	for i, f := range m.Files {
-		files[i] = ErrorsFile{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256}
+		files[i] = File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256}
 	}
 	if err := e.CheckOrigin(files, inputs); err != nil {
 		return err
@@ -37,8 +38,8 @@ func (e *Errors) Check(m *ggufio.Model, inputs []Input) error {
 	return nil
 }
 
-// CheckOrigin is [Errors.Check] for a model of which only the files are known.
-func (e *Errors) CheckOrigin(files []ErrorsFile, inputs []Input) error {
+// CheckOrigin is [Result.Check] for a model of which only the files are known.
+func (e *Result) CheckOrigin(files []File, inputs []stats.Input) error {
 	if e.Part != nil {
 		return fmt.Errorf("holds part %d of %d: merge the parts first", e.Part.Index, e.Part.Of)
 	}

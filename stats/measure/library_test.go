@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // Full measurement agrees with what the real library's encoders and decoders
@@ -16,11 +17,11 @@ import (
 func TestMeasureFullAgainstTheLibrary(t *testing.T) {
 	lib := llamacpp.Load(t)
 	m := openModel(t)
-	evidence, err := Read(context.Background(), "../testdata/bytemoe-2x8/mix.imatrix.gguf", ReadOptions{})
+	evidence, err := stats.Read(context.Background(), "../../testdata/bytemoe-2x8/mix.imatrix.gguf", stats.ReadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if evidence, err = evidence.Fit(m, FitOptions{}); err != nil {
+	if evidence, err = evidence.Fit(m, stats.FitOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	// The library takes long to prepare for the larger codebooks; package
@@ -33,7 +34,7 @@ func TestMeasureFullAgainstTheLibrary(t *testing.T) {
 		"IQ2_XXS", "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"}
 	sum, n := map[string]float64{}, 0
 	for _, part := range []int{4, 21, 47} { // of 48 experts, each of another projection
-		got, err := Measure(context.Background(), m, evidence, MeasureOptions{Types: types, Full: true, Part: &Part{part, 48}})
+		got, err := Run(context.Background(), m, evidence, Options{Types: types, Full: true, Part: &Part{part, 48}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +75,7 @@ func TestMeasureFullAgainstTheLibrary(t *testing.T) {
 
 // libraryErrors returns the weighted squared errors of an expert in each type,
 // as the library encodes it, and its weighted norm.
-func libraryErrors(t *testing.T, lib *llamacpp.Library, m *ggufio.Model, evidence *Evidence, tensor *ggufio.Tensor, expert int, types []string) (losses []float64, norm float64) {
+func libraryErrors(t *testing.T, lib *llamacpp.Library, m *ggufio.Model, evidence *stats.Evidence, tensor *ggufio.Tensor, expert int, types []string) (losses []float64, norm float64) {
 	t.Helper()
 	data, err := m.OpenData()
 	if err != nil {

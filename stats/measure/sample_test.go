@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"context"
@@ -9,12 +9,13 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // rowErrors returns the errors of real rows: two experts of each projection of
 // a layer, each alone, both together as a mixed lot, and 768 rows of 2048
 // weights that are made of eight of theirs.
-func rowErrors(t *testing.T, m *ggufio.Model, columns Columns, data *ggufio.Data, typ quant.Type) (populations [][]RowError) {
+func rowErrors(t *testing.T, m *ggufio.Model, columns stats.Columns, data *ggufio.Data, typ quant.Type) (populations [][]RowLoss) {
 	t.Helper()
 	trip, err := NewRoundTrip(typ)
 	if err != nil {
@@ -24,7 +25,7 @@ func rowErrors(t *testing.T, m *ggufio.Model, columns Columns, data *ggufio.Data
 		width := int(tensor.Shape[0])
 		raw, rows := make([]byte, tensor.ExpertBytes()), make([]float32, tensor.ExpertRows()*tensor.Shape[0])
 		weights := make([]float64, width)
-		var both []RowError
+		var both []RowLoss
 		for expert := range 2 {
 			if err := data.ReadExpert(tensor, expert, raw); err != nil {
 				t.Fatal(err)
@@ -36,7 +37,7 @@ func rowErrors(t *testing.T, m *ggufio.Model, columns Columns, data *ggufio.Data
 				t.Fatal(err)
 			}
 			trip.SetWeights(weights)
-			var one []RowError
+			var one []RowLoss
 			for start := 0; start < len(rows); start += width {
 				r, err := trip.Row(rows[start:][:width])
 				if err != nil {
@@ -53,9 +54,9 @@ func rowErrors(t *testing.T, m *ggufio.Model, columns Columns, data *ggufio.Data
 }
 
 // wide returns n rows that consist of several random ones.
-func wide(rows []RowError, n, each int) []RowError {
+func wide(rows []RowLoss, n, each int) []RowLoss {
 	random := rand.New(rand.NewPCG(3, 4))
-	out := make([]RowError, n)
+	out := make([]RowLoss, n)
 	for i := range out {
 		for range each {
 			r := rows[random.IntN(len(rows))]
@@ -70,7 +71,7 @@ func wide(rows []RowError, n, each int) []RowError {
 // at least 93 % hold the truth, in every type.
 func TestIntervalsCoverTheTruth(t *testing.T) {
 	m := openModel(t)
-	evidence, err := Read(context.Background(), "../testdata/bytemoe-2x8/mix.imatrix.gguf", ReadOptions{})
+	evidence, err := stats.Read(context.Background(), "../../testdata/bytemoe-2x8/mix.imatrix.gguf", stats.ReadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func TestIntervalsCoverTheTruth(t *testing.T) {
 			for _, r := range rows {
 				all.add(r)
 			}
-			truth := Relative(all.weighted.Value(), all.norm.Value())
+			truth := stats.Relative(all.weighted.Value(), all.norm.Value())
 			for seed := range uint64(80) {
 				total := uint64(len(rows))
 				sampler := newRowSampler(seed, typ.String(), n, total)
@@ -159,13 +160,13 @@ func TestRowSampler(t *testing.T) {
 func TestEstimateOfSparseRows(t *testing.T) {
 	var s typeSum
 	for range 32 {
-		s.add(RowError{})
+		s.add(RowLoss{})
 	}
 	if _, half := s.estimate(64); !math.IsInf(half, 1) {
 		t.Errorf("after 32 empty rows of 64 the half width is %v", half)
 	}
 	for range 32 {
-		s.add(RowError{WeightedError: 1, WeightedNorm: 4})
+		s.add(RowLoss{WeightedError: 1, WeightedNorm: 4})
 	}
 	if r, half := s.estimate(64); r != 0.25 || half != 0 {
 		t.Errorf("of all rows: %v within %v", r, half)

@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // heapBytes is the live heap.
@@ -24,7 +25,7 @@ func heapBytes() int64 {
 func TestMeasureMemory(t *testing.T) {
 	const MB = 1 << 20
 	dir := t.TempDir()
-	path, err := gguftest.ExtendHeader(dir, "../testdata/llama-quantize/deepseek-v3-bf16.gguf")
+	path, err := gguftest.ExtendHeader(dir, "../../testdata/llama-quantize/deepseek-v3-bf16.gguf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ func TestMeasureMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := heapBytes()
-	m, err := newMeasurement(model, waveEvidence(model), MeasureOptions{
+	m, err := newMeasurement(model, waveEvidence(model), Options{
 		Quantizable: func(x *ggufio.Tensor) bool { return quant.Quantizable(x.Name, x.Shape) },
 	})
 	if err != nil {
@@ -44,9 +45,9 @@ func TestMeasureMemory(t *testing.T) {
 	}
 	for i := range m.items {
 		x := m.items[i].place
-		*x = ExpertErrors{Expert: m.items[i].slice, RowsTotal: 1, Count: new(uint64), OutputEnergy: new(float64), Types: make([]TypeError, len(m.items[i].types))}
+		*x = ExpertLoss{Expert: m.items[i].slice, RowsTotal: 1, Count: new(uint64), OutputEnergy: new(float64), Types: make([]TypeLoss, len(m.items[i].types))}
 		for k := range x.Types {
-			x.Types[k] = TypeError{0.0123456789, 0.0123, 0.0124, 1234.56789, 123.456789}
+			x.Types[k] = TypeLoss{0.0123456789, 0.0123, 0.0124, 1234.56789, 123.456789}
 		}
 	}
 	result := heapBytes() - start
@@ -74,7 +75,7 @@ func TestMeasureMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, err := newMeasurement(small, &Evidence{Columns: waveColumns{unseen: -1}}, MeasureOptions{
+	one, err := newMeasurement(small, &stats.Evidence{Columns: waveColumns{unseen: -1}}, Options{
 		Quantizable: func(x *ggufio.Tensor) bool { return true },
 	})
 	if err != nil {
@@ -100,7 +101,7 @@ func TestMeasureMemory(t *testing.T) {
 	tenth := *m.result
 	tenth.Tensors = tenth.Tensors[:len(tenth.Tensors)/10]
 	grown := growthMeter{base: heapBytes()}
-	if err := WriteErrors(&grown, &tenth); err != nil {
+	if err := Write(&grown, &tenth); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("result %d MB, worker %.1f MB, %d MB written in %.1f MB", result/MB, float64(worker)/MB, grown.written/MB, float64(grown.most)/MB)

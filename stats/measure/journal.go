@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"bufio"
@@ -137,7 +137,7 @@ func seekEnd(f *os.File) error {
 }
 
 // fits reports whether a stored result can be that of an item.
-func (m *measurement) fits(item int, x *ExpertErrors) bool {
+func (m *measurement) fits(item int, x *ExpertLoss) bool {
 	it := &m.items[item]
 	return x.Expert == it.expert() && x.validate(len(it.types)) == nil
 }
@@ -158,7 +158,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func parseJournalLine(line []byte) (item int, x ExpertErrors, ok bool) {
+func parseJournalLine(line []byte) (item int, x ExpertLoss, ok bool) {
 	sum, rest, ok1 := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
 	number, data, ok2 := bytes.Cut(rest, []byte(" "))
 	item, err := strconv.Atoi(string(number))
@@ -173,7 +173,7 @@ func checksum(b []byte) string {
 }
 
 // add records an item's result.
-func (j *Journal) add(item int, x ExpertErrors) error {
+func (j *Journal) add(item int, x ExpertLoss) error {
 	data, err := json.Marshal(x)
 	if err != nil {
 		return err

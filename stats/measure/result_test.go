@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"bytes"
@@ -10,30 +10,31 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 func pointer[T any](v T) *T { return &v }
 
 // testErrors returns the errors of a model of two tensors and the model.
-func testErrors() (*Errors, *ggufio.Model) {
+func testErrors() (*Result, *ggufio.Model) {
 	digest := strings.Repeat("0123456789abcdef", 4)
-	expert := func(n int, count uint64) ExpertErrors {
-		return ExpertErrors{Expert: n, Rows: 3, RowsTotal: 4, Count: &count, Weighted: count > 0,
+	expert := func(n int, count uint64) ExpertLoss {
+		return ExpertLoss{Expert: n, Rows: 3, RowsTotal: 4, Count: &count, Weighted: count > 0,
 			WeightedNorm: 8, PlainNorm: 2, OutputEnergy: pointer(8 * (float64(count) + 0.5)),
-			Types: []TypeError{{0.1, 0.09, 0.11, 0.8, 0.2}, {0.01, 0.009, 0.011, 0.08, 0.02}}}
+			Types: []TypeLoss{{0.1, 0.09, 0.11, 0.8, 0.2}, {0.01, 0.009, 0.011, 0.08, 0.02}}}
 	}
 	attention := expert(0, 5)
 	attention.OutputEnergy, attention.Count, attention.Types = nil, nil, attention.Types[:1]
-	e := &Errors{
+	e := &Result{
 		Schema: ErrorsSchemaName, FormatVersion: ErrorsFormatVersion, Generator: "ggufplan 0.1.0",
-		Model:      ErrorsModel{"tiny <moe>", "qwen3moe", []ErrorsFile{{"tiny.gguf", 4096, digest}}},
-		Statistics: []ErrorsInput{{"a.gguf", digest}},
+		Model:      Model{"tiny <moe>", "qwen3moe", []File{{"tiny.gguf", 4096, digest}}},
+		Statistics: []Input{{"a.gguf", digest}},
 		Weights:    "imatrix",
 		Sampling:   Sampling{"sample", 1, 0.95, 0.02},
 		Types:      []string{"Q2_K", "Q4_K"},
-		Tensors: []TensorErrors{
-			{"blk.0.attn_v.weight", pointer(0), "attention", []uint64{256, 4}, "F16", []string{"Q4_K"}, []ExpertErrors{attention}},
-			{"blk.0.ffn_down_exps.weight", pointer(0), "expert_down", []uint64{256, 4, 2}, "F16", []string{"Q2_K", "Q4_K"}, []ExpertErrors{expert(0, 9), expert(1, 0)}},
+		Tensors: []TensorLoss{
+			{"blk.0.attn_v.weight", pointer(0), "attention", []uint64{256, 4}, "F16", []string{"Q4_K"}, []ExpertLoss{attention}},
+			{"blk.0.ffn_down_exps.weight", pointer(0), "expert_down", []uint64{256, 4, 2}, "F16", []string{"Q2_K", "Q4_K"}, []ExpertLoss{expert(0, 9), expert(1, 0)}},
 		},
 	}
 	m := &ggufio.Model{
@@ -46,9 +47,9 @@ func testErrors() (*Errors, *ggufio.Model) {
 	return e, m
 }
 
-func mustEncode(t *testing.T, e *Errors) []byte {
+func mustEncode(t *testing.T, e *Result) []byte {
 	t.Helper()
-	b, err := EncodeErrors(e)
+	b, err := Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +62,9 @@ func TestErrorsRoundTrip(t *testing.T) {
 	part.Part, part.Statistics, part.Weights = &Part{2, 3}, nil, "none"
 	part.Tensors = part.Tensors[1:]
 	part.Tensors[0].Experts = part.Tensors[0].Experts[1:]
-	for _, e := range []*Errors{whole, part} {
+	for _, e := range []*Result{whole, part} {
 		b := mustEncode(t, e)
-		got, err := DecodeErrors(b)
+		got, err := Decode(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func TestErrorsRoundTrip(t *testing.T) {
 	if err := json.Indent(&indented, b, "", "\t"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DecodeErrors(indented.Bytes()); err != nil {
+	if _, err := Decode(indented.Bytes()); err != nil {
 		t.Errorf("white space matters: %v", err)
 	}
 }
@@ -94,7 +95,7 @@ func TestErrorsRoundTrip(t *testing.T) {
 func validateSchema(t *testing.T, data []byte) error {
 	t.Helper()
 	var doc any
-	if err := json.Unmarshal(ErrorsSchema, &doc); err != nil {
+	if err := json.Unmarshal(Schema, &doc); err != nil {
 		t.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
@@ -151,7 +152,7 @@ func TestDecodeErrorsRefuses(t *testing.T) {
 			if bad == good {
 				t.Fatalf("%q is not in the file", tt.old)
 			}
-			_, err := DecodeErrors([]byte(bad))
+			_, err := Decode([]byte(bad))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -169,40 +170,40 @@ func TestDecodeErrorsOfNewerMinor(t *testing.T) {
 	want := mustEncode(t, e)
 	newer := strings.Replace(string(want), `"1.0"`, `"1.7"`, 1)
 	newer = strings.Replace(newer, `"rows":3,`, `"rows":3,"blocks":[{"a":null}],`, 1)
-	got, err := DecodeErrors([]byte(newer))
+	got, err := Decode([]byte(newer))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b := mustEncode(t, got); !bytes.Equal(b, want) {
 		t.Errorf("unknown fields are written back:\n%s", b)
 	}
-	if _, err := DecodeErrors([]byte(strings.Replace(newer, `"rows_total":4,`, "", 1))); err == nil {
+	if _, err := Decode([]byte(strings.Replace(newer, `"rows_total":4,`, "", 1))); err == nil {
 		t.Error("a missing field is accepted")
 	}
 }
 
 func TestErrorsCheck(t *testing.T) {
-	same := func(*Errors, *ggufio.Model) {}
+	same := func(*Result, *ggufio.Model) {}
 	digest := strings.Repeat("0123456789abcdef", 4)
 	other := strings.Repeat("f", 64)
-	inputs := []Input{{Name: "moved.gguf", SHA256: digest}}
+	inputs := []stats.Input{{Name: "moved.gguf", SHA256: digest}}
 	for _, tt := range []struct {
 		name   string
-		change func(*Errors, *ggufio.Model)
-		inputs []Input
+		change func(*Result, *ggufio.Model)
+		inputs []stats.Input
 		want   string
 	}{
 		{"same", same, inputs, ""},
 		{"no statistics", same, nil, ""},
-		{"measured without", func(e *Errors, _ *ggufio.Model) { e.Statistics = nil }, inputs, ""},
-		{"other statistics", same, []Input{{Name: "b.gguf", SHA256: other}}, "measured with other statistics: a.gguf (sha256 0123456789ab), the plan has b.gguf (sha256 ffffffffffff)"},
-		{"more statistics", same, append(inputs, Input{Name: "b.gguf", SHA256: other}), "measured with other statistics"},
-		{"part", func(e *Errors, _ *ggufio.Model) { e.Part = &Part{1, 2} }, inputs, "part 1 of 2: merge the parts first"},
-		{"size", func(_ *Errors, m *ggufio.Model) { m.Files[0].SizeBytes++ }, inputs, "measured on another model: tiny.gguf has 4096 bytes, renamed.gguf has 4097"},
-		{"header", func(_ *Errors, m *ggufio.Model) { m.Files[0].HeaderSHA256 = other }, inputs, "measured on another model"},
-		{"shards", func(_ *Errors, m *ggufio.Model) { m.Files = append(m.Files, m.Files[0]) }, inputs, "measured on another model: 1 files"},
-		{"tensor", func(_ *Errors, m *ggufio.Model) { m.Tensors = m.Tensors[:1] }, inputs, "tensor blk.0.ffn_down_exps.weight: is not in the model"},
-		{"shape", func(_ *Errors, m *ggufio.Model) { m.Tensors[0].Shape = []uint64{4, 256} }, inputs, "measured as attention F16 of [256 4]"},
+		{"measured without", func(e *Result, _ *ggufio.Model) { e.Statistics = nil }, inputs, ""},
+		{"other statistics", same, []stats.Input{{Name: "b.gguf", SHA256: other}}, "measured with other statistics: a.gguf (sha256 0123456789ab), the plan has b.gguf (sha256 ffffffffffff)"},
+		{"more statistics", same, append(inputs, stats.Input{Name: "b.gguf", SHA256: other}), "measured with other statistics"},
+		{"part", func(e *Result, _ *ggufio.Model) { e.Part = &Part{1, 2} }, inputs, "part 1 of 2: merge the parts first"},
+		{"size", func(_ *Result, m *ggufio.Model) { m.Files[0].SizeBytes++ }, inputs, "measured on another model: tiny.gguf has 4096 bytes, renamed.gguf has 4097"},
+		{"header", func(_ *Result, m *ggufio.Model) { m.Files[0].HeaderSHA256 = other }, inputs, "measured on another model"},
+		{"shards", func(_ *Result, m *ggufio.Model) { m.Files = append(m.Files, m.Files[0]) }, inputs, "measured on another model: 1 files"},
+		{"tensor", func(_ *Result, m *ggufio.Model) { m.Tensors = m.Tensors[:1] }, inputs, "tensor blk.0.ffn_down_exps.weight: is not in the model"},
+		{"shape", func(_ *Result, m *ggufio.Model) { m.Tensors[0].Shape = []uint64{4, 256} }, inputs, "measured as attention F16 of [256 4]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e, m := testErrors()
@@ -220,19 +221,19 @@ func TestErrorsCheck(t *testing.T) {
 
 func FuzzDecodeErrors(f *testing.F) {
 	e, _ := testErrors()
-	b, err := EncodeErrors(e)
+	b, err := Encode(e)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Add([]byte(`{"schema":"ggufplan.errors","format_version":"1.0"`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e, err := DecodeErrors(data)
+		e, err := Decode(data)
 		if err != nil {
 			return
 		}
 		first := mustEncode(t, e)
-		again, err := DecodeErrors(first)
+		again, err := Decode(first)
 		if err != nil {
 			t.Fatalf("own encoding is refused: %v", err)
 		}

@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"bufio"
@@ -8,13 +8,15 @@ import (
 	"io"
 	"reflect"
 	"strconv"
+
+	"github.com/ggufplan/ggufplan/stats/internal/strictjson"
 )
 
-// WriteErrors writes the content of an errors file: JSON with one line per
+// Write writes the content of an errors file: JSON with one line per
 // expert, keys in struct order and a final newline. The version written is
 // this package's, whatever e was read from. It holds one expert's line in
 // memory at a time.
-func WriteErrors(w io.Writer, e *Errors) error {
+func Write(w io.Writer, e *Result) error {
 	own := *e
 	own.Schema, own.FormatVersion = ErrorsSchemaName, ErrorsFormatVersion
 	if err := own.validate(); err != nil {
@@ -23,19 +25,19 @@ func WriteErrors(w io.Writer, e *Errors) error {
 	out := errorsWriter{w: bufio.NewWriterSize(w, 64<<10)}
 	fields := reflect.ValueOf(own)
 	for i := range fields.NumField() {
-		out.text(separator(i, "{", ",") + "\n  " + strconv.Quote(tagName(fields.Type().Field(i))) + ": ")
+		out.text(separator(i, "{", ",") + "\n  " + strconv.Quote(strictjson.Tag(fields.Type().Field(i))) + ": ")
 		field := fields.Field(i)
 		if field.Kind() == reflect.Slice && field.IsNil() {
 			field = reflect.MakeSlice(field.Type(), 0, 0)
 		}
-		if field.Type() != reflect.TypeFor[[]TensorErrors]() {
+		if field.Type() != reflect.TypeFor[[]TensorLoss]() {
 			out.value(field.Interface(), 0)
 			continue
 		}
 		out.text("[")
 		for j, t := range own.Tensors {
 			experts := t.Experts
-			t.Experts = []ExpertErrors{}
+			t.Experts = []ExpertLoss{}
 			out.text(separator(j, "", ",") + "\n    ")
 			out.value(t, len("]}"))
 			for k := range experts {
@@ -79,10 +81,10 @@ func separator(i int, first, rest string) string {
 	return rest
 }
 
-// EncodeErrors returns what [WriteErrors] writes.
-func EncodeErrors(e *Errors) ([]byte, error) {
+// Encode returns what [Write] writes.
+func Encode(e *Result) ([]byte, error) {
 	var b bytes.Buffer
-	if err := WriteErrors(&b, e); err != nil {
+	if err := Write(&b, e); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // chunkBytes bounds the decoded rows that a worker holds at once, unless a
@@ -41,9 +42,9 @@ func newMeasureWorker(m *measurement) *measureWorker {
 
 // measure measures one expert of one tensor. Sampled rows are read in batches
 // that grow with the sample: types that are done are left out of further ones.
-func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertErrors, error) {
+func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertLoss, error) {
 	total := it.tensor.ExpertRows()
-	x := ExpertErrors{Expert: it.expert(), RowsTotal: total, Count: w.m.count(it), Types: make([]TypeError, len(it.types))}
+	x := ExpertLoss{Expert: it.expert(), RowsTotal: total, Count: w.m.count(it), Types: make([]TypeLoss, len(it.types))}
 	if columns := it.tensor.Shape[0]; columns > maxRowWeights {
 		return x, fmt.Errorf("%s: rows of %d weights are over the limit of %d", it.tensor.Name, columns, maxRowWeights)
 	}
@@ -189,7 +190,7 @@ func (w *measureWorker) judge(total uint64) bool {
 
 // finish turns sums into the item's result. Sums over a sample are scaled to
 // all rows; a type's error is its ratio times the norm, which more rows know.
-func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms) {
+func (w *measureWorker) finish(it *measureItem, x *ExpertLoss, norms *rowNorms) {
 	scale := float64(x.RowsTotal) / float64(norms.rows)
 	x.WeightedNorm = norms.weighted.Value() * scale
 	x.PlainNorm = norms.plain.Value() * scale
@@ -205,7 +206,7 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms
 			continue
 		}
 		if s.rows == x.RowsTotal {
-			e.Relative = Relative(s.weighted.Value(), s.norm.Value())
+			e.Relative = stats.Relative(s.weighted.Value(), s.norm.Value())
 			e.Low, e.High = e.Relative, e.Relative
 			e.WeightedError, e.PlainError = s.weighted.Value(), s.plain.Value()
 			continue
@@ -214,14 +215,14 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertErrors, norms *rowNorms
 		e.Relative, half = s.estimate(x.RowsTotal)
 		e.Low, e.High = max(0, e.Relative-half), e.Relative+half
 		e.WeightedError = e.Relative * x.WeightedNorm
-		e.PlainError = Relative(s.plain.Value(), s.plainNorm.Value()) * x.PlainNorm
+		e.PlainError = stats.Relative(s.plain.Value(), s.plainNorm.Value()) * x.PlainNorm
 	}
 }
 
 // rowNorms sums the squares of all rows that are read.
 type rowNorms struct {
 	energyWeights           []float64 // nil for ones
-	weighted, plain, energy Sum
+	weighted, plain, energy stats.Sum
 	rows                    uint64
 }
 
@@ -266,11 +267,11 @@ func (m *measurement) count(it *measureItem) *uint64 {
 }
 
 // layer returns the statistics of an expert's layer, nil where there are none.
-func (m *measurement) layer(it *measureItem) *Layer {
+func (m *measurement) layer(it *measureItem) *stats.Layer {
 	if m.evidence == nil || !it.tensor.Role.IsExpert() {
 		return nil
 	}
-	i, ok := slices.BinarySearchFunc(m.evidence.Layers, it.tensor.Layer, func(l Layer, n int) int { return l.Index - n })
+	i, ok := slices.BinarySearchFunc(m.evidence.Layers, it.tensor.Layer, func(l stats.Layer, n int) int { return l.Index - n })
 	if !ok {
 		return nil
 	}
@@ -278,7 +279,7 @@ func (m *measurement) layer(it *measureItem) *Layer {
 }
 
 // columns returns the imatrix, nil where there is none.
-func (m *measurement) columns() Columns {
+func (m *measurement) columns() stats.Columns {
 	if m.evidence == nil {
 		return nil
 	}
@@ -304,8 +305,8 @@ func (l *layerMeans) of(m *measurement, it *measureItem) ([]float64, error) {
 		return mean, nil
 	}
 	columns := make([]float64, it.tensor.Shape[0])
-	sums := make([]Sum, len(columns))
-	var tokens Sum
+	sums := make([]stats.Sum, len(columns))
+	var tokens stats.Sum
 	if layer := m.layer(it); layer != nil {
 		for e, n := range layer.Counts {
 			name, slice := m.downOf(it.tensor.Layer, e)

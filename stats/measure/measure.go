@@ -1,4 +1,4 @@
-package stats
+package measure
 
 import (
 	"cmp"
@@ -9,10 +9,11 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
-// MeasureOptions say what to measure and how.
-type MeasureOptions struct {
+// Options say what to measure and how.
+type Options struct {
 	// Types are the candidates; nil for [Candidates].
 	Types []quant.Type
 
@@ -72,9 +73,9 @@ func sortBySize(types []quant.Type) {
 type measurement struct {
 	model    *ggufio.Model
 	data     *ggufio.Data
-	evidence *Evidence // nil without statistics
-	options  MeasureOptions
-	result   *Errors
+	evidence *stats.Evidence // nil without statistics
+	options  Options
+	result   *Result
 	items    []measureItem
 	means    layerMeans
 }
@@ -82,9 +83,9 @@ type measurement struct {
 // A measureItem is one expert of one tensor.
 type measureItem struct {
 	*measuredTensor
-	slice int           // the expert's place in the tensor
-	work  uint64        // expected weights times types: what progress and parts count
-	place *ExpertErrors // where the result goes
+	slice int         // the expert's place in the tensor
+	work  uint64      // expected weights times types: what progress and parts count
+	place *ExpertLoss // where the result goes
 }
 
 // A measuredTensor is what the items of one tensor share.
@@ -115,7 +116,7 @@ type measuredTensor struct {
 //
 // The result has the same bits for any number of workers, for a run that was
 // resumed, and for parts that were merged.
-func Measure(ctx context.Context, model *ggufio.Model, evidence *Evidence, options MeasureOptions) (*Errors, error) {
+func Run(ctx context.Context, model *ggufio.Model, evidence *stats.Evidence, options Options) (*Result, error) {
 	m, err := newMeasurement(model, evidence, options)
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func Measure(ctx context.Context, model *ggufio.Model, evidence *Evidence, optio
 	return m.run(ctx)
 }
 
-func newMeasurement(model *ggufio.Model, evidence *Evidence, options MeasureOptions) (*measurement, error) {
+func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Options) (*measurement, error) {
 	if options.Types == nil {
 		options.Types = Candidates()
 	}
@@ -140,24 +141,24 @@ func newMeasurement(model *ggufio.Model, evidence *Evidence, options MeasureOpti
 	sortBySize(types)
 	options.Types = slices.Compact(types)
 	m := &measurement{model: model, evidence: evidence, options: options}
-	m.result = &Errors{
+	m.result = &Result{
 		Schema: ErrorsSchemaName, FormatVersion: ErrorsFormatVersion, Generator: options.Generator,
-		Model:      ErrorsModel{Name: model.Name, Architecture: model.Architecture.Name, Files: []ErrorsFile{}},
-		Statistics: []ErrorsInput{}, Weights: "none",
+		Model:      Model{Name: model.Name, Architecture: model.Architecture.Name, Files: []File{}},
+		Statistics: []Input{}, Weights: "none",
 		Sampling: Sampling{Mode: "sample", Seed: options.Seed, Confidence: sampleConfidence, TargetHalf: sampleTarget},
 		Part:     options.Part,
 		Types:    typeNames(options.Types),
-		Tensors:  []TensorErrors{},
+		Tensors:  []TensorLoss{},
 	}
 	if options.Full {
 		m.result.Sampling = Sampling{Mode: "full", Confidence: sampleConfidence}
 	}
 	for _, f := range model.Files {
-		m.result.Model.Files = append(m.result.Model.Files, ErrorsFile{f.Name, f.SizeBytes, f.HeaderSHA256})
+		m.result.Model.Files = append(m.result.Model.Files, File{f.Name, f.SizeBytes, f.HeaderSHA256})
 	}
 	if evidence != nil {
 		for _, in := range evidence.Inputs {
-			m.result.Statistics = append(m.result.Statistics, ErrorsInput{in.Name, in.SHA256})
+			m.result.Statistics = append(m.result.Statistics, Input{in.Name, in.SHA256})
 		}
 		if m.columns() != nil {
 			m.result.Weights = "imatrix"
@@ -211,9 +212,9 @@ func (m *measurement) layOut() {
 			end++
 		}
 		t := m.items[start].tensor
-		entry := TensorErrors{
+		entry := TensorLoss{
 			Name: t.Name, Role: string(t.Role), Shape: slices.Clone(t.Shape), Source: t.Type.String(),
-			Types: typeNames(m.items[start].types), Experts: make([]ExpertErrors, end-start),
+			Types: typeNames(m.items[start].types), Experts: make([]ExpertLoss, end-start),
 		}
 		if t.Layer >= 0 {
 			entry.Layer = &t.Layer
@@ -268,7 +269,7 @@ func typeNames(types []quant.Type) []string {
 
 // run measures all items on several goroutines. Results go to their items'
 // places, so their order of arrival does not matter.
-func (m *measurement) run(ctx context.Context) (*Errors, error) {
+func (m *measurement) run(ctx context.Context) (*Result, error) {
 	done := make([]bool, len(m.items))
 	var progress, total uint64
 	for _, it := range m.items {
