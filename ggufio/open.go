@@ -67,7 +67,7 @@ func open(path string) (*Model, []*header, error) {
 		}
 		for _, t := range h.tensors {
 			t.File = i
-			t.classify()
+			t.Layer, t.Role, t.Expert = ParseTensorName(t.Name)
 			m.Tensors = append(m.Tensors, t)
 			if parameters += t.Parameters; parameters >= maxTotal {
 				return nil, nil, fileError(path, errors.New("the model holds 2^62 weights or more"))

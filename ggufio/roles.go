@@ -5,23 +5,20 @@ import (
 	"strings"
 )
 
-// classify derives a tensor's layer, role and expert from its name.
-func (t *Tensor) classify() {
-	t.Layer, t.Expert = -1, -1
-	rest, inBlock := t.Name, false
-	if layer, after, ok := cutBlock(t.Name); ok {
-		t.Layer, rest, inBlock = layer, after, true
-	}
+// ParseTensorName says which part of a model a tensor is: its block, -1
+// outside blocks, its role, and the expert that it holds, -1 where it holds
+// none or several.
+func ParseTensorName(name string) (layer int, role Role, expert int) {
+	layer, rest, inBlock := cutBlock(name)
 	if inBlock {
 		if role, ok := fusedRoles[rest]; ok {
-			t.Role = role
-			return
+			return layer, role, -1
 		}
 		if role, expert, ok := separateExpert(rest); ok {
-			t.Role, t.Expert = role, expert
-			return
+			return layer, role, expert
 		}
 	} else {
+		layer, rest = -1, name
 		// Encoders, decoders and vision towers have blocks of their own.
 		for _, prefix := range []string{"enc.", "dec.", "v.", "a."} {
 			if after, ok := strings.CutPrefix(rest, prefix); ok {
@@ -33,7 +30,7 @@ func (t *Tensor) classify() {
 			}
 		}
 	}
-	t.Role = roleOf(rest)
+	return layer, roleOf(rest), -1
 }
 
 // fusedRoles are the tensors that hold a layer's routed experts together.

@@ -7,6 +7,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/read"
 )
 
 // From a model and an imatrix to a plan, as the command does it.
@@ -16,7 +17,7 @@ func ExampleSolve() {
 		fmt.Println(err)
 		return
 	}
-	evidence, err := stats.Read(context.Background(), "../testdata/bytemoe-2x8/mix.imatrix.gguf", stats.ReadOptions{})
+	evidence, err := read.File(context.Background(), "../testdata/bytemoe-2x8/mix.imatrix.gguf", read.Options{})
 	if err == nil {
 		evidence, err = evidence.Fit(model, stats.FitOptions{})
 	}

@@ -1,28 +1,28 @@
 package stats
 
-// blockTokens is how many consecutive tokens of a trace make one block: the
+// BlockTokens is how many consecutive tokens of a trace make one block: the
 // chunk length that llama-imatrix uses by default, so that blocks of either
 // source measure the same correlation.
-const blockTokens = 512
+const BlockTokens = 512
 
 // maxSegments bounds how finely the history of a layer is kept for the
 // stability test. Segments are merged in pairs when the limit is reached, so
 // the halves are exact up to that many blocks, and within an eighth of the
 // history beyond.
-const maxSegments = 16
+const MaxSegments = 16
 
-// blockMoments gathers how the counts of one layer's experts vary over blocks
+// BlockMoments gathers how the counts of one layer's experts vary over blocks
 // of tokens, in memory that does not grow with the number of blocks.
 //
 // Sums of whole numbers are exact in float64 below 2^53; blocks are added in
 // file order, so the result is the same on every machine.
-type blockMoments struct {
-	blocks    int
-	slots     float64   // sum over blocks of M_b, the activations of block b
-	slotsSq   float64   // sum of M_b^2
-	sum       []float64 // per expert: sum of n_eb
-	sumSq     []float64 // per expert: sum of n_eb^2
-	sumCross  []float64 // per expert: sum of n_eb * M_b
+type BlockMoments struct {
+	Blocks    int
+	Slots     float64   // sum over blocks of M_b, the activations of block b
+	SlotsSq   float64   // sum of M_b^2
+	Sum       []float64 // per expert: sum of n_eb
+	SumSq     []float64 // per expert: sum of n_eb^2
+	SumCross  []float64 // per expert: sum of n_eb * M_b
 	segments  [][]float64
 	segBlocks []int // blocks in each segment
 	perSeg    int
@@ -30,7 +30,7 @@ type blockMoments struct {
 
 // add takes the counts of one more block; experts beyond the length of counts
 // had none. A block without activations is no block.
-func (m *blockMoments) add(counts []float64) {
+func (m *BlockMoments) Add(counts []float64) {
 	var slots float64
 	for _, n := range counts {
 		slots += n
@@ -38,38 +38,38 @@ func (m *blockMoments) add(counts []float64) {
 	if slots == 0 {
 		return
 	}
-	if grow := len(counts) - len(m.sum); grow > 0 {
-		m.sum = append(m.sum, make([]float64, grow)...)
-		m.sumSq = append(m.sumSq, make([]float64, grow)...)
-		m.sumCross = append(m.sumCross, make([]float64, grow)...)
+	if grow := len(counts) - len(m.Sum); grow > 0 {
+		m.Sum = append(m.Sum, make([]float64, grow)...)
+		m.SumSq = append(m.SumSq, make([]float64, grow)...)
+		m.SumCross = append(m.SumCross, make([]float64, grow)...)
 	}
-	m.blocks++
-	m.slots += slots
-	m.slotsSq += float64(slots * slots)
+	m.Blocks++
+	m.Slots += slots
+	m.SlotsSq += float64(slots * slots)
 	for e, n := range counts {
 		if n != 0 {
-			m.sum[e] += n
-			m.sumSq[e] += float64(n * n)
-			m.sumCross[e] += float64(n * slots)
+			m.Sum[e] += n
+			m.SumSq[e] += float64(n * n)
+			m.SumCross[e] += float64(n * slots)
 		}
 	}
 	m.keep(counts)
 }
 
 // keep adds a block to the history that the stability test halves.
-func (m *blockMoments) keep(counts []float64) {
+func (m *BlockMoments) keep(counts []float64) {
 	if m.perSeg == 0 {
 		m.perSeg = 1
 	}
 	last := len(m.segments) - 1
 	if last < 0 || m.segBlocks[last] == m.perSeg {
-		if len(m.segments) == maxSegments {
-			for i := range maxSegments / 2 {
+		if len(m.segments) == MaxSegments {
+			for i := range MaxSegments / 2 {
 				m.segments[i] = addInto(m.segments[2*i], m.segments[2*i+1])
 				m.segBlocks[i] = m.segBlocks[2*i] + m.segBlocks[2*i+1]
 			}
-			m.segments = m.segments[:maxSegments/2]
-			m.segBlocks = m.segBlocks[:maxSegments/2]
+			m.segments = m.segments[:MaxSegments/2]
+			m.segBlocks = m.segBlocks[:MaxSegments/2]
 			m.perSeg *= 2
 		}
 		m.segments = append(m.segments, nil)
@@ -102,11 +102,11 @@ func addInto(dst, src []float64) []float64 {
 // with unequal ones the spread that comes from length alone is left out. Deff
 // is the median over the experts that were seen. An unknown k (0) counts as 1.
 // Blocks that do not differ at all are copies, not samples, and give nil.
-func (m *blockMoments) summary(topK, experts int) *Blocks {
-	if m == nil || m.blocks < 2 {
+func (m *BlockMoments) Summary(topK, experts int) *Blocks {
+	if m == nil || m.Blocks < 2 {
 		return nil
 	}
-	out := &Blocks{N: m.blocks, Deff: m.deff(topK, experts), moments: m}
+	out := &Blocks{N: m.Blocks, Deff: m.deff(topK, experts), Moments: m}
 	if out.Deff == 0 {
 		return nil
 	}
@@ -115,20 +115,20 @@ func (m *blockMoments) summary(topK, experts int) *Blocks {
 }
 
 // deff is the median design effect, 0 where there is none.
-func (m *blockMoments) deff(topK, experts int) float64 {
+func (m *BlockMoments) deff(topK, experts int) float64 {
 	k := float64(max(topK, 1))
-	blocks := float64(m.blocks)
+	blocks := float64(m.Blocks)
 	var deffs []float64
-	for e, n := range m.sum {
+	for e, n := range m.Sum {
 		if n == 0 || e >= experts {
 			continue
 		}
-		s := n / m.slots
-		expected := float64(m.slots/blocks) * float64(s*(1-float64(k*s)))
+		s := n / m.Slots
+		expected := float64(m.Slots/blocks) * float64(s*(1-float64(k*s)))
 		if expected <= 0 {
 			continue // used by every token: no spread to compare with
 		}
-		spread := m.sumSq[e] - float64(2*float64(s*m.sumCross[e])) + float64(float64(s*s)*m.slotsSq)
+		spread := m.SumSq[e] - float64(2*float64(s*m.SumCross[e])) + float64(float64(s*s)*m.SlotsSq)
 		deffs = append(deffs, max(spread, 0)/float64((blocks-1)*expected))
 	}
 	return Median(deffs)
@@ -140,12 +140,12 @@ func (b *Blocks) fit(topK, experts int) *Blocks {
 	if b == nil {
 		return nil
 	}
-	if b.moments != nil && b.moments.segments != nil {
-		return b.moments.summary(topK, experts)
+	if b.Moments != nil && b.Moments.segments != nil {
+		return b.Moments.Summary(topK, experts)
 	}
 	out := *b
-	if b.moments != nil {
-		out.Deff = b.moments.deff(topK, experts)
+	if b.Moments != nil {
+		out.Deff = b.Moments.deff(topK, experts)
 		if out.Deff == 0 {
 			return nil
 		}
@@ -160,13 +160,13 @@ func (b *Blocks) fit(topK, experts int) *Blocks {
 }
 
 // halves splits the kept history at the segment boundary nearest its middle.
-func (m *blockMoments) halves(experts int) [2][]uint64 {
+func (m *BlockMoments) halves(experts int) [2][]uint64 {
 	var out [2][]uint64
 	out[0], out[1] = make([]uint64, experts), make([]uint64, experts)
 	split, before := 1, m.segBlocks[0]
 	for split < len(m.segments)-1 {
 		next := before + m.segBlocks[split]
-		if 2*next-m.blocks >= m.blocks-2*before {
+		if 2*next-m.Blocks >= m.Blocks-2*before {
 			break
 		}
 		split, before = split+1, next

@@ -43,19 +43,19 @@ type Tiers func(ev *Evidence, l *Layer) ([]string, error)
 // errors.
 func Compare(a, b *Evidence, tiers Tiers) (shifts []LayerShift, onlyA, onlyB []int, err error) {
 	if a.LayerAxis != b.LayerAxis {
-		return nil, nil, nil, hintf("name the model of both: --model MODEL", "layers of one are blocks, of the other rows of unknown meaning")
+		return nil, nil, nil, Hintf("name the model of both: --model MODEL", "layers of one are blocks, of the other rows of unknown meaning")
 	}
 	both := alignExperts([]*Evidence{a, b})
 	a, b = both[0], both[1]
 	byIndex := map[int]*Layer{}
 	for i := range b.Layers {
-		if !b.Layers[i].empty() {
+		if !b.Layers[i].Empty() {
 			byIndex[b.Layers[i].Index] = &b.Layers[i]
 		}
 	}
 	for i := range a.Layers {
 		la := &a.Layers[i]
-		if la.empty() {
+		if la.Empty() {
 			continue
 		}
 		lb := byIndex[la.Index]
@@ -67,7 +67,7 @@ func Compare(a, b *Evidence, tiers Tiers) (shifts []LayerShift, onlyA, onlyB []i
 		if la.Experts() != lb.Experts() {
 			return nil, nil, nil, fmt.Errorf("has %d experts in %s, where %s has %d", lb.Experts(), la.Name(a.LayerAxis), a.name(), la.Experts())
 		}
-		s, _ := shiftBetween(shares(la.Counts, la.Weights), shares(lb.Counts, lb.Weights))
+		s, _ := shiftBetween(Shares(la.Counts, la.Weights), Shares(lb.Counts, lb.Weights))
 		ls := LayerShift{Layer: la.Index, Shift: s}
 		if tiers != nil {
 			if ls.Moved, err = movedTiers(tiers, a, la, b, lb); err != nil {
@@ -105,7 +105,7 @@ func movedTiers(tiers Tiers, a *Evidence, la *Layer, b *Evidence, lb *Layer) ([]
 }
 
 // shares returns each expert's share of the traffic, nil without any.
-func shares(counts []uint64, weights []float64) []float64 {
+func Shares(counts []uint64, weights []float64) []float64 {
 	values := weights
 	if counts != nil {
 		values = make([]float64, len(counts))

@@ -149,7 +149,7 @@ func (l *Layer) Stability() (Shift, Verdict) {
 	if l.Blocks == nil || l.Blocks.HalfCounts[0] == nil || l.Blocks.HalfCounts[1] == nil {
 		return Shift{}, VerdictUnknown
 	}
-	s, ok := shiftBetween(shares(l.Blocks.HalfCounts[0], nil), shares(l.Blocks.HalfCounts[1], nil))
+	s, ok := shiftBetween(Shares(l.Blocks.HalfCounts[0], nil), Shares(l.Blocks.HalfCounts[1], nil))
 	switch {
 	case !ok:
 		return Shift{}, VerdictUnknown

@@ -45,8 +45,8 @@ func TestShareIntervalCoversTheTruth(t *testing.T) {
 			const repeats, blocks, tokens = 400, 60, 512
 			covered, all := 0, 0
 			for range repeats {
-				l := Layer{Counts: make([]uint64, len(p)), Tokens: ref(uint64(blocks * tokens))}
-				var moments blockMoments
+				l := Layer{Counts: make([]uint64, len(p)), Tokens: tokensOf(blocks * tokens)}
+				var moments BlockMoments
 				for range blocks {
 					block := make([]float64, len(p))
 					for i := 0; i < tokens; i += tt.run {
@@ -59,9 +59,9 @@ func TestShareIntervalCoversTheTruth(t *testing.T) {
 					for e, n := range block {
 						l.Counts[e] += uint64(n)
 					}
-					moments.add(block)
+					moments.Add(block)
 				}
-				l.Blocks = moments.summary(1, len(p))
+				l.Blocks = moments.Summary(1, len(p))
 				for e := range p {
 					iv, ok := l.ShareInterval(e)
 					if !ok {
@@ -98,7 +98,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestTokensNeeded(t *testing.T) {
-	l := Layer{Counts: []uint64{1000, 50, 0}, Tokens: ref(uint64(1000))}
+	l := Layer{Counts: []uint64{1000, 50, 0}, Tokens: tokensOf(1000)}
 	for _, tt := range []struct {
 		expert int
 		count  float64
@@ -165,34 +165,6 @@ func TestShift(t *testing.T) {
 	}
 }
 
-func TestCompare(t *testing.T) {
-	a, b := evidenceOf("a", KindExact, 100, 50, 10), evidenceOf("b", KindRelative, 0.1, 0.5, 0.4)
-	a.Layers = append(a.Layers, Layer{Index: 3, Counts: []uint64{1, 2, 3}})
-	b.Layers = append(b.Layers, Layer{Index: 5, Weights: []float64{1, 2, 3}})
-	tiers := func(_ *Evidence, l *Layer) ([]string, error) {
-		if l.Counts != nil {
-			return []string{"hot", "warm", "cold"}, nil
-		}
-		return []string{"cold", "warm", "hot"}, nil
-	}
-	shifts, onlyA, onlyB, err := Compare(a, b, tiers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(shifts) != 1 || !slices.Equal(onlyA, []int{3}) || !slices.Equal(onlyB, []int{5}) {
-		t.Fatalf("%v, only %v, only %v", shifts, onlyA, onlyB)
-	}
-	if got := shifts[0].Moved; !slices.Equal(got, []TierMove{{0, "hot", "cold"}, {2, "cold", "hot"}}) {
-		t.Errorf("moved %v", got)
-	}
-	if _, _, _, err := Compare(a, evidenceOf("wide", KindExact, 1, 2), nil); err == nil {
-		t.Error("other numbers of experts were compared")
-	}
-	if _, _, _, err := Compare(evidenceOf("x", KindNone), b, nil); err == nil {
-		t.Error("nothing was compared")
-	}
-}
-
 func TestSummarize(t *testing.T) {
 	l := Layer{Counts: []uint64{25, 25, 25, 25}}
 	s, ok := l.Summarize(KindExact)
@@ -230,7 +202,7 @@ func TestSuperExperts(t *testing.T) {
 	layers[14].MaxOut[49] = 30 // the 15th of 20 layers is the last that counts
 	layers[15].MaxOut[3] = 90
 	layers[1].MaxOut[7] = 9.99 // below a tenth of the largest
-	markSuperExperts(layers)
+	MarkSuperExperts(layers)
 	for i, l := range layers {
 		var want []int
 		switch i {
@@ -247,8 +219,13 @@ func TestSuperExperts(t *testing.T) {
 	for e := range 10 {
 		layers[0].MaxOut[e] = 50
 	}
-	markSuperExperts(layers)
+	MarkSuperExperts(layers)
 	if layers[0].SuperExperts != nil || !slices.Equal(layers[2].SuperExperts, []int{13}) || layers[14].SuperExperts != nil {
 		t.Errorf("the percentile does not rule: %v, %v, %v", layers[0].SuperExperts, layers[2].SuperExperts, layers[14].SuperExperts)
 	}
+}
+
+func tokensOf(n int) *uint64 {
+	tokens := uint64(n)
+	return &tokens
 }

@@ -1,8 +1,8 @@
 // Package stats knows what has been measured about a model's experts: how often
 // each is used, and on what input. What quantizing it costs is stats/measure's.
 //
-// [Read] reads activation statistics of any known format, told by its content;
-// [Evidence.Fit] maps them onto a model and refuses those of another;
+// [Evidence] is what stats/read makes of any file of activation statistics;
+// [Evidence.Fit] maps it onto a model and refuses that of another;
 // [Merge] combines several inputs.
 //
 // # Units and axes
@@ -36,5 +36,5 @@
 // # Scope
 //
 // The package does not run models or collect statistics, and of an imatrix it
-// keeps sums per expert: column means are read from the file on demand.
+// keeps sums per expert: column means stay in the file ([Columns]).
 package stats

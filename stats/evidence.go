@@ -1,5 +1,7 @@
 package stats
 
+import "io"
+
 // A Kind says what a source's numbers mean, and so what may be done with them.
 type Kind string
 
@@ -46,13 +48,35 @@ type Evidence struct {
 	// Columns holds the column mean squares, nil where the source has none.
 	Columns Columns
 
-	// openExperts: the layers are as wide as the ids that were seen, or as a
+	// OpenExperts: the layers are as wide as the ids that were seen, or as a
 	// flag of the tool that wrote them; the model may have more experts, or
 	// fewer if those beyond were never used.
-	openExperts bool
+	OpenExperts bool
 
-	chunks  uint64           // ubatches at most that each may have lost some rows of the router, 0 where unknown
-	entries map[string]shape // of an imatrix: what it holds by tensor name
+	Chunks  uint64               // ubatches at most that each may have lost some rows of the router, 0 where unknown
+	Entries map[string]EntrySize // of an imatrix: what it holds by tensor name
+}
+
+// Close releases the files that Columns reads.
+func (ev *Evidence) Close() error {
+	if c, ok := ev.Columns.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Phase is the phase that all inputs share, "" where they differ.
+func (ev *Evidence) Phase() string {
+	if len(ev.Inputs) == 0 {
+		return ""
+	}
+	phase := ev.Inputs[0].Phase
+	for _, in := range ev.Inputs {
+		if in.Phase != phase {
+			return ""
+		}
+	}
+	return phase
 }
 
 // A Match counts the entries of an imatrix that name a tensor of the model.
@@ -61,10 +85,10 @@ type Match struct {
 	Named   int // of them, those whose name and size are a tensor's of the model
 }
 
-// A shape is the size of one imatrix entry.
-type shape struct {
-	values uint64 // column sums
-	counts uint64 // row counts: 1, or one per expert
+// An EntrySize is the size of one imatrix entry.
+type EntrySize struct {
+	Values uint64 // column sums
+	Counts uint64 // row counts: 1, or one per expert
 }
 
 // A LayerAxis says what a source's layer numbers count.
@@ -106,9 +130,9 @@ type Layer struct {
 	TopK   int     // experts per token, 0 where unknown
 	Tokens *uint64 // tokens through the layer, nil where unknown
 
-	// tokensTopK is the TopK that Tokens were derived from, 0 where the source
+	// TokensTopK is the TopK that Tokens were derived from, 0 where the source
 	// counted them. Derived tokens are rounded down: they prove nothing.
-	tokensTopK int
+	TokensTopK int
 
 	Counts  []uint64  // kinds exact and scaled
 	Weights []float64 // kind relative: unit-free traffic; kind rank: E-1 for the hottest down to 0
@@ -139,7 +163,7 @@ type Blocks struct {
 	Deff       float64     // median design effect over experts with a count
 	HalfCounts [2][]uint64 // counts of the first and second half, for the stability test; nil where not kept
 
-	moments *blockMoments // what Deff came from, nil where only it is known
+	Moments *BlockMoments // what Deff came from, nil where only it is known
 }
 
 // Columns gives the mean square of the input columns of a weight.
@@ -152,4 +176,16 @@ type Columns interface {
 	// Complete reports whether there is an entry of columns × matrices values
 	// under the tensor's own name, which is what llama-quantize needs.
 	Complete(tensor string, columns, matrices uint64) bool
+}
+
+// RowColumns are Columns that keep sums and counts apart, so that several can
+// be merged exactly.
+type RowColumns interface {
+	Columns
+	// CountsRows reports whether the counts are of rows: those of the legacy
+	// format are of calls.
+	CountsRows() bool
+	// Sums fills dst with the column sums of squares of one matrix of an entry
+	// and returns its count. It reports false where there is no such matrix.
+	Sums(tensor string, matrix int, dst []float64) (count float64, ok bool, err error)
 }

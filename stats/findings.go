@@ -30,8 +30,8 @@ func FindingCodes() []string {
 	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
 }
 
-// find notes a finding, once.
-func (ev *Evidence) find(code, subject, format string, args ...any) {
+// Find notes a finding, once.
+func (ev *Evidence) Find(code, subject, format string, args ...any) {
 	f := Finding{code, subject, fmt.Sprintf(format, args...)}
 	if !slices.Contains(ev.Findings, f) {
 		ev.Findings = append(ev.Findings, f)

@@ -119,11 +119,12 @@ func (f *fitter) fit() (*Evidence, error) {
 	out.Architecture = f.model.Architecture.Name
 	out.BlockCount = f.model.Architecture.BlockCount
 	out.ExpertCount = f.model.Architecture.ExpertCount
-	out.NextN = ref(f.model.Architecture.NextNBlocks)
+	nextN := f.model.Architecture.NextNBlocks
+	out.NextN = &nextN
 	blind := f.scaledInput()
 	if blind {
 		out.Kind = KindNone
-		out.find(CodeNoTraffic, "", "%s scales the input of its experts by the router's weights, so a legacy imatrix tells nothing of their traffic", out.Architecture)
+		out.Find(CodeNoTraffic, "", "%s scales the input of its experts by the router's weights, so a legacy imatrix tells nothing of their traffic", out.Architecture)
 	}
 	for i, l := range f.ev.Layers {
 		if blind {
@@ -131,7 +132,7 @@ func (f *fitter) fit() (*Evidence, error) {
 		}
 		b := f.block(target[i])
 		if b == nil {
-			if !l.empty() {
+			if !l.Empty() {
 				f.differs("%s has activations, where block %d of the model has no experts", l.Name(f.ev.LayerAxis), target[i])
 			}
 			continue
@@ -161,7 +162,7 @@ func (f *fitter) fit() (*Evidence, error) {
 	if k := out.Layers[0].TopK; k > 0 {
 		out.TopK = k
 	}
-	markSuperExperts(out.Layers)
+	MarkSuperExperts(out.Layers)
 	return &out, nil
 }
 
@@ -173,7 +174,7 @@ func (f *fitter) scaledInput() bool {
 }
 
 // empty reports whether the layer has no activations.
-func (l *Layer) empty() bool {
+func (l *Layer) Empty() bool {
 	for _, n := range l.Counts {
 		if n > 0 {
 			return false
@@ -203,18 +204,18 @@ func (f *fitter) checkFacts() {
 
 // checkEntries compares the entries of an imatrix with the model's tensors.
 func (f *fitter) checkEntries() *Match {
-	if f.ev.entries == nil {
+	if f.ev.Entries == nil {
 		return nil
 	}
-	names := make([]string, 0, len(f.ev.entries))
-	for name := range f.ev.entries {
+	names := make([]string, 0, len(f.ev.Entries))
+	for name := range f.ev.Entries {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, compareTensorNames)
 	match := &Match{Entries: len(names)}
 	for _, name := range names {
-		s := f.ev.entries[name]
-		layer, p, _ := parseEntryName(name)
+		s := f.ev.Entries[name]
+		layer, role, _ := ggufio.ParseTensorName(name)
 		if n := f.model.Architecture.BlockCount; n > 0 && layer >= n {
 			f.differs("it has %s, the model has %d blocks", name, n)
 			continue
@@ -226,31 +227,31 @@ func (f *fitter) checkEntries() *Match {
 			for _, n := range t.Shape[min(2, len(t.Shape)):] {
 				matrices *= n
 			}
-			if f.checkShape(name, s, p, columns, matrices) {
+			if f.checkShape(name, s, role, columns, matrices) {
 				match.Named++
 			}
-		case p.isExpert():
-			f.checkAlias(name, s, layer, p)
+		case role.IsExpert():
+			f.checkAlias(name, s, layer, role)
 		}
 	}
 	return match
 }
 
 // checkShape compares an entry with the tensor of its name.
-func (f *fitter) checkShape(name string, s shape, p projection, columns, matrices uint64) bool {
-	if p.isExpert() && s.counts > 1 && s.counts != matrices {
-		f.differs("%s has %d experts, the model %d", name, s.counts, matrices)
+func (f *fitter) checkShape(name string, s EntrySize, role ggufio.Role, columns, matrices uint64) bool {
+	if role.IsExpert() && s.Counts > 1 && s.Counts != matrices {
+		f.differs("%s has %d experts, the model %d", name, s.Counts, matrices)
 		return false
 	}
 	// Row lengths: those of attention with a matrix per head may be given for
 	// all heads or for one.
-	if s.values == columns && !p.isExpert() || s.values%columns == 0 && s.values/columns == matrices {
+	if s.Values == columns && !role.IsExpert() || s.Values%columns == 0 && s.Values/columns == matrices {
 		return true
 	}
-	if s.counts > 1 && s.values%s.counts == 0 {
-		f.differs("%s has rows of %d, the model of %d", name, s.values/s.counts, columns)
+	if s.Counts > 1 && s.Values%s.Counts == 0 {
+		f.differs("%s has rows of %d, the model of %d", name, s.Values/s.Counts, columns)
 	} else {
-		f.differs("%s has %d columns in all, the model %d matrices of %d", name, s.values, matrices, columns)
+		f.differs("%s has %d columns in all, the model %d matrices of %d", name, s.Values, matrices, columns)
 	}
 	return false
 }
@@ -258,7 +259,7 @@ func (f *fitter) checkShape(name string, s shape, p projection, columns, matrice
 // checkAlias compares an expert entry under a name that the model lacks with
 // what the block has instead: gate and up in one tensor or in two, experts in
 // one tensor or in one each.
-func (f *fitter) checkAlias(name string, s shape, layer int, p projection) {
+func (f *fitter) checkAlias(name string, s EntrySize, layer int, role ggufio.Role) {
 	b := f.block(layer)
 	if b == nil {
 		f.differs("it has %s, block %d of the model has no experts", name, layer)
@@ -266,15 +267,15 @@ func (f *fitter) checkAlias(name string, s shape, layer int, p projection) {
 	}
 	for _, t := range f.model.ExpertTensors(layer) {
 		isDown := t.Role == ggufio.RoleExpertDown
-		if isDown != (p == down) {
+		if isDown != (role == ggufio.RoleExpertDown) {
 			continue
 		}
-		if s.counts > 1 && s.counts != uint64(b.experts) {
-			f.differs("%s has %d experts, the model %d", name, s.counts, b.experts)
+		if s.Counts > 1 && s.Counts != uint64(b.experts) {
+			f.differs("%s has %d experts, the model %d", name, s.Counts, b.experts)
 			return
 		}
-		if n := t.Shape[0]; s.values != n && (s.values%n != 0 || s.values/n != uint64(b.experts)) {
-			f.differs("%s has %d columns in all, the model %d matrices of %d", name, s.values, b.experts, n)
+		if n := t.Shape[0]; s.Values != n && (s.Values%n != 0 || s.Values/n != uint64(b.experts)) {
+			f.differs("%s has %d columns in all, the model %d matrices of %d", name, s.Values, b.experts, n)
 		}
 		return
 	}
@@ -283,8 +284,8 @@ func (f *fitter) checkAlias(name string, s shape, layer int, p projection) {
 
 // compareTensorNames orders names with block numbers as numbers.
 func compareTensorNames(a, b string) int {
-	la, _, _ := parseEntryName(a)
-	lb, _, _ := parseEntryName(b)
+	la, _, _ := ggufio.ParseTensorName(a)
+	lb, _, _ := ggufio.ParseTensorName(b)
 	if la != lb {
 		return la - lb
 	}
@@ -297,11 +298,11 @@ func (f *fitter) fitExperts(l *Layer, b *moeBlock) error {
 	if n == 0 || n == b.experts {
 		return nil
 	}
-	if (f.separate() || f.ev.openExperts) && n < b.experts {
+	if (f.separate() || f.ev.OpenExperts) && n < b.experts {
 		l.extend(b.experts) // the last experts were never seen: no entries
 		return nil
 	}
-	if f.ev.openExperts && l.trim(b.experts) {
+	if f.ev.OpenExperts && l.trim(b.experts) {
 		return nil
 	}
 	hint := ""
@@ -313,8 +314,8 @@ func (f *fitter) fitExperts(l *Layer, b *moeBlock) error {
 
 // separate reports whether the source has an entry per expert.
 func (f *fitter) separate() bool {
-	for name := range f.ev.entries {
-		if _, p, expert := parseEntryName(name); p.isExpert() && expert >= 0 {
+	for name := range f.ev.Entries {
+		if _, role, expert := ggufio.ParseTensorName(name); role.IsExpert() && expert >= 0 {
 			return true
 		}
 	}
@@ -327,9 +328,9 @@ func (l *Layer) trim(experts int) bool {
 		return false
 	}
 	l.Counts = l.Counts[:experts:experts]
-	for _, s := range l.signals() {
-		if *s.values != nil {
-			*s.values = (*s.values)[:experts:experts]
+	for _, s := range l.Signals() {
+		if *s.Values != nil {
+			*s.Values = (*s.Values)[:experts:experts]
 		}
 	}
 	return true
@@ -340,9 +341,9 @@ func (l *Layer) extend(experts int) {
 	if l.Counts != nil {
 		l.Counts = append(slices.Clone(l.Counts), make([]uint64, experts-len(l.Counts))...)
 	}
-	for _, s := range l.signals() {
-		if *s.values != nil {
-			*s.values = append(slices.Clone(*s.values), make([]float64, experts-len(*s.values))...)
+	for _, s := range l.Signals() {
+		if *s.Values != nil {
+			*s.Values = append(slices.Clone(*s.Values), make([]float64, experts-len(*s.Values))...)
 		}
 	}
 }
@@ -358,7 +359,7 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 	if f.opt.TopK > 0 {
 		k = f.opt.TopK
 	}
-	if k == 0 || l.empty() || out.Kind != KindExact {
+	if k == 0 || l.Empty() || out.Kind != KindExact {
 		if l.TopK == 0 {
 			l.TopK = k
 		}
@@ -371,7 +372,7 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 	if stated == 0 {
 		stated = f.ev.TopK
 	}
-	if err := l.setTopK(k, f.ev.Kind, f.ev.chunks); err != nil {
+	if err := l.SetTopK(k, f.ev.Kind, f.ev.Chunks); err != nil {
 		if wrong, ok := err.(*topKError); ok {
 			err = fmt.Errorf("%s: %w", l.Name(AxisBlocks), err)
 			if f.opt.TopK == 0 {
@@ -386,7 +387,7 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 			fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", stated, stated)}
 	}
 	if model > 0 && k != model {
-		out.find(CodeKMismatch, l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)
+		out.Find(CodeKMismatch, l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)
 	}
 	return nil
 }

@@ -86,9 +86,9 @@ func (f *fitter) rowBlocks() ([]int, error) {
 	case 1:
 		return fits[0].blocks, nil
 	case 0:
-		return nil, hintf(hint, "has %d rows; the model has %d blocks, %d in its trunk, %d with experts, %d of these in its trunk", rows, len(all), len(trunk), len(moe), len(moeTrunk))
+		return nil, Hintf(hint, "has %d rows; the model has %d blocks, %d in its trunk, %d with experts, %d of these in its trunk", rows, len(all), len(trunk), len(moe), len(moeTrunk))
 	}
-	return nil, hintf(hint, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
+	return nil, Hintf(hint, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
 }
 
 // Place returns the evidence with row r of its layer axis taken for block

@@ -17,11 +17,11 @@ const (
 
 // wholeTolerance is how far a count may lie from a whole number and still be
 // one: averages and float32 sums of counts leave such crumbs.
-const wholeTolerance = 1e-3
+const WholeTolerance = 1e-3
 
 // float32Whole is the largest whole number up to which float32 counts one by
 // one.
-const float32Whole = 1 << 24
+const Float32Whole = 1 << 24
 
 // Name names the layer in messages: "blk.3", or "row 3" where the source's
 // numbers are rows of unknown meaning.
@@ -38,24 +38,24 @@ func (l *Layer) Experts() int {
 	if l.Counts != nil {
 		return len(l.Counts)
 	}
-	for _, v := range l.signals() {
-		if *v.values != nil {
-			return len(*v.values)
+	for _, v := range l.Signals() {
+		if *v.Values != nil {
+			return len(*v.Values)
 		}
 	}
 	return 0
 }
 
-// A signal is one of a layer's per-expert numbers and its name in the
+// A Signal is one of a layer's per-expert numbers and its name in the
 // canonical form.
-type signal struct {
-	name   string
-	values *[]float64
+type Signal struct {
+	Name   string
+	Values *[]float64
 }
 
 // signals lists every per-expert number but the counts, in a fixed order.
-func (l *Layer) signals() []signal {
-	return []signal{
+func (l *Layer) Signals() []Signal {
+	return []Signal{
 		{"weights", &l.Weights},
 		{"in_energy.gate_up", &l.GateUpEnergy},
 		{"in_energy.down", &l.DownEnergy},
@@ -83,10 +83,10 @@ func (l *Layer) Activations() (uint64, error) {
 	return sum, nil
 }
 
-// setTopK states how many experts each token is routed to, and derives the
+// SetTopK states how many experts each token is routed to, and derives the
 // tokens from it where the source does not give them. Exact counts and tokens
 // that contradict it are an error.
-func (l *Layer) setTopK(k int, kind Kind, chunks uint64) error {
+func (l *Layer) SetTopK(k int, kind Kind, chunks uint64) error {
 	if k < 1 {
 		return fmt.Errorf("%d experts per token", k)
 	}
@@ -100,8 +100,8 @@ func (l *Layer) setTopK(k int, kind Kind, chunks uint64) error {
 		}
 		if l.Tokens == nil {
 			tokens := sum / uint64(k)
-			l.Tokens, l.tokensTopK = &tokens, k
-		} else if l.tokensTopK == k {
+			l.Tokens, l.TokensTopK = &tokens, k
+		} else if l.TokensTopK == k {
 			// They are what the counts and k make them.
 		} else if *l.Tokens == 0 && sum > 0 {
 			return fmt.Errorf("counts sum to %d over no tokens", sum)
@@ -144,7 +144,7 @@ func (l *Layer) observedTopK(sum uint64) int {
 // rounded counts by up to half a unit in the last place.
 func (l *Layer) fitsTopK(k, sum, chunks uint64) bool {
 	tokens := *l.Tokens
-	if sum%tokens == 0 && sum/tokens <= uint64(len(l.Counts)) && tokens <= float32Whole {
+	if sum%tokens == 0 && sum/tokens <= uint64(len(l.Counts)) && tokens <= Float32Whole {
 		return sum/tokens == k // nothing was skipped
 	}
 	slack := tokenSlack(tokens, chunks)
@@ -171,8 +171,36 @@ func tokenSlack(tokens, chunks uint64) uint64 {
 
 // halfUlp is the most by which float32 rounds a whole number: 0 up to 2^24.
 func halfUlp(n uint64) uint64 {
-	if n <= float32Whole {
+	if n <= Float32Whole {
 		return 0
 	}
 	return 1 << (bits.Len64(n) - 25)
+}
+
+// CheckCounts checks what must hold between counts and tokens in any file
+// whose tokens were counted apart from the experts, and derives the experts
+// per token.
+func (l *Layer) CheckCounts(chunks uint64) error {
+	sum, err := l.Activations()
+	if err != nil || l.Tokens == nil || *l.Tokens == 0 || sum == 0 {
+		return err
+	}
+	tokens := *l.Tokens
+	for e, n := range l.Counts {
+		if n > tokens+tokenSlack(tokens, chunks)+halfUlp(n)+halfUlp(tokens) {
+			return fmt.Errorf("expert %d has count %d of %d tokens: the counts are not those of one run", e, n, tokens)
+		}
+	}
+	for k := sum / tokens; k > 0 && k+1 >= sum/tokens; k-- {
+		if l.fitsTopK(k, sum, chunks) {
+			l.TopK = int(min(k, math.MaxInt32))
+			return nil
+		}
+	}
+	if k := sum/tokens + 1; l.fitsTopK(k, sum, chunks) {
+		l.TopK = int(min(k, math.MaxInt32))
+		return nil
+	}
+	return fmt.Errorf("counts sum to %d over %d tokens, which is %.4g experts per token and no whole number: the counts are not those of one run",
+		sum, tokens, float64(sum)/float64(tokens))
 }

@@ -59,7 +59,7 @@ func Merge(inputs []*Evidence) (*Evidence, error) {
 	if len(traffic) == 0 {
 		traffic, exact = inputs, false
 	}
-	out.openExperts = !slices.ContainsFunc(traffic, func(ev *Evidence) bool { return !ev.openExperts })
+	out.OpenExperts = !slices.ContainsFunc(traffic, func(ev *Evidence) bool { return !ev.OpenExperts })
 	groups, err := groupLayers(alignExperts(traffic))
 	if err != nil {
 		return nil, err
@@ -78,17 +78,17 @@ func Merge(inputs []*Evidence) (*Evidence, error) {
 	default:
 		out.Kind = KindRelative
 		out.meanLayers(groups)
-		out.find(CodeRelativeCounts, "", "%d inputs were combined by their shares, each weighing the same, because not all of them hold exact counts", len(traffic))
+		out.Find(CodeRelativeCounts, "", "%d inputs were combined by their shares, each weighing the same, because not all of them hold exact counts", len(traffic))
 	}
 	if err != nil {
 		return nil, err
 	}
 	if exact {
 		for _, ev := range traffic {
-			out.chunks += ev.chunks
+			out.Chunks += ev.Chunks
 		}
 	}
-	markSuperExperts(out.Layers)
+	MarkSuperExperts(out.Layers)
 	return out, nil
 }
 
@@ -108,7 +108,7 @@ func (ev *Evidence) name() string {
 // contradiction.
 func (out *Evidence) joinFacts(ev *Evidence) error {
 	if ev.LayerAxis != out.LayerAxis {
-		return hintf("name the model: --model MODEL", "its layers are %s, those of other inputs %s", ev.LayerAxis, out.LayerAxis)
+		return Hintf("name the model: --model MODEL", "its layers are %s, those of other inputs %s", ev.LayerAxis, out.LayerAxis)
 	}
 	if ev.LayerAxis == AxisRows && ev.Rows != out.Rows {
 		return fmt.Errorf("has %d rows of layers, other inputs %d", ev.Rows, out.Rows)
@@ -162,12 +162,12 @@ func (out *Evidence) inputFindings() {
 			listed = append(listed, in.Phase)
 		}
 		if first, ok := digests[in.SHA256]; ok && in.SHA256 != "" {
-			out.find(CodeDuplicateInput, in.Name, "has the same content as %s: its tokens are counted twice", first)
+			out.Find(CodeDuplicateInput, in.Name, "has the same content as %s: its tokens are counted twice", first)
 		}
 		digests[in.SHA256] = in.Name
 	}
 	if len(listed) > 1 {
-		out.find(CodeMixedPhases, "", "inputs were collected in different phases (%s), where traffic differs", strings.Join(listed, ", "))
+		out.Find(CodeMixedPhases, "", "inputs were collected in different phases (%s), where traffic differs", strings.Join(listed, ", "))
 	}
 }
 
@@ -233,7 +233,7 @@ func (out *Evidence) partialLayers(groups []layerGroup, inputs int) {
 		}
 	}
 	if n > 0 {
-		out.find(CodePartialLayers, "", "%d of %d layers are in some of the %d inputs only, the first of them %s in %s",
+		out.Find(CodePartialLayers, "", "%d of %d layers are in some of the %d inputs only, the first of them %s in %s",
 			n, len(groups), inputs, example.layers[0].Name(out.LayerAxis), example.inputs[0].name())
 	}
 }
@@ -246,7 +246,7 @@ func alignExperts(inputs []*Evidence) []*Evidence {
 		for i := range ev.Layers {
 			n := ev.Layers[i].Experts()
 			widest = max(widest, n)
-			if !ev.openExperts {
+			if !ev.OpenExperts {
 				width = max(width, n)
 			}
 		}
@@ -256,7 +256,7 @@ func alignExperts(inputs []*Evidence) []*Evidence {
 	}
 	aligned := slices.Clone(inputs)
 	for i, ev := range inputs {
-		if !ev.openExperts {
+		if !ev.OpenExperts {
 			continue
 		}
 		c := *ev
@@ -295,8 +295,8 @@ func (out *Evidence) addLayers(groups []layerGroup) error {
 func cloneLayer(from *Layer) Layer {
 	l := *from
 	l.Counts = slices.Clone(l.Counts)
-	for _, s := range l.signals() {
-		*s.values = slices.Clone(*s.values)
+	for _, s := range l.Signals() {
+		*s.Values = slices.Clone(*s.Values)
 	}
 	if l.Tokens != nil {
 		tokens := *l.Tokens
@@ -311,7 +311,7 @@ func (l *Layer) add(o *Layer) error {
 	l.Blocks = joinBlocks(l.Blocks, la, o.Blocks, lb)
 	if o.Counts == nil || l.Counts == nil {
 		if l.Counts == nil { // the one that knows stands for both
-			l.Counts, l.Tokens, l.tokensTopK = slices.Clone(o.Counts), o.Tokens, o.tokensTopK
+			l.Counts, l.Tokens, l.TokensTopK = slices.Clone(o.Counts), o.Tokens, o.TokensTopK
 		}
 	} else {
 		for e, n := range o.Counts {
@@ -332,8 +332,8 @@ func (l *Layer) add(o *Layer) error {
 				return errors.New("tokens add up to more than 2^64 - 1")
 			}
 			l.Tokens = &tokens
-			if l.tokensTopK != o.tokensTopK {
-				l.tokensTopK = 0
+			if l.TokensTopK != o.TokensTopK {
+				l.TokensTopK = 0
 			}
 		}
 	}
@@ -343,14 +343,14 @@ func (l *Layer) add(o *Layer) error {
 	if l.GateWeightNorm != o.GateWeightNorm {
 		l.GateWeightSum, l.GateWeightSqSum, l.GateWeightNorm, l.GatedOutNormSum = nil, nil, "", nil
 	}
-	theirs := o.signals()
-	for i, s := range l.signals() {
-		a, b := *s.values, *theirs[i].values
+	theirs := o.Signals()
+	for i, s := range l.Signals() {
+		a, b := *s.Values, *theirs[i].Values
 		switch {
-		case s.values == &l.Weights:
+		case s.Values == &l.Weights:
 		case a == nil || b == nil:
-			*s.values = nil
-		case s.values == &l.MaxOut:
+			*s.Values = nil
+		case s.Values == &l.MaxOut:
 			for e := range a {
 				a[e] = max(a[e], b[e])
 			}
@@ -414,7 +414,7 @@ func (out *Evidence) meanLayers(groups []layerGroup) {
 					l.MaxOut[e] = max(l.MaxOut[e], v)
 				}
 			}
-			p := shares(o.Counts, o.Weights)
+			p := Shares(o.Counts, o.Weights)
 			if p == nil {
 				continue
 			}

@@ -1,5 +1,10 @@
 package stats
 
+import (
+	"errors"
+	"io"
+)
+
 // mergeColumns combines the inputs' column mean squares.
 func (out *Evidence) mergeColumns(inputs []*Evidence) {
 	var m mergedColumns
@@ -26,12 +31,23 @@ func (out *Evidence) mergeColumns(inputs []*Evidence) {
 // squares.
 type mergedColumns []Columns
 
+// Close closes the files of all.
+func (m mergedColumns) Close() error {
+	var errs []error
+	for _, c := range m {
+		if c, ok := c.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // MeanSquares implements [Columns].
 func (m mergedColumns) MeanSquares(tensor string, expert int, dst []float64) (bool, error) {
 	byRows := true
 	for _, c := range m {
-		f, ok := c.(*fileColumns)
-		byRows = byRows && ok && !f.imatrix.perCall
+		r, ok := c.(RowColumns)
+		byRows = byRows && ok && r.CountsRows()
 	}
 	part := make([]float64, len(dst))
 	for i := range dst {
@@ -41,7 +57,7 @@ func (m mergedColumns) MeanSquares(tensor string, expert int, dst []float64) (bo
 	for _, c := range m {
 		weight := 1.0
 		if byRows {
-			count, ok, err := c.(*fileColumns).sums(tensor, expert, part)
+			count, ok, err := c.(RowColumns).Sums(tensor, expert, part)
 			if err != nil {
 				return false, err
 			}

@@ -91,12 +91,12 @@ func fromSnapshots(snapshots []*Evidence) (*Evidence, error) {
 	last.Layers = slices.Clone(last.Layers)
 	for i := range last.Layers {
 		l := &last.Layers[i]
-		var blocks blockMoments
+		var blocks BlockMoments
 		before := make([]uint64, len(l.Counts))
 		for j, ev := range snapshots {
 			s := &ev.Layers[i]
 			if s.Counts == nil {
-				blocks = blockMoments{}
+				blocks = BlockMoments{}
 				break
 			}
 			block := make([]float64, len(s.Counts))
@@ -107,10 +107,10 @@ func fromSnapshots(snapshots []*Evidence) (*Evidence, error) {
 				}
 				block[e] = float64(n - before[e])
 			}
-			blocks.add(block)
+			blocks.Add(block)
 			before = s.Counts
 		}
-		if b := blocks.summary(l.TopK, len(l.Counts)); b != nil {
+		if b := blocks.Summary(l.TopK, len(l.Counts)); b != nil {
 			l.Blocks = b
 		}
 	}

@@ -23,7 +23,7 @@ type Summary struct {
 // Summarize returns the layer's summary, and false where its traffic is
 // unknown, only ranked, or 0.
 func (l *Layer) Summarize(kind Kind) (Summary, bool) {
-	p := shares(l.Counts, l.Weights)
+	p := Shares(l.Counts, l.Weights)
 	if p == nil || kind == KindRank {
 		return Summary{}, false
 	}

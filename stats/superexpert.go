@@ -2,12 +2,12 @@ package stats
 
 import "slices"
 
-// markSuperExperts sets SuperExperts of every layer that has MaxOut by the
+// MarkSuperExperts sets SuperExperts of every layer that has MaxOut by the
 // rule of REAP: an expert whose largest output is above both the 99.5th
 // percentile of all experts' and a tenth of the largest, in the first three
 // quarters of the layers. Percentiles interpolate linearly between the two
 // neighbours, as numpy's and torch's do.
-func markSuperExperts(layers []Layer) {
+func MarkSuperExperts(layers []Layer) {
 	var all []float64
 	var with []*Layer
 	for i := range layers {

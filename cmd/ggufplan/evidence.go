@@ -9,6 +9,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/read"
 )
 
 // evidenceFlags say how to read activation statistics, and what they cannot
@@ -22,8 +23,8 @@ type evidenceFlags struct {
 
 func addEvidenceFlags(flags *pflag.FlagSet) *evidenceFlags {
 	e := &evidenceFlags{flags: flags}
-	flags.StringVar(&e.format, "stats-format", "", "read statistics as `FORMAT` instead of telling it by the content: "+strings.Join(stats.Formats(), ", "))
-	oneOf(flags, "stats-format", stats.Formats()...)
+	flags.StringVar(&e.format, "stats-format", "", "read statistics as `FORMAT` instead of telling it by the content: "+strings.Join(read.Formats(), ", "))
+	oneOf(flags, "stats-format", read.Formats()...)
 	flags.IntVar(&e.topK, "top-k", 0, "`K` experts were used per token while the statistics were collected")
 	flags.IntVar(&e.layers, "layers", 0, "the statistics have `N` layers, where their format does not say")
 	flags.IntVar(&e.experts, "experts", 0, "the statistics have `N` experts per layer, where their format does not say")
@@ -50,7 +51,7 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
-	opt := stats.ReadOptions{Format: e.format, Stdin: c.stdin, Layers: e.layers, Experts: e.experts, TopK: e.topK, Model: m}
+	opt := read.Options{Format: e.format, Layers: e.layers, Experts: e.experts, TopK: e.topK, Model: m}
 	fit := stats.FitOptions{TopK: e.topK}
 	if e.flags.Changed("layer-offset") {
 		fit.LayerOffset = &e.layerOffset
@@ -59,7 +60,13 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	for _, path := range paths {
 		reading := c.newProgress("reading "+path, formatSize)
 		opt.Progress = func(doneBytes, totalBytes int64) { reading.update(uint64(doneBytes), uint64(totalBytes)) }
-		ev, err := stats.Read(c.ctx, path, opt)
+		var ev *stats.Evidence
+		var err error
+		if path == "-" {
+			ev, err = read.Reader(c.ctx, c.stdin, stdinName, opt)
+		} else {
+			ev, err = read.File(c.ctx, path, opt)
+		}
 		reading.done()
 		if err == nil && m != nil {
 			ev, err = ev.Fit(m, fit)

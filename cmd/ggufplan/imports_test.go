@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"ggufio/gguftest":          {"ggufio", "ggufio/quant"},
 	"ggufio/gguftest/llamacpp": {"ggufio", "ggufio/quant"},
 	"stats":                    {"ggufio", "ggufio/quant"},
+	"stats/read":               {"stats", "ggufio", "ggufio/quant"},
 	"stats/measure":            {"stats", "ggufio", "ggufio/quant"},
 	"planner/manifest":         {},
 	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},

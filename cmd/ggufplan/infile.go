@@ -24,6 +24,17 @@ func (c *call) openInput(path string) (io.ReadCloser, error) {
 	return os.Open(path)
 }
 
+// stdinName is what messages and manifests call standard input.
+const stdinName = "standard input"
+
+// inputName is a path as messages name it.
+func inputName(path string) string {
+	if path == "-" {
+		return stdinName
+	}
+	return path
+}
+
 // readWhole reads a file of bounded size; "-" is standard input.
 func (c *call) readWhole(path string, limit int64) ([]byte, error) {
 	in, err := c.openInput(path)
@@ -33,7 +44,7 @@ func (c *call) readWhole(path string, limit int64) ([]byte, error) {
 	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: is over the limit of %d bytes", path, limit)
+		err = fmt.Errorf("%s: is over the limit of %d bytes", inputName(path), limit)
 	}
 	return data, err
 }
@@ -44,10 +55,7 @@ func (c *call) readPlan(path string) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := path
-	if path == "-" {
-		name = "standard input"
-	}
+	name := inputName(path)
 	switch {
 	case len(data) == 0:
 		return nil, fmt.Errorf("%s: is empty", name)

@@ -15,7 +15,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
-	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/read"
 )
 
 const (
@@ -38,7 +38,7 @@ func ggufplan(t *testing.T, want int, args ...string) string {
 // column, ones where an expert was never reached.
 func imatrixEntries(t *testing.T, m *ggufio.Model, path string) []llamacpp.ImatrixEntry {
 	t.Helper()
-	e, err := stats.Read(context.Background(), path, stats.ReadOptions{})
+	e, err := read.File(context.Background(), path, read.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/read"
 )
 
 func statsCommand() *command {
@@ -111,7 +112,7 @@ func (s *statsRun) run(c *call, files []string) error {
 	var out outputs
 	defer out.discard()
 	if s.output != "" {
-		content, err := ev.MarshalCanonical()
+		content, err := read.MarshalCanonical(ev)
 		if err != nil {
 			return err
 		}

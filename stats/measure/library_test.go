@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/read"
 )
 
 // Full measurement agrees with what the real library's encoders and decoders
@@ -17,7 +18,7 @@ import (
 func TestMeasureFullAgainstTheLibrary(t *testing.T) {
 	lib := llamacpp.Load(t)
 	m := openModel(t)
-	evidence, err := stats.Read(context.Background(), "../../testdata/bytemoe-2x8/mix.imatrix.gguf", stats.ReadOptions{})
+	evidence, err := read.File(context.Background(), "../../testdata/bytemoe-2x8/mix.imatrix.gguf", read.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

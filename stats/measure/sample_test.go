@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/read"
 )
 
 // rowErrors returns the errors of real rows: two experts of each projection of
@@ -71,7 +72,7 @@ func wide(rows []RowLoss, n, each int) []RowLoss {
 // at least 93 % hold the truth, in every type.
 func TestIntervalsCoverTheTruth(t *testing.T) {
 	m := openModel(t)
-	evidence, err := stats.Read(context.Background(), "../../testdata/bytemoe-2x8/mix.imatrix.gguf", stats.ReadOptions{})
+	evidence, err := read.File(context.Background(), "../../testdata/bytemoe-2x8/mix.imatrix.gguf", read.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
