@@ -1,15 +1,20 @@
 package planner
 
+import (
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
+)
+
 // uniform gives every group the largest single type that fits all, and then
 // the groups in order the next larger one while they fit.
-func (w *weighing) uniform(groups []group, budget, bound uint64) *solution {
+func (w *weighing) uniform(groups []group, budget, bound uint64) *knapsack.Solution {
 	at := make([]int, len(groups))
 	level := len(w.types) - 1
 	for ; level >= 0; level-- {
 		var size uint64
 		for i := range groups {
 			at[i] = w.optionFor(&groups[i], w.types[level])
-			size += groups[i].options[at[i]].sizeBytes
+			size += groups[i].options[at[i]].SizeBytes
 		}
 		if size <= budget {
 			break
@@ -21,10 +26,10 @@ func (w *weighing) uniform(groups []group, budget, bound uint64) *solution {
 		}
 	}
 	if next := level + 1; next < len(w.types) {
-		room := budget - tally(groups, at).sizeBytes
+		room := budget - tally(groups, at).SizeBytes
 		for i := range groups {
 			up := w.optionFor(&groups[i], w.types[next])
-			was, is := groups[i].options[at[i]].sizeBytes, groups[i].options[up].sizeBytes
+			was, is := groups[i].options[at[i]].SizeBytes, groups[i].options[up].SizeBytes
 			if is < was {
 				continue
 			}
@@ -36,13 +41,13 @@ func (w *weighing) uniform(groups []group, budget, bound uint64) *solution {
 		}
 	}
 	sol := tally(groups, at)
-	sol.bound = min(bound, sol.cost)
+	sol.Bound = min(bound, sol.Cost)
 	return sol
 }
 
 // optionFor returns the option of a group that a type comes to: where the
 // group cannot have it, the largest that is no larger, or the smallest.
-func (w *weighing) optionFor(g *group, t Type) int {
+func (w *weighing) optionFor(g *group, t frequency.Type) int {
 	c := &w.cells[g.members[0]]
 	o, err := c.slot.resolve(t, false)
 	best, bestBytes := smallest(g.options), uint64(0)
@@ -58,10 +63,10 @@ func (w *weighing) optionFor(g *group, t Type) int {
 	return best
 }
 
-func smallest(options []option) int {
+func smallest(options []knapsack.Option) int {
 	best := 0
 	for i, o := range options {
-		if o.sizeBytes < options[best].sizeBytes {
+		if o.SizeBytes < options[best].SizeBytes {
 			best = i
 		}
 	}
@@ -69,11 +74,11 @@ func smallest(options []option) int {
 }
 
 // tally sums up a choice.
-func tally(groups []group, at []int) *solution {
-	sol := &solution{choice: at}
+func tally(groups []group, at []int) *knapsack.Solution {
+	sol := &knapsack.Solution{Choice: at}
 	for i, o := range at {
-		sol.sizeBytes += groups[i].options[o].sizeBytes
-		sol.cost += groups[i].options[o].cost
+		sol.SizeBytes += groups[i].options[o].SizeBytes
+		sol.Cost += groups[i].options[o].Cost
 	}
 	return sol
 }
@@ -81,14 +86,14 @@ func tally(groups []group, at []int) *solution {
 // randomUpgrades starts from every group's smallest option. All single steps to
 // the next larger useful option are shuffled; taken in that order, each raises
 // its group by one if that fits.
-func randomUpgrades(groups []group, budget, seed, bound uint64) *solution {
-	packed := make([]packedGroup, len(groups))
+func randomUpgrades(groups []group, budget, seed, bound uint64) *knapsack.Solution {
+	packed := make([]knapsack.PackedGroup, len(groups))
 	at := make([]int, len(groups))
 	var steps []int // groups, once for every step
 	for i := range groups {
-		packed[i] = packGroup(groups[i].options)
-		at[i] = int(packed[i].options[0].index)
-		for range len(packed[i].options) - 1 {
+		packed[i] = knapsack.PackGroup(groups[i].options)
+		at[i] = int(packed[i].Options[0].Index)
+		for range len(packed[i].Options) - 1 {
 			steps = append(steps, i)
 		}
 	}
@@ -97,18 +102,18 @@ func randomUpgrades(groups []group, budget, seed, bound uint64) *solution {
 		j := rng.below(uint64(i + 1))
 		steps[i], steps[j] = steps[j], steps[i]
 	}
-	room := budget - tally(groups, at).sizeBytes
+	room := budget - tally(groups, at).SizeBytes
 	level := make([]int, len(groups))
 	for _, i := range steps {
-		was, is := packed[i].options[level[i]], packed[i].options[level[i]+1]
-		if need := uint64(is.size - was.size); need <= room {
+		was, is := packed[i].Options[level[i]], packed[i].Options[level[i]+1]
+		if need := uint64(is.Size - was.Size); need <= room {
 			room -= need
 			level[i]++
-			at[i] = int(is.index)
+			at[i] = int(is.Index)
 		}
 	}
 	sol := tally(groups, at)
-	sol.bound = min(bound, sol.cost)
+	sol.Bound = min(bound, sol.Cost)
 	return sol
 }
 

@@ -1,18 +1,20 @@
 package planner
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
 func TestBaselines(t *testing.T) {
-	m := openHeader(t, "olmoe-1b-7b")
-	named := func(names ...string) (list []FileType) {
+	m := gguftest.OpenHeader(t, filepath.Join(recorded, "olmoe-1b-7b"+"-bf16.gguf"))
+	named := func(names ...string) (list []llamaquantize.FileType) {
 		for _, n := range names {
-			ft, ok := FileTypeByName(n)
+			ft, ok := llamaquantize.FileTypeByName(n)
 			if !ok {
 				t.Fatalf("%s is not a file type", n)
 			}
@@ -68,22 +70,22 @@ func TestBaseThatNeedsAnImatrix(t *testing.T) {
 
 func TestFileTypes(t *testing.T) {
 	numbers, names := map[uint32]bool{}, map[string]bool{}
-	for _, ft := range FileTypes() {
+	for _, ft := range llamaquantize.FileTypes() {
 		if numbers[ft.Number] || names[ft.Name] {
 			t.Errorf("%s (%d) is listed twice", ft.Name, ft.Number)
 		}
 		numbers[ft.Number], names[ft.Name] = true, true
-		if got, ok := FileTypeByName(strings.ToLower(ft.Name)); !ok || got != ft {
+		if got, ok := llamaquantize.FileTypeByName(strings.ToLower(ft.Name)); !ok || got != ft {
 			t.Errorf("%s reads back as %v", ft.Name, got)
 		}
 	}
 	for alias, want := range map[string]string{"Q3_K": "Q3_K_M", "q4_k": "Q4_K_M", "Q5_K": "Q5_K_M"} {
-		if ft, ok := FileTypeByName(alias); !ok || ft.Name != want {
+		if ft, ok := llamaquantize.FileTypeByName(alias); !ok || ft.Name != want {
 			t.Errorf("%s is %s, want %s", alias, ft.Name, want)
 		}
 	}
 	for _, name := range []string{"", "keep", "COPY", "NVFP4", "Q9"} {
-		if _, ok := FileTypeByName(name); ok {
+		if _, ok := llamaquantize.FileTypeByName(name); ok {
 			t.Errorf("%q is a file type", name)
 		}
 	}

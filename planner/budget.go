@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
@@ -16,15 +19,15 @@ import (
 // minimise predicted damage within a number of bytes.
 type Budget struct {
 	Target        Target
-	SizeBytes     uint64   // TargetSize: the largest planned file
-	BitsPerWeight Fraction // TargetBPW and TargetExpertBPW
+	SizeBytes     uint64             // TargetSize: the largest planned file
+	BitsPerWeight frequency.Fraction // TargetBPW and TargetExpertBPW
 
 	Objective Objective
-	Seed      uint64       // of ObjectiveRandom
-	Scope     TensorScope  // which tensors are part of the problem
-	TieGateUp bool         // gate and up of a layer (and expert) get the same type
-	Types     []Type       // candidates; nil for all that have a known error
-	Errors    *NamedErrors // nil: typical errors per type
+	Seed      uint64           // of ObjectiveRandom
+	Scope     TensorScope      // which tensors are part of the problem
+	TieGateUp bool             // gate and up of a layer (and expert) get the same type
+	Types     []frequency.Type // candidates; nil for all that have a known error
+	Errors    *NamedErrors     // nil: typical errors per type
 
 	Sensitivity *NamedSensitivity // nil: all tensors alike
 }
@@ -157,7 +160,7 @@ func (b *Budget) Validate() error {
 // tensors or of the routed experts, by the target.
 func (b *Budget) budgetBytes(f *frame) uint64 {
 	if b.Target == TargetSize {
-		return min(b.SizeBytes, maxTotal)
+		return min(b.SizeBytes, knapsack.MaxTotal)
 	}
 	var parameters uint64
 	for i := range f.slots {
@@ -170,16 +173,16 @@ func (b *Budget) budgetBytes(f *frame) uint64 {
 	r.Quo(r, big.NewRat(8, 1))
 	n := new(big.Int).Quo(r.Num(), r.Denom())
 	if !n.IsUint64() {
-		return maxTotal
+		return knapsack.MaxTotal
 	}
-	return min(n.Uint64(), maxTotal)
+	return min(n.Uint64(), knapsack.MaxTotal)
 }
 
 // counted returns what a tensor of some size counts for against the budget.
 func (b *Budget) counted(s *slot, sizeBytes uint64) uint64 {
 	switch {
 	case b.Target == TargetSize:
-		return ggufio.Padded(sizeBytes, outputAlignment)
+		return ggufio.Padded(sizeBytes, llamaquantize.OutputAlignment)
 	case b.Target == TargetExpertBPW && s.layer < 0:
 		return 0
 	}
@@ -259,7 +262,7 @@ func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 	f := w.frame
 	total := uint64(0)
 	if w.budget.Target == TargetSize {
-		total = HeaderBytes(f.problem.Model, f.problem.Evidence)
+		total = llamaquantize.HeaderBytes(f.problem.Model, f.problem.Evidence)
 	}
 	for i := range f.slots {
 		if w.cellOf[i] >= 0 {
@@ -278,7 +281,7 @@ func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 			return 0, err
 		}
 		var carry uint64
-		if total, carry = bits.Add64(total, w.budget.counted(s, t.SizeBytes), 0); carry != 0 || total > maxTotal {
+		if total, carry = bits.Add64(total, w.budget.counted(s, t.SizeBytes), 0); carry != 0 || total > knapsack.MaxTotal {
 			return 0, fmt.Errorf("%s: the plan's sizes add up to more than 2^62 bytes", s.tensor.Name)
 		}
 	}
@@ -299,12 +302,12 @@ func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 	windows := map[int][]window{}
 	for c := range w.cells {
 		if cell := &w.cells[c]; cell.slot.layer >= 0 && !cell.splits() {
-			windows[c] = []window{{most: maxTotal}}
+			windows[c] = []window{{most: knapsack.MaxTotal}}
 		}
 	}
 	guards := w.guards(func(c *cell) bool { return c.slot.layer >= 0 && !c.splits() }, windows)
 	left := budget - min(fixed, budget)
-	sol, err := w.solveGuarded(a, guards, windows, left, exactLimits, func() []group { return w.fusedGroups(windows) })
+	sol, err := w.solveGuarded(a, guards, windows, left, knapsack.ExactLimits, func() []group { return w.fusedGroups(windows) })
 	var unreachable *UnreachableError
 	switch {
 	case errors.As(err, &unreachable):
@@ -314,21 +317,21 @@ func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 	case fixed > budget:
 		return nil, &UnreachableError{fixed, budget} // and everything else counts for nothing
 	}
-	a.cost, a.bound = sol.cost, sol.bound
+	a.cost, a.bound = sol.Cost, sol.Bound
 	return a, nil
 }
 
 // choose applies the objective: the optimum, or an ablation's rule.
-func (w *weighing) choose(k *knapsack, groups []group, budget uint64, lim limits) *solution {
-	sol, ok := k.solve(budget, lim)
+func (w *weighing) choose(k *knapsack.Knapsack, groups []group, budget uint64, lim knapsack.Limits) *knapsack.Solution {
+	sol, ok := k.Solve(budget, lim)
 	if !ok {
 		panic("planner: the smallest choice was found to fit, and does not")
 	}
 	switch w.budget.Objective {
 	case ObjectiveUniform:
-		return w.uniform(groups, budget, sol.bound)
+		return w.uniform(groups, budget, sol.Bound)
 	case ObjectiveRandom:
-		return randomUpgrades(groups, budget, w.budget.Seed, sol.bound)
+		return randomUpgrades(groups, budget, w.budget.Seed, sol.Bound)
 	}
 	return sol
 }
@@ -360,7 +363,7 @@ func (w *weighing) record(d *decision, fused, split *assignment) {
 			v.Reason = "its only candidate"
 		}
 		if cell.slot.layer >= 0 {
-			v.Split = make([]Type, len(cell.cost))
+			v.Split = make([]frequency.Type, len(cell.cost))
 			for e, choice := range split.choice[c] {
 				v.Split[e] = cell.candidates[choice].Type
 			}
@@ -376,7 +379,7 @@ func (w *weighing) record(d *decision, fused, split *assignment) {
 func (w *weighing) recordExperts(k int, d *decision) {
 	plan := &d.layers[k]
 	mixed := make([]bool, len(plan.Experts))
-	put := func(e int, t Type) {
+	put := func(e int, t frequency.Type) {
 		x := &plan.Experts[e]
 		if x.Type != nil && *x.Type != t {
 			mixed[e] = true

@@ -2,12 +2,14 @@ package planner
 
 import (
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -18,7 +20,7 @@ func TestBudgetRelativeWeights(t *testing.T) {
 	m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 4})
 	p := budgetProblem(m, 1, 0)
 	p.Policy.Budget.Objective = ObjectiveTraffic
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, frequency.MakeFraction(3)
 	p.Evidence.Kind = stats.KindRelative
 	p.Evidence.Layers[0].Counts, p.Evidence.Layers[0].Weights = nil, []float64{0, 0.001, 0.01, 1}
 	f, err := newFrame(p)
@@ -88,7 +90,7 @@ func TestSensitivities(t *testing.T) {
 }
 
 func benchmarkBudget(b *testing.B, model string, size uint64) {
-	m := openHeader(b, model)
+	m := gguftest.OpenHeader(b, filepath.Join(recorded, model+"-bf16.gguf"))
 	p := budgetProblem(m, 1, size)
 	for b.Loop() {
 		if _, err := Solve(p); err != nil {
@@ -103,7 +105,7 @@ func BenchmarkBudgetDeepSeekV3(b *testing.B)    { benchmarkBudget(b, "deepseek-v
 
 func TestBudgetOfPublishedShapes(t *testing.T) {
 	for model, size := range map[string]uint64{"qwen3-30b-a3b": 12 << 30, "deepseek-v3": 230 << 30} {
-		plan := solve(t, budgetProblem(openHeader(t, model), 1, size))
+		plan := solve(t, budgetProblem(gguftest.OpenHeader(t, filepath.Join(recorded, model+"-bf16.gguf")), 1, size))
 		checkBudget(t, plan)
 		if plan.Budget.Gap != 0 || plan.Budget.SplitGap > 1e-4 {
 			t.Errorf("%s: gaps %v and %v", model, plan.Budget.Gap, plan.Budget.SplitGap)
@@ -142,7 +144,7 @@ func TestFrontier(t *testing.T) {
 		if b.Name != "Q8_0" {
 			continue
 		}
-		p.Policy.Budget.Types = []Type{GGML(quant.Q8_0)}
+		p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.Q8_0)}
 		p.Policy.Budget.SizeBytes = 1 << 30
 		plan := solve(t, p)
 		if b.Damage == nil || !near(*b.Damage, plan.Budget.Damage) || b.FileBytes != plan.Totals.FileBytes {
@@ -195,21 +197,21 @@ func TestBudgetInputEnergy(t *testing.T) {
 }
 
 func TestBudgetValidate(t *testing.T) {
-	good := Budget{Target: TargetBPW, BitsPerWeight: MakeFraction(3), Objective: ObjectiveTraffic, Scope: ScopeAll}
+	good := Budget{Target: TargetBPW, BitsPerWeight: frequency.MakeFraction(3), Objective: ObjectiveTraffic, Scope: ScopeAll}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
-	declared, err := new(Types).Declare("PiQ3", 8, 3)
+	declared, err := new(frequency.Types).Declare("PiQ3", 8, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*Budget){
-		"want more than 0":                           func(b *Budget) { b.BitsPerWeight = Fraction{} },
+		"want more than 0":                           func(b *Budget) { b.BitsPerWeight = frequency.Fraction{} },
 		`target "weight": want "size"`:               func(b *Budget) { b.Target = "weight" },
 		`objective "best": want one of output-share`: func(b *Budget) { b.Objective = "best" },
 		`tensor scope "some": want "all"`:            func(b *Budget) { b.Scope = "some" },
-		"type PiQ3 is declared":                      func(b *Budget) { b.Types = []Type{declared} },
-		"type Q4_K is there twice":                   func(b *Budget) { b.Types = []Type{kTypes[2], kTypes[2]} },
+		"type PiQ3 is declared":                      func(b *Budget) { b.Types = []frequency.Type{declared} },
+		"type Q4_K is there twice":                   func(b *Budget) { b.Types = []frequency.Type{kTypes[2], kTypes[2]} },
 	} {
 		b := good
 		change(&b)

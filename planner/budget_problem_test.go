@@ -9,12 +9,14 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // kTypes are candidates that need no imatrix.
-var kTypes = []Type{GGML(quant.Q2_K), GGML(quant.Q3_K), GGML(quant.Q4_K), GGML(quant.Q5_K), GGML(quant.Q6_K), GGML(quant.Q8_0)}
+var kTypes = []frequency.Type{frequency.GGML(quant.Q2_K), frequency.GGML(quant.Q3_K), frequency.GGML(quant.Q4_K), frequency.GGML(quant.Q5_K), frequency.GGML(quant.Q6_K), frequency.GGML(quant.Q8_0)}
 
 // allColumns has an imatrix entry for every tensor.
 type allColumns struct{}
@@ -43,7 +45,7 @@ func measuredErrors(m *ggufio.Model, ev *stats.Evidence, seed uint64) *NamedErro
 	}
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if !Quantizable(t) {
+		if !llamaquantize.Quantizable(t) {
 			continue
 		}
 		x := measure.TensorLoss{Name: t.Name, Role: string(t.Role), Shape: t.Shape, Source: t.Type.String(), Types: e.Types}
@@ -95,7 +97,7 @@ func skewed(m *ggufio.Model, seed uint64) *stats.Evidence {
 // and errors, at a size.
 func budgetProblem(m *ggufio.Model, seed, sizeBytes uint64) *Problem {
 	ev := skewed(m, seed)
-	tiers, _ := Preset(PresetDefault)
+	tiers, _ := frequency.Preset(frequency.PresetDefault)
 	return &Problem{Model: m, Evidence: ev, Policy: Policy{
 		Name: PolicyBudget, Base: BaseKeep, Frequency: Frequency{Tiers: tiers},
 		Budget: Budget{Target: TargetSize, SizeBytes: sizeBytes, Objective: ObjectiveOutputShare, Seed: 1, Scope: ScopeAll,

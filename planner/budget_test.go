@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
@@ -50,7 +53,7 @@ func damageByHand(p *Problem, plan *Plan) (fused, split float64) {
 	for i := range b.Errors.Tensors {
 		errs[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
 	}
-	relative := func(name string, e int, typ Type) float64 {
+	relative := func(name string, e int, typ frequency.Type) float64 {
 		x := errs[name]
 		i := slices.Index(x.Types, typ.Name)
 		if i < 0 {
@@ -61,7 +64,7 @@ func damageByHand(p *Problem, plan *Plan) (fused, split float64) {
 	for i := range plan.Tensors {
 		tp := &plan.Tensors[i]
 		t := tp.Tensor
-		if !Quantizable(t) || tp.Type.GGML == t.Type {
+		if !llamaquantize.Quantizable(t) || tp.Type.GGML == t.Type {
 			continue
 		}
 		if tp.ExpertTypes == nil {
@@ -88,12 +91,12 @@ func near(a, b float64) bool { return math.Abs(a-b) <= 1e-12*math.Max(math.Abs(a
 // TestBudgetAgainstBruteForce tries every fused plan of small models.
 func TestBudgetAgainstBruteForce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 9))
-	types := []Type{GGML(quant.Q2_K), GGML(quant.Q4_K), GGML(quant.Q6_K)}
+	types := []frequency.Type{frequency.GGML(quant.Q2_K), frequency.GGML(quant.Q4_K), frequency.GGML(quant.Q6_K)}
 	for n := range 12 {
 		m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 3, FF: 256 * (1 + n%2), Vocab: 40})
 		p := budgetProblem(m, uint64(n), 0)
 		p.Policy.Budget.Types = types
-		p.Policy.Pins = []Pin{{regexp.MustCompile("token_embd|attn_k"), GGML(quant.Q8_0)}}
+		p.Policy.Pins = []Pin{{regexp.MustCompile("token_embd|attn_k"), frequency.GGML(quant.Q8_0)}}
 		least := cheapest(t, p)
 		for range 4 {
 			p.Policy.Budget.SizeBytes = least + rng.Uint64N(300<<10)
@@ -120,12 +123,12 @@ func TestBudgetAgainstBruteForce(t *testing.T) {
 
 // bestFused changes the fused types of a plan to every combination that keeps
 // the budget and returns the least damage.
-func bestFused(p *Problem, plan *Plan, types []Type) float64 {
+func bestFused(p *Problem, plan *Plan, types []frequency.Type) float64 {
 	trial := *plan
 	trial.Tensors = slices.Clone(plan.Tensors)
 	var free []int
 	for i := range trial.Tensors {
-		if x := &trial.Tensors[i]; Quantizable(x.Tensor) && !strings.HasPrefix(x.Reason, "pinned") {
+		if x := &trial.Tensors[i]; llamaquantize.Quantizable(x.Tensor) && !strings.HasPrefix(x.Reason, "pinned") {
 			free = append(free, i)
 		}
 	}
@@ -154,8 +157,8 @@ func TestBudgetTargets(t *testing.T) {
 	m := tinyMoE(t, gguftest.MoE{Layers: 3, Experts: 8, Shared: 1})
 	for _, b := range []Budget{
 		{Target: TargetSize, SizeBytes: 4_000_001},
-		{Target: TargetBPW, BitsPerWeight: MakeFraction(3.7)},
-		{Target: TargetExpertBPW, BitsPerWeight: MakeFraction(3.438)},
+		{Target: TargetBPW, BitsPerWeight: frequency.MakeFraction(3.7)},
+		{Target: TargetExpertBPW, BitsPerWeight: frequency.MakeFraction(3.438)},
 	} {
 		p := budgetProblem(m, 1, 0)
 		pb := &p.Policy.Budget
@@ -178,13 +181,13 @@ func TestBudgetTargets(t *testing.T) {
 	// 3.438 bits of 1000 weights are 429.75 bytes; binary rounding must not
 	// make it 430 or 429 of an exact 3.44.
 	p := budgetProblem(m, 1, 0)
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(4.5)
-	p.Policy.Budget.Types = []Type{GGML(quant.Q4_K), GGML(quant.Q5_K)}
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, frequency.MakeFraction(4.5)
+	p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.Q4_K), frequency.GGML(quant.Q5_K)}
 	plan := solve(t, p)
 	if x := plan.Totals.Experts; x.PlannedBytes*8*2 != x.Parameters*9 {
 		t.Errorf("%d bytes for %d weights, want 4.5 bits exactly", x.PlannedBytes, x.Parameters)
 	}
-	p.Policy.Budget.BitsPerWeight, _ = ParseFraction("4.49999999999999999999")
+	p.Policy.Budget.BitsPerWeight, _ = frequency.ParseFraction("4.49999999999999999999")
 	var u *UnreachableError
 	if _, err := Solve(p); !errors.As(err, &u) || u.CheapestBytes != plan.Totals.Experts.PlannedBytes || u.BudgetBytes != u.CheapestBytes-1 {
 		t.Errorf("just below 4.5 bits: error %v", err)
@@ -207,14 +210,14 @@ func TestBudgetUnreachable(t *testing.T) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	// Even without anything to decide.
-	p.Policy.Pins = []Pin{{regexp.MustCompile("."), GGML(quant.Q8_0)}}
+	p.Policy.Pins = []Pin{{regexp.MustCompile("."), frequency.GGML(quant.Q8_0)}}
 	if _, err := Solve(p); !errors.As(err, new(*UnreachableError)) {
 		t.Errorf("all pinned: error %v", err)
 	}
 }
 
 func TestBudgetSweep(t *testing.T) {
-	m := openHeader(t, "olmoe-1b-7b")
+	m := gguftest.OpenHeader(t, filepath.Join(recorded, "olmoe-1b-7b"+"-bf16.gguf"))
 	p := budgetProblem(m, 3, 0)
 	least := cheapest(t, p)
 	var last, lastSplit float64 = math.Inf(1), math.Inf(1)
@@ -244,7 +247,7 @@ func TestBudgetCapsThinStatistics(t *testing.T) {
 		p.Evidence.Layers[i].Counts[2], p.Evidence.Layers[i].Counts[5] = 0, 99 // 99 / 10 < 10
 	}
 	p.Policy.Budget.Errors = measuredErrors(m, p.Evidence, 5)
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(4.2)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, frequency.MakeFraction(4.2)
 	capped := solve(t, p)
 	for i := range capped.Tensors {
 		x := &capped.Tensors[i]
@@ -277,7 +280,7 @@ func TestBudgetGuardsSuperExperts(t *testing.T) {
 				p.Evidence.Layers[i].SuperExperts = []int{3, 6}
 			}
 			p.Policy.Budget.Errors = measuredErrors(m, p.Evidence, n)
-			p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(2.7+0.3*float64(n))
+			p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, frequency.MakeFraction(2.7+0.3*float64(n))
 			plan := solve(t, p)
 			checkBudget(t, plan)
 			largest, super := map[string]float64{}, map[string]float64{}
@@ -306,7 +309,7 @@ func TestBudgetGuardsSuperExperts(t *testing.T) {
 func TestBudgetTiesGateAndUp(t *testing.T) {
 	m := tinyMoE(t, gguftest.MoE{Layers: 3, Experts: 4})
 	p := budgetProblem(m, 2, 0)
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, MakeFraction(3.5)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, frequency.MakeFraction(3.5)
 	differ := func(plan *Plan) (n int) {
 		for l := range 3 {
 			gate, up := plan.planOf(t, fmt.Sprintf("blk.%d.ffn_gate_exps.weight", l)), plan.planOf(t, fmt.Sprintf("blk.%d.ffn_up_exps.weight", l))
@@ -328,7 +331,7 @@ func TestBudgetTiesGateAndUp(t *testing.T) {
 	if differ(free) == 0 || differ(tied) != 0 || tied.Budget.Damage < free.Budget.Damage {
 		t.Errorf("%d differ when free, %d when tied; damages %v and %v", differ(free), differ(tied), free.Budget.Damage, tied.Budget.Damage)
 	}
-	p.Policy.Pins = []Pin{{regexp.MustCompile(`blk\.1\.ffn_up`), GGML(quant.Q6_K)}}
+	p.Policy.Pins = []Pin{{regexp.MustCompile(`blk\.1\.ffn_up`), frequency.GGML(quant.Q6_K)}}
 	if gate := solve(t, p).planOf(t, "blk.1.ffn_gate_exps.weight"); gate.Type.GGML != quant.Q6_K || !strings.Contains(gate.Reason, "tied") {
 		t.Errorf("gate %s (%s), its up is pinned to Q6_K", gate.Type, gate.Reason)
 	}
@@ -358,7 +361,7 @@ func TestBudgetCandidates(t *testing.T) {
 		return "none"
 	}
 	const gate, down = "blk.0.ffn_gate_exps.weight", "blk.0.ffn_down_exps.weight"
-	p.Policy.Budget.Types = []Type{GGML(quant.Q6_K), GGML(quant.Q3_K), GGML(quant.IQ3_XXS), GGML(quant.Q2_K), GGML(quant.IQ4_XS)}
+	p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.Q6_K), frequency.GGML(quant.Q3_K), frequency.GGML(quant.IQ3_XXS), frequency.GGML(quant.Q2_K), frequency.GGML(quant.IQ4_XS)}
 	if got := names(gate); got != "Q2_K IQ3_XXS Q3_K IQ4_XS Q6_K" {
 		t.Errorf("gate: %s", got)
 	}
@@ -382,7 +385,7 @@ func TestBudgetCandidates(t *testing.T) {
 	if got := names(gate); got != "Q2_K Q3_K" {
 		t.Errorf("gate of a Q3_K source: %s", got)
 	}
-	p.Policy.Budget.Types = []Type{GGML(quant.IQ2_S)}
+	p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.IQ2_S)}
 	if _, err := Solve(p); err == nil || !strings.Contains(err.Error(), "imatrix entry") {
 		t.Errorf("nothing but IQ2_S: error %v", err)
 	}
@@ -410,7 +413,7 @@ func TestBudgetLayersWithoutStatistics(t *testing.T) {
 func TestBudgetObjectives(t *testing.T) {
 	m := tinyMoE(t, gguftest.MoE{Layers: 3, Experts: 8})
 	p := budgetProblem(m, 8, 0)
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3.2)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, frequency.MakeFraction(3.2)
 	p.Policy.Budget.Types = kTypes
 	best := solve(t, p).Budget
 	plans := map[Objective]string{}
@@ -461,7 +464,7 @@ func TestBudgetUniform(t *testing.T) {
 	p.Policy.Budget.Objective, p.Policy.Budget.Types = ObjectiveUniform, kTypes
 	p.Policy.Budget.Errors = nil // it needs none
 	// Q3_K is 3.4375 bits and Q4_K 4.5: 3.8 leaves room for 4 of 12 tensors.
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, MakeFraction(3.8)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetExpertBPW, frequency.MakeFraction(3.8)
 	plan := solve(t, p)
 	checkBudget(t, plan)
 	var got []string
@@ -512,7 +515,7 @@ func TestBudgetNeeds(t *testing.T) {
 		t.Errorf("errors of two tensors: error %v", err)
 	}
 	p = budgetProblem(m, 1, 1<<30)
-	p.Policy.Budget.Types = []Type{GGML(quant.Q4_K), GGML(quant.I8)}
+	p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.Q4_K), frequency.GGML(quant.I8)}
 	if _, err := Solve(p); err == nil || !strings.Contains(err.Error(), "cannot write type I8") {
 		t.Errorf("I8: error %v", err)
 	}

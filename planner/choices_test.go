@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
@@ -14,7 +15,7 @@ func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective) (*Plan, *
 	m := tinyMoE(t, o)
 	p := budgetProblem(m, 4, 0)
 	p.Policy.Budget.Objective = objective
-	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, MakeFraction(3.6)
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, frequency.MakeFraction(3.6)
 	e := p.Policy.Budget.Errors.Result
 	for _, f := range m.Files {
 		e.Model.Files = append(e.Model.Files, measure.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})

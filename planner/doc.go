@@ -3,24 +3,22 @@
 // [Solve] turns a [Problem] (a model's headers, what is known about its
 // experts' traffic, and a [Policy]) into a [Plan]: a type, a size and a reason
 // for every tensor, and for every expert of it. [Plan.Manifest] is the record
-// of a plan. [Allocator] is the frequency policy for a running system.
+// of a plan. The way there:
 //
-// # Two plans
+//	problem    what was asked, and of which model
+//	frame      what no policy decides: kept tensors, pins, the base, MoE layers
+//	cells      each open tensor with its candidates: bytes and damage of each
+//	groups     cells as a multiple-choice knapsack; split plans have one a
+//	           tensor's expert
+//	knapsack   solved exactly by a core of the problem (Pisinger 1995) between
+//	           bounds of its Lagrangian relaxation (Sinha and Zoltners 1979)
+//	assignment one type per tensor, and one per expert within the same bytes
+//	verdicts   the types as chosen, which shape fallbacks and the rule that no
+//	           tensor grows turn into outcomes
 //
-// A GGUF tensor has one type, so a plan holds two answers side by side. The
-// fused plan gives each tensor one type; stock llama.cpp runs it. The split
-// plan gives each expert of a fused tensor a type of its own. Each has its own
-// totals. Where a file has one tensor per expert the two are the same.
+// A plan holds two answers side by side: the fused plan gives each tensor one
+// type, and stock llama.cpp runs it; the split plan gives each expert one.
 //
-// # Units
-//
-// Sizes are exact integers in bytes, named so. Counts are tokens routed to an
-// expert. Fractions that the user wrote are exact decimals ([Fraction]), so
-// that a threshold never depends on binary rounding.
-//
-// # Scope
-//
-// Everything here is a pure function of its input: no file is opened, no time
-// or random number read, and the same problem gives the same plan on every
-// machine. Writing model files is left to llama-quantize.
+// Sizes are exact integers in bytes, named so. The same problem gives the same
+// plan on every machine: no file is opened, no time or random number read.
 package planner

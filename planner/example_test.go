@@ -6,6 +6,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/read"
 )
@@ -25,12 +26,12 @@ func ExampleSolve() {
 		fmt.Println(err)
 		return
 	}
-	tiers, _ := planner.Preset(planner.PresetDefault)
+	tiers, _ := frequency.Preset(frequency.PresetDefault)
 	plan, err := planner.Solve(&planner.Problem{
 		Model: model, Evidence: evidence,
 		Policy: planner.Policy{
 			Name: planner.PolicyFrequency, Base: "Q4_K_M",
-			Frequency: planner.Frequency{Preset: planner.PresetDefault, TiersBy: planner.TiersByMax,
+			Frequency: planner.Frequency{Preset: frequency.PresetDefault, TiersBy: planner.TiersByMax,
 				Scope: planner.ScopeLayer, Fuse: planner.FuseActivations, Tiers: tiers},
 		},
 	})
@@ -57,8 +58,8 @@ func ExampleSolve() {
 // A server counts which experts its router chooses, and now and then asks
 // which of them deserve a better type.
 func ExampleAllocator() {
-	tiers, _ := planner.Preset("quality-focused")
-	a, err := planner.NewAllocator(4, tiers)
+	tiers, _ := frequency.Preset("quality-focused")
+	a, err := frequency.NewAllocator(4, tiers)
 	if err != nil {
 		fmt.Println(err)
 		return

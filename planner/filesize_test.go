@@ -11,6 +11,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -84,7 +85,7 @@ func TestFileBytesAgainstLlamaCpp(t *testing.T) {
 			o := llamacpp.QuantizeOptions{FileType: 15, Threads: 1, AllowRequantize: true}
 			for i := range plan.Tensors {
 				x := &plan.Tensors[i]
-				if Quantizable(x.Tensor) {
+				if llamaquantize.Quantizable(x.Tensor) {
 					o.Rules = append(o.Rules, llamacpp.Rule{Pattern: "^" + regexp.QuoteMeta(x.Tensor.Name) + "$", Type: uint32(x.Type.GGML)})
 				}
 			}
@@ -121,7 +122,7 @@ func TestFileBytesAgainstLlamaCpp(t *testing.T) {
 // all experts at the hot type, Q4_K.
 func planBase(t *testing.T, m *ggufio.Model, base string, ev *stats.Evidence) *Plan {
 	t.Helper()
-	p := &Problem{Model: m, Evidence: counted(), Policy: frequency()}
+	p := &Problem{Model: m, Evidence: counted(), Policy: keepPolicy()}
 	if ev != nil {
 		p.Evidence.Inputs = ev.Inputs
 	}
@@ -179,7 +180,7 @@ func TestHeaderBytes(t *testing.T) {
 		for key, value := range tt.want {
 			want.Set(key, value)
 		}
-		if got := HeaderBytes(m, &stats.Evidence{Inputs: tt.inputs}); got != uint64(len(want.Header())) {
+		if got := llamaquantize.HeaderBytes(m, &stats.Evidence{Inputs: tt.inputs}); got != uint64(len(want.Header())) {
 			t.Errorf("%s: %d bytes, want %d", tt.name, got, len(want.Header()))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -103,9 +105,9 @@ func (f *frame) layerFindings(k int, plan *Plan) []Finding {
 func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
 	s, t := &f.slots[i], &plan.Tensors[i]
 	var list []Finding
-	chosen := []Type{s.settled}
+	chosen := []frequency.Type{s.settled}
 	if s.state == slotOpen && v.Reason != "" {
-		chosen = append([]Type{v.Fused}, v.Split...)
+		chosen = append([]frequency.Type{v.Fused}, v.Split...)
 	}
 	var fallbacks []string
 	for _, c := range chosen {
@@ -134,7 +136,7 @@ func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
 
 // lacksImatrix reports whether llama-quantize would stop at the tensor for
 // want of an importance matrix.
-func (f *frame) lacksImatrix(s *slot, t Type) bool {
+func (f *frame) lacksImatrix(s *slot, t frequency.Type) bool {
 	if t == s.source || t.Declared || !quant.NeedsImatrix(s.tensor.Name, t.GGML) {
 		return false
 	}
@@ -181,14 +183,14 @@ func (f *frame) alignment(plan *Plan) []Finding {
 		return nil
 	}
 	align := f.problem.Model.Files[0].AlignmentBytes
-	if align == 0 || align == outputAlignment {
+	if align == 0 || align == llamaquantize.OutputAlignment {
 		return nil
 	}
 	for i := range plan.Tensors {
 		t := &plan.Tensors[i]
-		if ggufio.Padded(t.SizeBytes, align) != ggufio.Padded(t.SizeBytes, outputAlignment) {
+		if ggufio.Padded(t.SizeBytes, align) != ggufio.Padded(t.SizeBytes, llamaquantize.OutputAlignment) {
 			return []Finding{{CodeAlignment, f.modelFile(),
-				fmt.Sprintf("general.alignment is %d, but llama-quantize pads to %d: its output will be unreadable, at %s first", align, outputAlignment, t.Tensor.Name)}}
+				fmt.Sprintf("general.alignment is %d, but llama-quantize pads to %d: its output will be unreadable, at %s first", align, llamaquantize.OutputAlignment, t.Tensor.Name)}}
 		}
 	}
 	return nil

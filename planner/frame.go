@@ -7,6 +7,8 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -35,12 +37,12 @@ const (
 // A slot is one tensor while it is being planned.
 type slot struct {
 	tensor *ggufio.Tensor
-	source Type
+	source frequency.Type
 	state  slotState
 
 	// settled is the type the tensor gets unless the policy says otherwise:
 	// the source's, the pin's or the base's. An open routed expert has none.
-	settled Type
+	settled frequency.Type
 	reason  string // why settled
 
 	layer int // index into frame.layers for a routed expert's tensor, else -1
@@ -62,7 +64,7 @@ func expertOf(t *ggufio.Tensor, i int) int {
 
 // An outcome is what becomes of a type that was chosen for a tensor.
 type outcome struct {
-	Type      Type
+	Type      frequency.Type
 	SizeBytes uint64 // of the whole tensor in Type; every expert takes an equal share
 	Fallback  bool   // rows do not divide into the chosen type's blocks
 	Kept      bool   // the chosen type would take more bytes than the source's, which stays
@@ -85,17 +87,17 @@ func (e *UnfitTypeError) Unwrap() error { return e.Err }
 // resolve applies what holds for any choice: llama.cpp's shape fallback and,
 // save for pins, that no tensor grows. Types without a fallback (the declared
 // ones) that do not divide the tensor's rows are an [*UnfitTypeError].
-func (s *slot) resolve(t Type, mayEnlarge bool) (outcome, error) {
+func (s *slot) resolve(t frequency.Type, mayEnlarge bool) (outcome, error) {
 	if t == s.source {
 		return outcome{Type: t, SizeBytes: s.tensor.SizeBytes}, nil
 	}
 	got := t
 	if !t.Declared {
 		if f := quant.ShapeFallback(t.GGML, s.tensor.Shape[0]); f != t.GGML {
-			got = GGML(f)
+			got = frequency.GGML(f)
 		}
 	}
-	size, err := got.sizeOf(s.tensor)
+	size, err := sizeOf(got, s.tensor)
 	if err != nil {
 		return outcome{}, &UnfitTypeError{s.tensor.Name, got.Name, err}
 	}
@@ -105,11 +107,20 @@ func (s *slot) resolve(t Type, mayEnlarge bool) (outcome, error) {
 	return outcome{Type: got, SizeBytes: size, Fallback: got != t}, nil
 }
 
+// sizeOf returns the bytes of a whole tensor in a type: those it has where that
+// is the source's own.
+func sizeOf(t frequency.Type, tensor *ggufio.Tensor) (uint64, error) {
+	if t.Declared {
+		return t.Layout.EncodedBytes(tensor.Rows(), tensor.Shape[0])
+	}
+	return llamaquantize.TensorBytes(tensor, t.GGML)
+}
+
 // A verdict is what a policy decided about an open slot: types as chosen,
 // before [slot.resolve]. The zero verdict leaves the tensor to the base.
 type verdict struct {
-	Fused  Type
-	Split  []Type // one per expert of a routed expert's tensor, else nil
+	Fused  frequency.Type
+	Split  []frequency.Type // one per expert of a routed expert's tensor, else nil
 	Reason string
 }
 
@@ -162,9 +173,9 @@ func newFrame(p *Problem) (*frame, error) {
 			return nil, fmt.Errorf("%s: a tensor without weights cannot be planned", t.Name)
 		}
 		s := &f.slots[i]
-		*s = slot{tensor: t, source: GGML(t.Type), layer: -1}
+		*s = slot{tensor: t, source: frequency.GGML(t.Type), layer: -1}
 		switch {
-		case !Quantizable(t):
+		case !llamaquantize.Quantizable(t):
 			s.state, s.settled, s.reason = slotKept, s.source, "llama-quantize does not quantize it"
 		case !t.Role.IsExpert() || t.Layer < 0:
 			s.settled, s.reason = base[i], "base "+f.baseName
@@ -180,27 +191,27 @@ func newFrame(p *Problem) (*frame, error) {
 }
 
 // base returns what the base gives each tensor, before the shape fallback.
-func (f *frame) base() ([]Type, error) {
+func (f *frame) base() ([]frequency.Type, error) {
 	m := f.problem.Model
-	types := make([]Type, len(m.Tensors))
+	types := make([]frequency.Type, len(m.Tensors))
 	if f.problem.Policy.Base == BaseKeep {
 		f.baseName = BaseKeep
 		for i := range types {
-			types[i] = GGML(m.Tensors[i].Type)
+			types[i] = frequency.GGML(m.Tensors[i].Type)
 		}
 		return types, nil
 	}
-	ft, ok := FileTypeByName(f.problem.Policy.Base)
+	ft, ok := llamaquantize.FileTypeByName(f.problem.Policy.Base)
 	if !ok {
 		return nil, fmt.Errorf("base %q is neither %q nor a file type of llama-quantize", f.problem.Policy.Base, BaseKeep)
 	}
 	f.baseName = ft.Name
-	mix, err := mixBeforeFallback(m, ft)
+	mix, err := llamaquantize.MixBeforeFallback(m, ft)
 	if err != nil {
 		return nil, fmt.Errorf("base %s: %w", f.problem.Policy.Base, err)
 	}
 	for i, t := range mix {
-		types[i] = GGML(t)
+		types[i] = frequency.GGML(t)
 	}
 	return types, nil
 }
@@ -252,7 +263,7 @@ func (f *frame) pin() error {
 
 // Plannable reports why llama-quantize could not write a type; declared types
 // are for runtimes of their own.
-func Plannable(t Type) error {
+func Plannable(t frequency.Type) error {
 	if t.Declared {
 		return nil
 	}

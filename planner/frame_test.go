@@ -9,6 +9,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -24,11 +25,13 @@ func codesOf(p *Plan) string {
 
 func encodePlan(p *Plan) ([]byte, error) { return manifest.Encode(p.Manifest()) }
 
-func pin(pattern string, t quant.Type) Pin { return Pin{regexp.MustCompile(pattern), GGML(t)} }
+func pin(pattern string, t quant.Type) Pin {
+	return Pin{regexp.MustCompile(pattern), frequency.GGML(t)}
+}
 
 func TestPins(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 2, Type: quant.F16}.Builder())
-	policy := frequency()
+	policy := keepPolicy()
 	policy.Pins = []Pin{pin(`attn_q\.`, quant.F32), pin("attn", quant.Q8_0), pin(`blk\.1\.ffn_up_exps`, quant.Q6_K), pin("ffn_down_exps|_norm", quant.Q4_K)}
 	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{9, 5, 2, 1}, []uint64{9, 5, 2, 1}), Policy: policy})
 	for name, want := range map[string]string{
@@ -47,7 +50,7 @@ func TestPins(t *testing.T) {
 	if fmt.Sprint(up.ExpertTypes) != "[Q6_K Q6_K Q6_K Q6_K]" || up.SplitSizeBytes != up.SizeBytes {
 		t.Errorf("a pinned fused tensor's experts: %v", up.ExpertTypes)
 	}
-	if *plan.Layers[1].Experts[3].Tier != Cold || plan.Layers[1].Experts[3].Type.Name != "Q2_K" {
+	if *plan.Layers[1].Experts[3].Tier != frequency.Cold || plan.Layers[1].Experts[3].Type.Name != "Q2_K" {
 		t.Error("a pin changes what the policy gives an expert")
 	}
 	if codes := codesOf(plan); !strings.Contains(codes, "enlarges blk.0.attn_q.weight, enlarges blk.1.attn_q.weight") {
@@ -66,7 +69,7 @@ func TestPinsRefused(t *testing.T) {
 		{pin("attn", quant.Q8_1), "llama-quantize cannot write type Q8_1"},
 		{pin("attn", quant.I32), "llama-quantize cannot write type I32"},
 	} {
-		policy := frequency()
+		policy := keepPolicy()
 		policy.Pins = []Pin{tt.pin}
 		_, err := Solve(&Problem{Model: m, Evidence: counted([]uint64{4, 3, 2, 1}), Policy: policy})
 		var pe *PinError
@@ -79,7 +82,7 @@ func TestPinsRefused(t *testing.T) {
 // TestNothingGrows plans a model that is small already.
 func TestNothingGrows(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Type: quant.Q3_K}.Builder())
-	policy := frequency()
+	policy := keepPolicy()
 	policy.Base = "Q8_0"
 	policy.Frequency.Fuse = FuseHottest
 	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{9, 5, 2, 1}), Policy: policy})
@@ -104,7 +107,7 @@ func TestNothingGrows(t *testing.T) {
 func TestShapeFallback(t *testing.T) {
 	// Rows of 96 divide into blocks of 32, not of 256.
 	m := openModel(t, gguftest.MoE{Layers: 1, Embd: 96, FF: 256, Type: quant.F16}.Builder())
-	policy := frequency()
+	policy := keepPolicy()
 	policy.Base = "Q4_K_M"
 	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: policy})
 	up := plan.planOf(t, "blk.0.ffn_up_exps.weight")
@@ -114,7 +117,7 @@ func TestShapeFallback(t *testing.T) {
 	if want := "most activations are in hot experts; rows of 96 do not divide into blocks of Q4_K, so its fallback Q5_0"; up.Reason != want {
 		t.Errorf("reason %q", up.Reason)
 	}
-	if *plan.Layers[0].Experts[1].Type != GGML(quant.Q3_K) {
+	if *plan.Layers[0].Experts[1].Type != frequency.GGML(quant.Q3_K) {
 		t.Errorf("the policy's own type is %s", plan.Layers[0].Experts[1].Type)
 	}
 	if down := plan.planOf(t, "blk.0.ffn_down_exps.weight"); down.Type.Name != "Q4_K" {
@@ -136,7 +139,7 @@ func TestShapeFallback(t *testing.T) {
 
 func TestDeclaredTypes(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Embd: 96, Type: quant.F16}.Builder())
-	var types Types
+	var types frequency.Types
 	pi, err := types.Declare("PiQ3", 8, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +148,7 @@ func TestDeclaredTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	problem := &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}), Types: &types, Policy: frequency()}
+	problem := &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}), Types: &types, Policy: keepPolicy()}
 	problem.Policy.Frequency.ColdType = pi
 	plan := solve(t, problem)
 	up := plan.planOf(t, "blk.0.ffn_up_exps.weight")
@@ -165,7 +168,7 @@ func TestDeclaredTypes(t *testing.T) {
 }
 
 func TestDeclareRefuses(t *testing.T) {
-	var types Types
+	var types frequency.Types
 	if _, err := types.Declare("PiQ3", 8, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -198,8 +201,8 @@ func (c columns) Complete(tensor string, columns, matrices uint64) bool {
 
 func TestNeedsImatrix(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Type: quant.F16}.Builder())
-	policy := frequency()
-	policy.Frequency.HotType = GGML(quant.IQ2_XS)
+	policy := keepPolicy()
+	policy.Frequency.HotType = frequency.GGML(quant.IQ2_XS)
 	policy.Pins = []Pin{pin("token_embd", quant.IQ2_XS), pin("attn_q", quant.IQ1_S)}
 	ev := counted([]uint64{100, 5, 5, 5})
 	ev.Columns = columns{"blk.0.ffn_up_exps.weight": 4 * 256, "blk.0.ffn_gate_exps.weight": 256}
@@ -218,12 +221,12 @@ func TestNeedsImatrix(t *testing.T) {
 
 func TestRequantize(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Type: quant.Q8_0}.Builder())
-	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 5, 5, 5}), Policy: frequency()})
+	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 5, 5, 5}), Policy: keepPolicy()})
 	if codes := codesOf(plan); !strings.Contains(codes, "requantize model.gguf") {
 		t.Errorf("findings %s", codes)
 	}
 	f16 := openModel(t, gguftest.MoE{Layers: 1, Type: quant.F16}.Builder())
-	plan = solve(t, &Problem{Model: f16, Evidence: counted([]uint64{100, 5, 5, 5}), Policy: frequency()})
+	plan = solve(t, &Problem{Model: f16, Evidence: counted([]uint64{100, 5, 5, 5}), Policy: keepPolicy()})
 	if codes := codesOf(plan); strings.Contains(codes, "requantize") {
 		t.Errorf("findings %s", codes)
 	}
@@ -237,7 +240,7 @@ func TestAlignment(t *testing.T) {
 		b := gguftest.MoE{Layers: 1, Type: quant.F16}.Builder()
 		b.Alignment = tt.align
 		b.Set("general.alignment", uint32(tt.align))
-		plan := solve(t, &Problem{Model: openModel(t, b), Evidence: counted([]uint64{100, 5, 5, 5}), Policy: frequency()})
+		plan := solve(t, &Problem{Model: openModel(t, b), Evidence: counted([]uint64{100, 5, 5, 5}), Policy: keepPolicy()})
 		if got := strings.Contains(codesOf(plan), "alignment model.gguf"); got != tt.want {
 			t.Errorf("alignment %d: findings %s", tt.align, codesOf(plan))
 		}
@@ -248,7 +251,7 @@ func TestEvidenceFindingsPass(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1}.Builder())
 	ev := counted([]uint64{1000, 1000, 1000, 1000})
 	ev.Findings = []stats.Finding{{Code: "rounded-counts", Subject: "blk.0", Message: "m"}, {Code: "unseen-experts", Subject: "blk.0", Message: "the planner says this itself"}}
-	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: frequency()})
+	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: keepPolicy()})
 	if got := codesOf(plan); got != "rounded-counts blk.0" {
 		t.Errorf("findings %s", got)
 	}
@@ -256,7 +259,7 @@ func TestEvidenceFindingsPass(t *testing.T) {
 
 func TestSeparateAndFusedGateUp(t *testing.T) {
 	apart := openModel(t, gguftest.MoE{Layers: 1, Separate: true}.Builder())
-	plan := solve(t, &Problem{Model: apart, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: frequency()})
+	plan := solve(t, &Problem{Model: apart, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: keepPolicy()})
 	for e, want := range []string{"Q4_K", "Q3_K", "Q2_K", "Q2_K"} {
 		x := plan.planOf(t, fmt.Sprintf("blk.0.ffn_down.%d.weight", e))
 		if x.Type.Name != want || fmt.Sprint(x.ExpertTypes) != "["+want+"]" || x.SizeBytes != x.SplitSizeBytes {
@@ -270,7 +273,7 @@ func TestSeparateAndFusedGateUp(t *testing.T) {
 		t.Error(err)
 	}
 	together := openModel(t, gguftest.MoE{Layers: 1, GateUp: true}.Builder())
-	plan = solve(t, &Problem{Model: together, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: frequency()})
+	plan = solve(t, &Problem{Model: together, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: keepPolicy()})
 	x := plan.planOf(t, "blk.0.ffn_gate_up_exps.weight")
 	if x.Type.Name != "Q4_K" || len(x.ExpertTypes) != 4 {
 		t.Errorf("%s, %v", x.Type, x.ExpertTypes)
@@ -282,12 +285,12 @@ func TestCheck(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Type: quant.F16}.Builder())
 	for name, spoil := range map[string]func(p *Plan){
 		"a size": func(p *Plan) { p.planOf(t, "blk.0.attn_q.weight").SizeBytes++ },
-		"a type": func(p *Plan) { p.planOf(t, "blk.0.ffn_up_exps.weight").Type = GGML(quant.Q8_0) },
+		"a type": func(p *Plan) { p.planOf(t, "blk.0.ffn_up_exps.weight").Type = frequency.GGML(quant.Q8_0) },
 		"growth": func(p *Plan) {
 			x := p.planOf(t, "blk.0.attn_q.weight")
-			x.Type, x.SizeBytes = GGML(quant.F32), 4*x.Tensor.Parameters
+			x.Type, x.SizeBytes = frequency.GGML(quant.F32), 4*x.Tensor.Parameters
 		},
-		"an expert's type":  func(p *Plan) { p.planOf(t, "blk.0.ffn_up_exps.weight").ExpertTypes[0] = GGML(quant.Q8_0) },
+		"an expert's type":  func(p *Plan) { p.planOf(t, "blk.0.ffn_up_exps.weight").ExpertTypes[0] = frequency.GGML(quant.Q8_0) },
 		"experts":           func(p *Plan) { x := p.planOf(t, "blk.0.ffn_up_exps.weight"); x.ExpertTypes = x.ExpertTypes[1:] },
 		"a split size":      func(p *Plan) { p.planOf(t, "blk.0.attn_q.weight").SplitSizeBytes-- },
 		"a total":           func(p *Plan) { p.Totals.SplitBytes++ },
@@ -296,10 +299,10 @@ func TestCheck(t *testing.T) {
 		"no reason":         func(p *Plan) { p.Tensors[0].Reason = "" },
 		"a norm's type": func(p *Plan) {
 			x := p.planOf(t, "blk.0.attn_norm.weight")
-			x.Type, x.SizeBytes, x.SplitSizeBytes = GGML(quant.F16), x.SizeBytes/2, x.SizeBytes/2
+			x.Type, x.SizeBytes, x.SplitSizeBytes = frequency.GGML(quant.F16), x.SizeBytes/2, x.SizeBytes/2
 		},
 	} {
-		plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: frequency()})
+		plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}), Policy: keepPolicy()})
 		spoil(plan)
 		if plan.Check() == nil {
 			t.Errorf("%s: not noticed", name)

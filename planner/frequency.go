@@ -3,9 +3,9 @@ package planner
 import (
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -33,7 +33,7 @@ func (fr *Frequency) Validate() error {
 	default:
 		return fmt.Errorf("fuse %q: want %q, %q or %q", fr.Fuse, FuseActivations, FuseHottest, FuseBytes)
 	}
-	for _, tier := range []Tier{Hot, Warm, Cold} {
+	for _, tier := range []frequency.Tier{frequency.Hot, frequency.Warm, frequency.Cold} {
 		if err := Plannable(fr.Type(tier)); err != nil {
 			return fmt.Errorf("%s type: %w", tier, err)
 		}
@@ -111,22 +111,22 @@ func (f *frame) classify(group []int, d *decision) {
 		counts = append(counts, f.layers[k].counts...)
 		weights = append(weights, f.layers[k].weights...)
 	}
-	var tierOf func(i int) Tier // of the i-th expert of the scope
+	var tierOf func(i int) frequency.Tier // of the i-th expert of the scope
 	var relative func(i int) *float64
-	var thresholds *Thresholds
+	var thresholds *frequency.Thresholds
 	switch {
 	case counts != nil:
 		largest := slices.Max(counts)
 		th := fr.Thresholds(largest)
 		relative = func(i int) *float64 { return ratio(float64(counts[i]), float64(largest)) }
-		tierOf = func(i int) Tier { return th.Tier(counts[i]) }
+		tierOf = func(i int) frequency.Tier { return th.Tier(counts[i]) }
 		thresholds = &th
 		if fr.TiersBy == TiersByRank {
 			thresholds = nil
-			ranks := rankTiers(fr, counts)
-			tierOf = func(i int) Tier {
+			ranks := frequency.ByRank(&fr.Tiers, counts)
+			tierOf = func(i int) frequency.Tier {
 				if counts[i] == 0 {
-					return Cold
+					return frequency.Cold
 				}
 				return ranks[i]
 			}
@@ -134,21 +134,13 @@ func (f *frame) classify(group []int, d *decision) {
 	default:
 		largest := slices.Max(weights)
 		relative = func(i int) *float64 { return ratio(weights[i], largest) }
-		hot, cold := fr.HotPercentile.Float64(), fr.ColdPercentile.Float64()
-		tierOf = func(i int) Tier {
-			switch r := weights[i] / largest; {
-			case r >= hot:
-				return Hot
-			case r >= cold && weights[i] > 0:
-				return Warm
-			}
-			return Cold
-		}
+		tiers := fr.ByWeight(weights)
+		tierOf = func(i int) frequency.Tier { return tiers[i] }
 		if fr.TiersBy == TiersByRank {
-			ranks := rankTiers(fr, weights)
-			tierOf = func(i int) Tier {
+			ranks := frequency.ByRank(&fr.Tiers, weights)
+			tierOf = func(i int) frequency.Tier {
 				if weights[i] == 0 && f.problem.Evidence.Kind == stats.KindRelative {
-					return Cold
+					return frequency.Cold
 				}
 				return ranks[i]
 			}
@@ -169,30 +161,6 @@ func (f *frame) classify(group []int, d *decision) {
 	}
 }
 
-// rankTiers classifies by percentile rank: the share of the other experts
-// whose traffic is strictly smaller, 1 for a lone expert.
-func rankTiers[T uint64 | float64](fr *Frequency, traffic []T) []Tier {
-	sorted := slices.Clone(traffic)
-	slices.Sort(sorted)
-	others := int64(len(traffic) - 1)
-	hot, cold := fr.HotPercentile.Rat(), fr.ColdPercentile.Rat()
-	tiers := make([]Tier, len(traffic))
-	for i, n := range traffic {
-		rank := big.NewRat(1, 1)
-		if others > 0 {
-			smaller, _ := slices.BinarySearch(sorted, n)
-			rank.SetFrac64(int64(smaller), others)
-		}
-		switch {
-		case rank.Cmp(hot) >= 0:
-			tiers[i] = Hot
-		case rank.Cmp(cold) >= 0:
-			tiers[i] = Warm
-		}
-	}
-	return tiers
-}
-
 // protect makes super experts hot: they matter out of proportion to how often
 // they are used. Then every expert of the layer has its type.
 func (f *frame) protect(k int, d *decision) {
@@ -200,7 +168,7 @@ func (f *frame) protect(k int, d *decision) {
 	if l.evidence != nil {
 		for _, e := range l.evidence.SuperExperts {
 			if e >= 0 && e < l.experts {
-				hot := Hot
+				hot := frequency.Hot
 				plan.Experts[e].Tier = &hot
 			}
 		}
@@ -247,7 +215,7 @@ func (f *frame) fuse(k int, d *decision) error {
 			tier := traffic.hottest()
 			*v = verdict{Fused: fr.Type(tier), Reason: fmt.Sprintf("its hottest expert is %s", tier)}
 		}
-		v.Split = make([]Type, s.matrices())
+		v.Split = make([]frequency.Type, s.matrices())
 		for j := range v.Split {
 			v.Split[j] = *plan.Experts[expertOf(s.tensor, j)].Type
 		}
@@ -272,9 +240,9 @@ func fuseBytes(fr *Frequency, s *slot, v *verdict) error {
 		}
 		splitBytes += o.SizeBytes / uint64(s.matrices())
 	}
-	var best, smallest Type
+	var best, smallest frequency.Type
 	var bestBytes, smallestBytes uint64
-	for _, tier := range []Tier{Hot, Warm, Cold} {
+	for _, tier := range []frequency.Tier{frequency.Hot, frequency.Warm, frequency.Cold} {
 		t := fr.Type(tier)
 		o, err := s.resolve(t, false)
 		if err != nil {
@@ -301,7 +269,7 @@ type tierTraffic struct {
 	weights [3]float64
 }
 
-func (t *tierTraffic) add(tier Tier, l *moeLayer, expert int) {
+func (t *tierTraffic) add(tier frequency.Tier, l *moeLayer, expert int) {
 	t.experts[tier]++
 	if l.counts != nil {
 		t.counts[tier] += l.counts[expert] // their sum over the layer fits
@@ -312,9 +280,9 @@ func (t *tierTraffic) add(tier Tier, l *moeLayer, expert int) {
 
 // busiest returns the tier with the most traffic, the hotter of two with as
 // much.
-func (t *tierTraffic) busiest() Tier {
-	best := Hot
-	for _, tier := range []Tier{Warm, Cold} {
+func (t *tierTraffic) busiest() frequency.Tier {
+	best := frequency.Hot
+	for _, tier := range []frequency.Tier{frequency.Warm, frequency.Cold} {
 		if t.counts[tier] > t.counts[best] || t.weights[tier] > t.weights[best] {
 			best = tier
 		}
@@ -323,11 +291,11 @@ func (t *tierTraffic) busiest() Tier {
 }
 
 // hottest returns the hottest tier that has an expert.
-func (t *tierTraffic) hottest() Tier {
-	for _, tier := range []Tier{Hot, Warm} {
+func (t *tierTraffic) hottest() frequency.Tier {
+	for _, tier := range []frequency.Tier{frequency.Hot, frequency.Warm} {
 		if t.experts[tier] > 0 {
 			return tier
 		}
 	}
-	return Cold
+	return frequency.Cold
 }

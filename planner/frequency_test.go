@@ -8,6 +8,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -58,9 +59,9 @@ func TestTiers(t *testing.T) {
 		{"ranks", weighted(stats.KindRank, []float64{3, 2, 1, 0}, []float64{0, 1, 2, 3}), TiersByRank, ScopeLayer, "0.9", "0.3", "hwwc cwwh", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			policy := frequency()
+			policy := keepPolicy()
 			policy.Frequency.TiersBy, policy.Frequency.Scope = tt.by, tt.scope
-			policy.Frequency.Tiers = tiers(tt.hot, tt.cold)
+			policy.Frequency.Tiers = tiersAt(tt.hot, tt.cold)
 			plan := solve(t, &Problem{Model: m, Evidence: tt.ev, Policy: policy})
 			if got := tiersOf(&plan.Layers[0]) + " " + tiersOf(&plan.Layers[1]); got != tt.want {
 				t.Errorf("tiers %s, want %s", got, tt.want)
@@ -101,7 +102,7 @@ func TestFuse(t *testing.T) {
 		{"bytes for the largest type", FuseBytes, []uint64{100, 100, 100, 100}, "Q4_K"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			policy := frequency()
+			policy := keepPolicy()
 			policy.Frequency.Fuse = tt.fuse
 			plan := solve(t, &Problem{Model: m, Evidence: counted(tt.counts), Policy: policy})
 			x := plan.planOf(t, "blk.0.ffn_down_exps.weight")
@@ -118,9 +119,9 @@ func TestFuse(t *testing.T) {
 // TestFuseBytesTies wants the hotter of two types of one size.
 func TestFuseBytesTies(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Experts: 2}.Builder())
-	policy := frequency()
+	policy := keepPolicy()
 	policy.Frequency.Fuse = FuseBytes
-	policy.Frequency.HotType, policy.Frequency.WarmType = GGML(quant.IQ3_S), GGML(quant.Q3_K)
+	policy.Frequency.HotType, policy.Frequency.WarmType = frequency.GGML(quant.IQ3_S), frequency.GGML(quant.Q3_K)
 	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 50}), Policy: policy})
 	if x := plan.planOf(t, "blk.0.ffn_up_exps.weight"); x.Type.Name != "IQ3_S" {
 		t.Errorf("fused to %s", x.Type)
@@ -131,7 +132,7 @@ func TestSuperExpert(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 1, Experts: 4}.Builder())
 	ev := counted([]uint64{100, 75, 25, 5})
 	ev.Layers[0].SuperExperts = []int{3}
-	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: frequency()})
+	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: keepPolicy()})
 	if got := tiersOf(&plan.Layers[0]); got != "hwch" {
 		t.Errorf("tiers %s", got)
 	}
@@ -149,7 +150,7 @@ func TestSuperExpert(t *testing.T) {
 func TestMissingStatistics(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 2, MTP: 1, Experts: 4}.Builder())
 	ev := counted([]uint64{0, 0, 0, 0}, []uint64{1000, 1000, 1000, 5})
-	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: frequency()})
+	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: keepPolicy()})
 	for _, k := range []int{0, 2} {
 		l := &plan.Layers[k]
 		if l.HasStatistics || l.Activations != nil || l.Thresholds != nil || tiersOf(l) != "----" {
@@ -194,17 +195,17 @@ func TestFlags(t *testing.T) {
 func TestFrequencyRefuses(t *testing.T) {
 	moe := openModel(t, gguftest.MoE{Layers: 1, Experts: 4}.Builder())
 	dense := openModel(t, gguftest.MoE{Layers: 1, Dense: 1}.Builder())
-	byRank := frequency()
+	byRank := keepPolicy()
 	byRank.Frequency.TiersBy = TiersByRank
 	for _, tt := range []struct {
 		name string
 		p    Problem
 		want error
 	}{
-		{"no experts", Problem{Model: dense, Evidence: counted(), Policy: frequency()}, ErrNoExperts},
-		{"no evidence", Problem{Model: moe, Policy: frequency()}, ErrNoCounts},
+		{"no experts", Problem{Model: dense, Evidence: counted(), Policy: keepPolicy()}, ErrNoExperts},
+		{"no evidence", Problem{Model: moe, Policy: keepPolicy()}, ErrNoCounts},
 		{"no counts", Problem{Model: moe, Evidence: &stats.Evidence{Kind: stats.KindNone}, Policy: byRank}, ErrNoCounts},
-		{"ranks by max", Problem{Model: moe, Evidence: weighted(stats.KindRank, []float64{3, 2, 1, 0}), Policy: frequency()}, ErrRankOnly},
+		{"ranks by max", Problem{Model: moe, Evidence: weighted(stats.KindRank, []float64{3, 2, 1, 0}), Policy: keepPolicy()}, ErrRankOnly},
 	} {
 		if _, err := Solve(&tt.p); !errors.Is(err, tt.want) {
 			t.Errorf("%s: error %v, want %v", tt.name, err, tt.want)
@@ -213,12 +214,12 @@ func TestFrequencyRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, want string }{
 		{"counts of 3 experts, the model has 4", ""},
 	} {
-		_, err := Solve(&Problem{Model: moe, Evidence: counted([]uint64{1, 2, 3}), Policy: frequency()})
+		_, err := Solve(&Problem{Model: moe, Evidence: counted([]uint64{1, 2, 3}), Policy: keepPolicy()})
 		if err == nil || !strings.Contains(err.Error(), tt.name) {
 			t.Errorf("error %v, want %s", err, tt.name)
 		}
 	}
-	_, err := Solve(&Problem{Model: moe, Evidence: counted([]uint64{1<<64 - 1, 1, 0, 0}), Policy: frequency()})
+	_, err := Solve(&Problem{Model: moe, Evidence: counted([]uint64{1<<64 - 1, 1, 0, 0}), Policy: keepPolicy()})
 	if err == nil || !strings.Contains(err.Error(), "add up to more than 2^64-1") {
 		t.Errorf("error %v", err)
 	}
@@ -228,10 +229,24 @@ func TestFrequencyRefuses(t *testing.T) {
 // from invalid ones are refused, not recorded as 0 or 1.
 func TestPercentilesThatRoundAway(t *testing.T) {
 	for _, tt := range [][2]string{{"1e-400", "0"}, {"1", "0.99999999999999999999"}, {"0.50000000000000000001", "0.5"}} {
-		policy := frequency()
-		policy.Frequency.Tiers = tiers(tt[0], tt[1])
+		policy := keepPolicy()
+		policy.Frequency.Tiers = tiersAt(tt[0], tt[1])
 		if err := policy.Frequency.Validate(); err == nil || !strings.Contains(err.Error(), "no float64") {
 			t.Errorf("hot %s, cold %s: error %v", tt[0], tt[1], err)
 		}
 	}
+}
+
+func tiersAt(hot, cold string) frequency.Tiers {
+	t, _ := frequency.Preset(frequency.PresetDefault)
+	t.HotPercentile, t.ColdPercentile = fraction(hot), fraction(cold)
+	return t
+}
+
+func fraction(s string) frequency.Fraction {
+	f, err := frequency.ParseFraction(s)
+	if err != nil {
+		panic(err)
+	}
+	return f
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
 // A Frontier shows what predicted damage costs in bytes: both plans at several
@@ -96,24 +98,24 @@ func (w *weighing) frontierPlan(a *assignment, size uint64) *FrontierPlan {
 
 // frontierBaseline sizes a file type and adds up its damage over the cells, in
 // their order.
-func (w *weighing) frontierBaseline(ft FileType) (*FrontierBaseline, error) {
+func (w *weighing) frontierBaseline(ft llamaquantize.FileType) (*FrontierBaseline, error) {
 	m := w.frame.problem.Model
-	types, err := Mix(m, ft)
+	types, err := llamaquantize.Mix(m, ft)
 	if err != nil {
 		return nil, err
 	}
-	x := &FrontierBaseline{Name: ft.Name, FileBytes: HeaderBytes(m, w.frame.problem.Evidence)}
+	x := &FrontierBaseline{Name: ft.Name, FileBytes: llamaquantize.HeaderBytes(m, w.frame.problem.Evidence)}
 	for i, t := range types {
-		size, err := GGML(t).sizeOf(&m.Tensors[i])
+		size, err := llamaquantize.TensorBytes(&m.Tensors[i], t)
 		if err != nil {
 			return nil, fmt.Errorf("tensor %s: %w", m.Tensors[i].Name, err)
 		}
-		x.FileBytes += ggufio.Padded(size, outputAlignment)
+		x.FileBytes += ggufio.Padded(size, llamaquantize.OutputAlignment)
 	}
 	total := 0.0
 	for c := range w.cells {
 		cell := &w.cells[c]
-		t := GGML(types[cell.index])
+		t := frequency.GGML(types[cell.index])
 		if t == cell.slot.source {
 			continue
 		}

@@ -1,6 +1,10 @@
 package planner
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
+)
 
 // A guard keeps super experts up: of one projection of a layer, they get no
 // type smaller than the largest that its experts get. That ties choices
@@ -78,7 +82,7 @@ func (g *guard) hold(windows map[int][]window) {
 // and which type that is. It notes what the super experts have.
 func (g *guard) broken(w *weighing, a *assignment) (largest uint64, broken bool) {
 	bytes := func(p place) uint64 { return w.cells[p.cell].expertBytes(a.choice[p.cell][p.expert]) }
-	g.had = maxTotal
+	g.had = knapsack.MaxTotal
 	for _, p := range g.super {
 		g.had = min(g.had, bytes(p))
 		largest = max(largest, bytes(p))
@@ -91,16 +95,16 @@ func (g *guard) broken(w *weighing, a *assignment) (largest uint64, broken bool)
 
 // solveGuarded solves the groups that build makes of the windows, and again
 // until every guard holds. The plan goes into a.
-func (w *weighing) solveGuarded(a *assignment, guards []guard, windows map[int][]window, budget uint64, lim limits, build func() []group) (*solution, error) {
+func (w *weighing) solveGuarded(a *assignment, guards []guard, windows map[int][]window, budget uint64, lim knapsack.Limits, build func() []group) (*knapsack.Solution, error) {
 	for round := 0; ; round++ {
 		groups := build()
-		k, err := newKnapsack(optionsOf(groups))
+		k, err := knapsack.New(optionsOf(groups))
 		if err != nil {
 			return nil, err
 		}
-		if k.least > budget {
+		if k.Least > budget {
 			if round == 0 {
-				return nil, &UnreachableError{k.least, budget}
+				return nil, &UnreachableError{k.Least, budget}
 			}
 			for i := range guards {
 				if guards[i].raised {

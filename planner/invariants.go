@@ -3,6 +3,9 @@ package planner
 import (
 	"fmt"
 	"slices"
+
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
 // Check tests what holds for every plan, whatever the policy: sizes follow
@@ -46,8 +49,8 @@ func (p *Plan) checkTensor(x *TensorPlan, i int) error {
 	if x.Reason == "" {
 		return fmt.Errorf("no reason for %s", x.Type)
 	}
-	source := GGML(t.Type)
-	size, err := x.Type.sizeOf(t)
+	source := frequency.GGML(t.Type)
+	size, err := sizeOf(x.Type, t)
 	if err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (p *Plan) checkTensor(x *TensorPlan, i int) error {
 	if !pinned && max(x.SizeBytes, x.SplitSizeBytes) > t.SizeBytes {
 		return fmt.Errorf("%d bytes, more than the source's %d, without a pin", max(x.SizeBytes, x.SplitSizeBytes), t.SizeBytes)
 	}
-	if !Quantizable(t) && x.Type != source {
+	if !llamaquantize.Quantizable(t) && x.Type != source {
 		return fmt.Errorf("%s for a tensor that llama-quantize does not quantize", x.Type)
 	}
 	if x.ExpertTypes == nil {
@@ -72,7 +75,7 @@ func (p *Plan) checkTensor(x *TensorPlan, i int) error {
 	}
 	var split uint64
 	for _, typ := range x.ExpertTypes {
-		size, err := typ.sizeOf(t)
+		size, err := sizeOf(typ, t)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
@@ -22,13 +23,13 @@ type Plan struct {
 // A TensorPlan is the decision for one tensor.
 type TensorPlan struct {
 	Tensor    *ggufio.Tensor
-	Type      Type   // of the fused plan, after shape fallback
-	SizeBytes uint64 // in Type
+	Type      frequency.Type // of the fused plan, after shape fallback
+	SizeBytes uint64         // in Type
 	Reason    string
 
 	// ExpertTypes is the split plan: what each expert held by the tensor gets,
 	// after shape fallback. It is nil for a tensor that is not a routed expert's.
-	ExpertTypes    []Type
+	ExpertTypes    []frequency.Type
 	SplitSizeBytes uint64 // of the split plan; SizeBytes where ExpertTypes is nil
 }
 
@@ -40,7 +41,7 @@ type LayerPlan struct {
 	Tokens        *uint64  // through the layer
 	Activations   *uint64  // sum of counts
 	Deff          *float64 // design effect of the counts
-	Thresholds    *Thresholds
+	Thresholds    *frequency.Thresholds
 	Experts       []ExpertPlan
 }
 
@@ -49,9 +50,9 @@ type ExpertPlan struct {
 	Count    *uint64
 	Share    *float64 // of the layer's activations
 	Relative *float64 // count as a fraction of the scope's largest
-	Tier     *Tier
-	Type     *Type  // as the policy gave it, before shape fallback; nil where projections differ
-	Flag     string // how far the count can be trusted; "" where unknown
+	Tier     *frequency.Tier
+	Type     *frequency.Type // as the policy gave it, before shape fallback; nil where projections differ
+	Flag     string          // how far the count can be trusted; "" where unknown
 }
 
 // Totals are sums over a plan's tensors and layers.
@@ -76,7 +77,7 @@ type ExpertTotals struct {
 
 // A TierTotal sums the experts of one tier over all layers.
 type TierTotal struct {
-	Tier            Tier
+	Tier            frequency.Tier
 	Experts         uint64
 	ActivationShare *float64 // of all activations; nil where counts are only an order
 	SplitBytes      uint64

@@ -4,6 +4,8 @@ import (
 	"regexp"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -17,9 +19,9 @@ type Problem struct {
 
 	// Baselines are file types to compare the plan with, besides the usual
 	// ones.
-	Baselines []FileType
+	Baselines []llamaquantize.FileType
 
-	Types  *Types // what names in the policy mean; nil for GGML's types alone
+	Types  *frequency.Types // what names in the policy mean; nil for GGML's types alone
 	Policy Policy
 }
 
@@ -48,6 +50,14 @@ type Policy struct {
 	Pins []Pin
 }
 
+// DefaultPolicy is the frequency policy with its default preset, everything
+// else as Q4_K_M has it.
+func DefaultPolicy() Policy {
+	tiers, _ := frequency.Preset(frequency.PresetDefault)
+	return Policy{Name: PolicyFrequency, Base: "Q4_K_M", Frequency: Frequency{
+		Preset: frequency.PresetDefault, TiersBy: TiersByMax, Scope: ScopeLayer, Fuse: FuseActivations, Tiers: tiers}}
+}
+
 // Frequency holds the parameters of the frequency policy. The budget policy
 // uses HotType alone, for layers without statistics.
 type Frequency struct {
@@ -55,7 +65,7 @@ type Frequency struct {
 	TiersBy TiersBy
 	Scope   Scope
 	Fuse    Fuse
-	Tiers
+	frequency.Tiers
 }
 
 // TiersBy says what a percentile is a fraction of.
@@ -95,5 +105,5 @@ const (
 // and base; it may enlarge. The first pin that matches wins.
 type Pin struct {
 	Pattern *regexp.Regexp
-	Type    Type
+	Type    frequency.Type
 }

@@ -118,7 +118,7 @@ func (p *Plan) recordPolicy() manifest.Policy {
 		rec.Pins = append(rec.Pins, manifest.Pin{Pattern: pin.Pattern.String(), Type: pin.Type.Name})
 	}
 	if p.Problem.Types != nil {
-		for _, t := range p.Problem.Types.declared {
+		for _, t := range p.Problem.Types.Declared() {
 			rec.DefinedTypes = append(rec.DefinedTypes, manifest.DefinedType{
 				Name: t.Name, WeightsPerBlock: t.Layout.WeightsPerBlock, BytesPerBlock: t.Layout.BytesPerBlock})
 		}

@@ -16,6 +16,8 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -50,16 +52,16 @@ func validate(s *jsonschema.Schema, data []byte) error {
 // goldens are plans that between them use most of the format.
 func goldens(t *testing.T) map[string]*Problem {
 	t.Helper()
-	var types Types
+	var types frequency.Types
 	pi, err := types.Declare("PiQ3", 8, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	custom := frequency()
+	custom := keepPolicy()
 	custom.Frequency.Preset, custom.Frequency.WarmType = "custom", pi
 	custom.Frequency.Scope, custom.Frequency.Fuse = ScopeModel, FuseBytes
 	custom.Pins = []Pin{pin("attn_v", quant.Q8_0)}
-	ranked := frequency()
+	ranked := keepPolicy()
 	ranked.Frequency.TiersBy, ranked.Base = TiersByRank, "IQ4_XS"
 	input := stats.Input{Name: "s.gguf", Format: "imatrix-gguf", SizeBytes: 100, SHA256: strings.Repeat("0f", 32)}
 	evidence := func(ev *stats.Evidence) *stats.Evidence {
@@ -69,14 +71,14 @@ func goldens(t *testing.T) map[string]*Problem {
 	return map[string]*Problem{
 		"frequency": {
 			Model:    openModel(t, gguftest.MoE{Layers: 2, MTP: 1, Shared: 1, Type: quant.BF16}.Builder()),
-			Evidence: evidence(counted([]uint64{1000, 75, 25, 0}, []uint64{900, 800, 700, 600})), Policy: frequency()},
+			Evidence: evidence(counted([]uint64{1000, 75, 25, 0}, []uint64{900, 800, 700, 600})), Policy: keepPolicy()},
 		"custom": {
 			Model:    openModel(t, gguftest.MoE{Layers: 2, Embd: 96, Type: quant.Q8_0}.Builder()),
 			Evidence: evidence(counted([]uint64{1000, 75, 25, 0}, nil)), Types: &types, Policy: custom,
-			Baselines: []FileType{{Name: "IQ2_XS", Number: 20, Default: quant.IQ2_XS}}},
+			Baselines: []llamaquantize.FileType{{Name: "IQ2_XS", Number: 20, Default: quant.IQ2_XS}}},
 		"weights": {
 			Model:    openModel(t, gguftest.MoE{Layers: 1, GateUp: true, Type: quant.F16}.Builder()),
-			Evidence: evidence(weighted(stats.KindRelative, []float64{0.5, 0.25, 0.125, 0.125})), Policy: frequency()},
+			Evidence: evidence(weighted(stats.KindRelative, []float64{0.5, 0.25, 0.125, 0.125})), Policy: keepPolicy()},
 		"ranks": {
 			Model:    openModel(t, gguftest.MoE{Layers: 1, Separate: true, Type: quant.F16}.Builder()),
 			Evidence: evidence(weighted(stats.KindRank, []float64{3, 2, 1, 0})), Policy: ranked},
@@ -88,7 +90,7 @@ func TestManifestsFollowTheSchema(t *testing.T) {
 	problems := goldens(t)
 	budget := *problems["ranks"]
 	budget.Evidence, budget.Policy.Name = counted([]uint64{1000, 75, 25, 0}), PolicyBudget
-	bits, err := ParseFraction("4.5")
+	bits, err := frequency.ParseFraction("4.5")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +298,7 @@ func TestLargestModelStaysSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := spreadEvidence(m)
-	policy := frequency()
+	policy := keepPolicy()
 	policy.Base = "Q4_K_M"
 	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: policy})
 	data, err := encodePlan(plan)

@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/bits"
 	"strings"
+
+	"github.com/ggufplan/ggufplan/planner/frequency"
 )
 
 // Solve decides what every tensor of the problem's model becomes. The same
@@ -54,7 +56,7 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 // plan settles one tensor.
 func (s *slot) plan(v *verdict) (TensorPlan, error) {
 	chosen, reason, pinned := s.settled, s.reason, s.state == slotPinned
-	var split []Type
+	var split []frequency.Type
 	if s.state == slotOpen && v.Reason != "" {
 		chosen, reason, split = v.Fused, v.Reason, v.Split
 	}
@@ -67,7 +69,7 @@ func (s *slot) plan(v *verdict) (TensorPlan, error) {
 	if s.layer < 0 {
 		return t, nil
 	}
-	t.ExpertTypes = make([]Type, s.matrices())
+	t.ExpertTypes = make([]frequency.Type, s.matrices())
 	for e := range t.ExpertTypes {
 		t.ExpertTypes[e] = o.Type
 	}
@@ -87,7 +89,7 @@ func (s *slot) plan(v *verdict) (TensorPlan, error) {
 }
 
 // aside says why a tensor does not get the type that was chosen for it.
-func (s *slot) aside(chosen Type, o outcome) string {
+func (s *slot) aside(chosen frequency.Type, o outcome) string {
 	var b strings.Builder
 	if o.Fallback {
 		fmt.Fprintf(&b, "; rows of %d do not divide into blocks of %s", s.tensor.Shape[0], chosen.Name)
@@ -151,8 +153,8 @@ func (p *Plan) total() error {
 // all of them; where there are only weights, whose unit may differ by layer, it
 // is the mean over the layers.
 func (p *Plan) totalTiers(a *adder) {
-	tiers := []TierTotal{{Tier: Hot}, {Tier: Warm}, {Tier: Cold}}
-	place := func(t Tier) *TierTotal { return &tiers[Hot-t] }
+	tiers := []TierTotal{{Tier: frequency.Hot}, {Tier: frequency.Warm}, {Tier: frequency.Cold}}
+	place := func(t frequency.Tier) *TierTotal { return &tiers[frequency.Hot-t] }
 	var counts [3]uint64
 	var shares [3]float64
 	layers, known := 0, true
@@ -181,7 +183,7 @@ func (p *Plan) totalTiers(a *adder) {
 			layers++
 		}
 	}
-	total := counts[Hot] + counts[Warm] + counts[Cold]
+	total := counts[frequency.Hot] + counts[frequency.Warm] + counts[frequency.Cold]
 	for i := range tiers {
 		t := tiers[i].Tier
 		switch {
@@ -209,7 +211,7 @@ func (p *Plan) totalTiers(a *adder) {
 
 // expertBytes returns the bytes of one expert of the tensor in a type that its
 // split plan names.
-func (x *TensorPlan) expertBytes(t Type) uint64 {
+func (x *TensorPlan) expertBytes(t frequency.Type) uint64 {
 	n := uint64(len(x.ExpertTypes))
 	switch t.Name {
 	case x.Type.Name:

@@ -25,11 +25,14 @@ func openModel(t testing.TB, b *gguftest.Builder) *ggufio.Model {
 	return m
 }
 
-// frequency returns the default policy with the base "keep".
-func frequency() Policy {
-	tiers, _ := Preset(PresetDefault)
-	return Policy{Name: PolicyFrequency, Base: BaseKeep, Frequency: Frequency{
-		Preset: PresetDefault, TiersBy: TiersByMax, Scope: ScopeLayer, Fuse: FuseActivations, Tiers: tiers}}
+// recorded holds published shapes and what llama-quantize makes of them.
+const recorded = "../testdata/llama-quantize"
+
+// keepPolicy is the default policy with the base "keep".
+func keepPolicy() Policy {
+	policy := DefaultPolicy()
+	policy.Base = BaseKeep
+	return policy
 }
 
 // counted returns exact evidence with the counts of layers 0, 1, ...
@@ -66,7 +69,7 @@ func (p *Plan) planOf(t *testing.T, name string) *TensorPlan {
 
 func TestFrequencyPlan(t *testing.T) {
 	m := openModel(t, gguftest.MoE{Layers: 2}.Builder())
-	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}, []uint64{10, 10, 10, 10}), Policy: frequency()})
+	plan := solve(t, &Problem{Model: m, Evidence: counted([]uint64{100, 75, 25, 5}, []uint64{10, 10, 10, 10}), Policy: keepPolicy()})
 	up := plan.planOf(t, "blk.0.ffn_up_exps.weight")
 	if got := fmt.Sprint(up.ExpertTypes); got != "[Q4_K Q3_K Q2_K Q2_K]" {
 		t.Errorf("split types %s", got)
@@ -106,7 +109,7 @@ func TestFixturesPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			ev := spreadEvidence(m)
-			policy := frequency()
+			policy := keepPolicy()
 			policy.Base = "Q4_K_M"
 			plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: policy})
 			if len(plan.Layers) != tt.layers || len(plan.Layers[0].Experts) != tt.experts {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 )
 
 // A group is what gets one choice: one cell or expert of it, or with gate and
@@ -13,11 +14,11 @@ type group struct {
 	members []int   // cells
 	expert  int     // of the cells; -1 for all of them
 	picks   [][]int // by option, then member: candidate
-	options []option
+	options []knapsack.Option
 }
 
-func optionsOf(groups []group) [][]option {
-	out := make([][]option, len(groups))
+func optionsOf(groups []group) [][]knapsack.Option {
+	out := make([][]knapsack.Option, len(groups))
 	for i := range groups {
 		out[i] = groups[i].options
 	}
@@ -31,7 +32,7 @@ func (w *weighing) fusedGroups(windows map[int][]window) []group {
 	for _, members := range w.tied() {
 		g := group{members: members, expert: -1}
 		for _, picks := range w.common(members) {
-			var o option
+			var o knapsack.Option
 			fits := true
 			for m, c := range members {
 				cell := &w.cells[c]
@@ -39,9 +40,9 @@ func (w *weighing) fusedGroups(windows map[int][]window) []group {
 				if list := windows[c]; list != nil {
 					fits = fits && list[0].holds(size)
 				}
-				o.sizeBytes += w.budget.counted(cell.slot, size)
+				o.SizeBytes += w.budget.counted(cell.slot, size)
 				for e := range cell.cost {
-					o.cost += cell.cost[e][picks[m]]
+					o.Cost += cell.cost[e][picks[m]]
 				}
 			}
 			g.add(fits, picks, o)
@@ -51,7 +52,7 @@ func (w *weighing) fusedGroups(windows map[int][]window) []group {
 	return groups
 }
 
-func (g *group) add(fits bool, picks []int, o option) {
+func (g *group) add(fits bool, picks []int, o knapsack.Option) {
 	if fits {
 		g.picks = append(g.picks, picks)
 		g.options = append(g.options, o)
@@ -146,11 +147,11 @@ func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPl
 		p := guards[i].super[0]
 		guards[i].raise(w, windows, w.cells[p.cell].expertBytes(fused.choice[p.cell][0]))
 	}
-	sol, err := w.solveGuarded(out, guards, windows, budget, splitLimits, func() []group { return w.splitGroups(windows) })
+	sol, err := w.solveGuarded(out, guards, windows, budget, knapsack.SplitLimits, func() []group { return w.splitGroups(windows) })
 	if err != nil {
 		return nil, err
 	}
-	out.cost, out.bound = others+sol.cost, others+sol.bound
+	out.cost, out.bound = others+sol.Cost, others+sol.Bound
 	return out, nil
 }
 
@@ -160,7 +161,7 @@ func (w *weighing) cap(c *cell, chosen int, layers []LayerPlan) []window {
 	below := w.stepBelow(c, chosen)
 	list := make([]window, len(c.cost))
 	for e := range list {
-		list[e].most = maxTotal
+		list[e].most = knapsack.MaxTotal
 		switch layers[c.slot.layer].Experts[e].Flag {
 		case FlagUnseen, FlagScarce:
 			list[e].least = below
@@ -172,19 +173,19 @@ func (w *weighing) cap(c *cell, chosen int, layers []LayerPlan) []window {
 // stepBelow returns the bytes per expert of the next smaller candidate of a
 // tensor that no other candidate beats in size and damage.
 func (w *weighing) stepBelow(c *cell, chosen int) uint64 {
-	options := make([]option, len(c.candidates))
+	options := make([]knapsack.Option, len(c.candidates))
 	for i := range options {
-		options[i].sizeBytes = c.candidates[i].SizeBytes
+		options[i].SizeBytes = c.candidates[i].SizeBytes
 		for e := range c.cost {
-			options[i].cost += c.cost[e][i]
+			options[i].Cost += c.cost[e][i]
 		}
 	}
 	below := c.candidates[chosen].SizeBytes
-	for _, o := range packGroup(options).options {
-		if uint64(o.size) >= c.candidates[chosen].SizeBytes {
+	for _, o := range knapsack.PackGroup(options).Options {
+		if uint64(o.Size) >= c.candidates[chosen].SizeBytes {
 			break
 		}
-		below = uint64(o.size)
+		below = uint64(o.Size)
 	}
 	return below / uint64(len(c.cost))
 }
@@ -199,16 +200,16 @@ func (w *weighing) splitGroups(windows map[int][]window) []group {
 		}
 		common := w.common(members)
 		for e := range w.cells[members[0]].cost {
-			g := group{members: members, expert: e, picks: make([][]int, 0, len(common)), options: make([]option, 0, len(common))}
+			g := group{members: members, expert: e, picks: make([][]int, 0, len(common)), options: make([]knapsack.Option, 0, len(common))}
 			for _, picks := range common {
-				var o option
+				var o knapsack.Option
 				fits := true
 				for m, c := range members {
 					cell := &w.cells[c]
 					size := cell.expertBytes(picks[m])
 					fits = fits && windows[c][e].holds(size)
-					o.sizeBytes += size
-					o.cost += cell.cost[e][picks[m]]
+					o.SizeBytes += size
+					o.Cost += cell.cost[e][picks[m]]
 				}
 				g.add(fits, picks, o)
 			}
@@ -219,10 +220,10 @@ func (w *weighing) splitGroups(windows map[int][]window) []group {
 }
 
 // apply writes a solution into an assignment.
-func (w *weighing) apply(a *assignment, groups []group, sol *solution) {
+func (w *weighing) apply(a *assignment, groups []group, sol *knapsack.Solution) {
 	for i, g := range groups {
 		for m, c := range g.members {
-			pick := g.picks[sol.choice[i]][m]
+			pick := g.picks[sol.Choice[i]][m]
 			if g.expert >= 0 {
 				a.choice[c][g.expert] = pick
 				continue

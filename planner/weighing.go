@@ -8,6 +8,8 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -20,10 +22,10 @@ type weighing struct {
 	frame  *frame
 	budget *Budget
 
-	types  []Type       // candidates asked for, smallest first
-	cells  []cell       // by layer, projection, expert
-	cellOf []int        // by slot, -1 where the policy does not decide
-	tiedTo map[int]Type // by slot: the type of the pinned tensor that it is tied to
+	types  []frequency.Type       // candidates asked for, smallest first
+	cells  []cell                 // by layer, projection, expert
+	cellOf []int                  // by slot, -1 where the policy does not decide
+	tiedTo map[int]frequency.Type // by slot: the type of the pinned tensor that it is tied to
 	scale  int
 
 	interpolated []string // tensors whose sensitivity was not measured
@@ -58,7 +60,7 @@ func newWeighing(f *frame) (*weighing, error) {
 	if err := b.Validate(); err != nil {
 		return nil, err
 	}
-	w := &weighing{frame: f, budget: b, cellOf: make([]int, len(f.slots)), tiedTo: map[int]Type{}}
+	w := &weighing{frame: f, budget: b, cellOf: make([]int, len(f.slots)), tiedTo: map[int]frequency.Type{}}
 	if b.Errors != nil {
 		w.measured = make(map[string]*measure.TensorLoss, len(b.Errors.Tensors))
 		for i := range b.Errors.Tensors {
@@ -90,13 +92,13 @@ func (w *weighing) resolveTypes() error {
 	if w.types == nil && w.budget.Errors != nil {
 		for _, name := range w.budget.Errors.Types {
 			if f, ok := quant.ByName(name); ok && f.Quantized && f.Writable && f.Engine == quant.LlamaCpp {
-				w.types = append(w.types, GGML(f.Type))
+				w.types = append(w.types, frequency.GGML(f.Type))
 			}
 		}
 	}
 	for _, f := range quant.Formats() {
 		if _, ok := typicalError(f.Type); ok && f.Quantized && w.budget.Types == nil && w.budget.Errors == nil {
-			w.types = append(w.types, GGML(f.Type))
+			w.types = append(w.types, frequency.GGML(f.Type))
 		}
 	}
 	if len(w.types) == 0 {
@@ -107,8 +109,8 @@ func (w *weighing) resolveTypes() error {
 }
 
 // compareTypes orders types by bits per weight, then by number.
-func compareTypes(a, b Type) int {
-	return cmp.Or(compareRates(rate{a.Layout.BytesPerBlock, a.Layout.WeightsPerBlock}, rate{b.Layout.BytesPerBlock, b.Layout.WeightsPerBlock}),
+func compareTypes(a, b frequency.Type) int {
+	return cmp.Or(knapsack.CompareRates(knapsack.Rate{Cost: a.Layout.BytesPerBlock, Bytes: a.Layout.WeightsPerBlock}, knapsack.Rate{Cost: b.Layout.BytesPerBlock, Bytes: b.Layout.WeightsPerBlock}),
 		cmp.Compare(a.GGML, b.GGML), cmp.Compare(a.Name, b.Name))
 }
 
@@ -225,7 +227,7 @@ func (w *weighing) candidates(s *slot) ([]candidate, error) {
 }
 
 // isKnown reports whether there is an error of the tensor in a type.
-func (w *weighing) isKnown(s *slot, t Type) bool {
+func (w *weighing) isKnown(s *slot, t frequency.Type) bool {
 	if w.budget.Errors == nil {
 		_, ok := typicalError(t.GGML)
 		return ok
@@ -274,7 +276,7 @@ func (w *weighing) weigh(c *cell, sensitivity float64, shares *layerShares) erro
 }
 
 // damages returns what a type costs each expert of a cell.
-func (w *weighing) damages(c *cell, t Type) ([]float64, error) {
+func (w *weighing) damages(c *cell, t frequency.Type) ([]float64, error) {
 	errs, err := w.errorsOf(c, t)
 	if err != nil {
 		return nil, err
@@ -317,7 +319,7 @@ func (e *MissingErrorError) Error() string {
 	return fmt.Sprintf("%s: its error as %s was not measured", e.Tensor, e.Type)
 }
 
-func (w *weighing) errorsOf(c *cell, t Type) (typeErrors, error) {
+func (w *weighing) errorsOf(c *cell, t frequency.Type) (typeErrors, error) {
 	name := c.slot.tensor.Name
 	if w.budget.Errors == nil {
 		r, ok := typicalError(t.GGML)

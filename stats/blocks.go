@@ -5,7 +5,7 @@ package stats
 // source measure the same correlation.
 const BlockTokens = 512
 
-// maxSegments bounds how finely the history of a layer is kept for the
+// MaxSegments bounds how finely the history of a layer is kept for the
 // stability test. Segments are merged in pairs when the limit is reached, so
 // the halves are exact up to that many blocks, and within an eighth of the
 // history beyond.
@@ -28,7 +28,7 @@ type BlockMoments struct {
 	perSeg    int
 }
 
-// add takes the counts of one more block; experts beyond the length of counts
+// Add takes the counts of one more block; experts beyond the length of counts
 // had none. A block without activations is no block.
 func (m *BlockMoments) Add(counts []float64) {
 	var slots float64
@@ -91,7 +91,7 @@ func addInto(dst, src []float64) []float64 {
 	return dst
 }
 
-// summary returns the design effect of the blocks, nil with fewer than two.
+// Summary returns the design effect of the blocks, nil with fewer than two.
 //
 // For expert e with share s of the activations and p = k*s of the tokens,
 //

@@ -104,7 +104,7 @@ func movedTiers(tiers Tiers, a *Evidence, la *Layer, b *Evidence, lb *Layer) ([]
 	return moved, nil
 }
 
-// shares returns each expert's share of the traffic, nil without any.
+// Shares returns each expert's share of the traffic, nil without any.
 func Shares(counts []uint64, weights []float64) []float64 {
 	values := weights
 	if counts != nil {

@@ -99,10 +99,16 @@ const (
 	AxisRows   LayerAxis = "rows"   // row numbers, to be mapped by a model
 )
 
+// The formats of importance matrices, as [Input.Format] spells them.
+const (
+	FormatImatrixGGUF = "imatrix-gguf"
+	FormatImatrixDat  = "imatrix-dat" // of llama.cpp before August 2025
+)
+
 // An Input identifies a file that evidence came from.
 type Input struct {
 	Name      string // base name
-	Format    string // such as "imatrix-gguf"
+	Format    string // such as [FormatImatrixGGUF]
 	SizeBytes uint64
 	SHA256    string // lower-case hex
 	Kind      Kind

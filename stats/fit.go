@@ -170,10 +170,10 @@ func (f *fitter) fit() (*Evidence, error) {
 // which the model's router weights are a factor.
 func (f *fitter) scaledInput() bool {
 	return f.ev.Kind == KindRelative && f.model.Architecture.Name == "llama4" &&
-		len(f.ev.Inputs) == 1 && f.ev.Inputs[0].Format == "imatrix-dat"
+		len(f.ev.Inputs) == 1 && f.ev.Inputs[0].Format == FormatImatrixDat
 }
 
-// empty reports whether the layer has no activations.
+// Empty reports whether the layer has no activations.
 func (l *Layer) Empty() bool {
 	for _, n := range l.Counts {
 		if n > 0 {

@@ -15,11 +15,11 @@ const (
 	LayerNextN  = "nextn"  // multi-token prediction, after the trunk
 )
 
-// wholeTolerance is how far a count may lie from a whole number and still be
+// WholeTolerance is how far a count may lie from a whole number and still be
 // one: averages and float32 sums of counts leave such crumbs.
 const WholeTolerance = 1e-3
 
-// float32Whole is the largest whole number up to which float32 counts one by
+// Float32Whole is the largest whole number up to which float32 counts one by
 // one.
 const Float32Whole = 1 << 24
 
@@ -53,7 +53,7 @@ type Signal struct {
 	Values *[]float64
 }
 
-// signals lists every per-expert number but the counts, in a fixed order.
+// Signals lists every per-expert number but the counts, in a fixed order.
 func (l *Layer) Signals() []Signal {
 	return []Signal{
 		{"weights", &l.Weights},

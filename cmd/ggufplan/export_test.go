@@ -14,6 +14,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/export"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/verify"
 	"github.com/ggufplan/ggufplan/stats"
@@ -81,9 +82,9 @@ func planOf(t *testing.T, m *ggufio.Model, base string) *manifest.Manifest {
 		}
 		ev.Layers = append(ev.Layers, l)
 	}
-	tiers, _ := planner.Preset(planner.PresetDefault)
+	tiers, _ := frequency.Preset(frequency.PresetDefault)
 	plan, err := planner.Solve(&planner.Problem{Model: m, Evidence: ev, Policy: planner.Policy{Name: planner.PolicyFrequency, Base: base,
-		Frequency: planner.Frequency{Preset: planner.PresetDefault, TiersBy: planner.TiersByMax, Scope: planner.ScopeLayer, Fuse: planner.FuseActivations, Tiers: tiers}}})
+		Frequency: planner.Frequency{Preset: frequency.PresetDefault, TiersBy: planner.TiersByMax, Scope: planner.ScopeLayer, Fuse: planner.FuseActivations, Tiers: tiers}}})
 	if err != nil {
 		t.Fatal(err)
 	}

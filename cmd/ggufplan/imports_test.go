@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -25,8 +26,10 @@ var arrows = map[string][]string{
 	"stats/read":               {"stats", "ggufio", "ggufio/quant"},
 	"stats/measure":            {"stats", "ggufio", "ggufio/quant"},
 	"planner/manifest":         {},
-	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
-	"planner/export":           {"planner/manifest", "ggufio/quant"},
+	"planner/frequency":        {"ggufio/quant"},
+	"planner/llamaquantize":    {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
+	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/frequency", "planner/llamaquantize", "planner/manifest"},
+	"planner/export":           {"planner/llamaquantize", "planner/manifest", "ggufio/quant", "stats"},
 	"planner/verify":           {"ggufio", "planner/manifest"},
 	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
 }
@@ -34,19 +37,23 @@ var arrows = map[string][]string{
 // foreign says which imports from outside the standard library a package may
 // have, where that is limited.
 var foreign = map[string][]string{
-	"planner/manifest": {},
-	"ggufio/quant":     {"golang.org/x/sys/cpu"}, // which vector instructions there are
-	"planner":          {},
-	"planner/export":   {},
-	"planner/verify":   {},
-	"planner/simulate": {},
+	"planner/manifest":      {},
+	"ggufio/quant":          {"golang.org/x/sys/cpu"}, // which vector instructions there are
+	"planner":               {},
+	"planner/frequency":     {},
+	"planner/llamaquantize": {},
+	"planner/export":        {},
+	"planner/verify":        {},
+	"planner/simulate":      {},
 }
 
 // pure packages neither touch files nor know the time.
 var pure = map[string][]string{
-	"planner":          {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
-	"planner/manifest": {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
-	"ggufio/quant":     {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"planner/frequency":     {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"planner/llamaquantize": {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"planner":               {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"planner/manifest":      {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
+	"ggufio/quant":          {"os", "time", "math/rand", "math/rand/v2", "net", "os/exec", "io/ioutil"},
 }
 
 // TestImports parses every source file: packages depend on each other in one
@@ -137,6 +144,24 @@ func forbidden(pkg, target string) string {
 		return "that arrow does not exist"
 	}
 	return ""
+}
+
+// TestFrequencyClosure keeps everything that a running system does not want in
+// its binary out of the allocator's: not only from its own imports.
+func TestFrequencyClosure(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", modulePath+"/planner/frequency").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	if !slices.Contains(packages, modulePath+"/ggufio/quant") {
+		t.Fatalf("its imports are %v", packages)
+	}
+	for _, p := range packages {
+		if p == "net" || strings.HasPrefix(p, "net/") || p == "crypto/tls" || p == "os/exec" {
+			t.Errorf("planner/frequency reaches %s", p)
+		}
+	}
 }
 
 func TestForbidden(t *testing.T) {

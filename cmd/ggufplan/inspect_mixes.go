@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
-	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
 // An inspectedMix is the whole model as one of llama-quantize's file types.
@@ -19,8 +19,8 @@ type inspectedMix struct {
 // type that llama-quantize refuses for this model is left out.
 func inspectMixes(m *ggufio.Model) []inspectedMix {
 	mixes := []inspectedMix{}
-	for _, ft := range planner.FileTypes() {
-		if size, err := planner.MixBytes(m, ft); err == nil {
+	for _, ft := range llamaquantize.FileTypes() {
+		if size, err := llamaquantize.MixBytes(m, ft); err == nil {
 			mixes = append(mixes, inspectedMix{ft.Name, size})
 		}
 	}

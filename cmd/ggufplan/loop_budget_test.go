@@ -9,7 +9,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
-	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
 // Measure, plan at the size of Q3_K_M, export, quantize with the real
@@ -20,12 +20,12 @@ func TestWholeLoopWithinBudget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ft, _ := planner.FileTypeByName("Q3_K_M")
-	tensors, err := planner.MixBytes(m, ft)
+	ft, _ := llamaquantize.FileTypeByName("Q3_K_M")
+	tensors, err := llamaquantize.MixBytes(m, ft)
 	if err != nil {
 		t.Fatal(err)
 	}
-	budget := planner.HeaderBytes(m, nil) + tensors
+	budget := llamaquantize.HeaderBytes(m, nil) + tensors
 	dir := t.TempDir()
 	errorsPath, planPath, out := filepath.Join(dir, "errors.json"), filepath.Join(dir, "plan.json"), filepath.Join(dir, "out.gguf")
 	ggufplan(t, exitDone, "measure", realModel, "--stats", realImatrix, "--types", "Q2_K,IQ3_XXS,Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K", "-q", "-o", errorsPath)

@@ -14,6 +14,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats/read"
 )
@@ -87,7 +88,7 @@ func quantize(t *testing.T, plan *manifest.Manifest, source, rules, out string, 
 		}
 		o.Rules = append(o.Rules, llamacpp.Rule{Pattern: strings.ToLower(pattern), Type: uint32(f.Type)})
 	}
-	if path, _ := manifest.Imatrix(plan.Statistics.Inputs); path != "" {
+	if path, _ := llamaquantize.Imatrix(plan.Statistics.Inputs); path != "" {
 		imatrix, err := ggufio.OpenAny(realImatrix)
 		if err != nil {
 			t.Fatal(err)

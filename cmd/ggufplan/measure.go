@@ -16,7 +16,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
-	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -160,7 +160,7 @@ func (c *call) measure(o *measureFlags, path string) error {
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
 	options := measure.Options{
 		Types: types, Full: o.full, Seed: o.seed, Part: part, Workers: o.workers,
-		Quantizable: planner.Quantizable,
+		Quantizable: llamaquantize.Quantizable,
 		Progress:    bar.update,
 		Generator:   manifest.GeneratorName + " " + manifest.GeneratorVersion,
 	}

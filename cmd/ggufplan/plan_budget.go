@@ -14,6 +14,8 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -101,7 +103,7 @@ func (b *budgetFlags) choosePolicy(typed string, frontier bool) (planner.PolicyN
 }
 
 // budget turns the flags into the policy's parameters, the files apart.
-func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budget, error) {
+func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Budget, error) {
 	out := planner.Budget{Objective: planner.Objective(b.objective), Seed: b.seed, Scope: planner.TensorScope(b.scope), TieGateUp: b.tie}
 	targets := b.targets()
 	const hint = "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --target-size 12GiB"
@@ -161,8 +163,8 @@ func (b *budgetFlags) budget(types *planner.Types, frontier bool) (planner.Budge
 }
 
 // parseBits reads a number of bits per weight.
-func parseBits(s string) (planner.Fraction, error) {
-	f, err := planner.ParseFraction(s)
+func parseBits(s string) (frequency.Fraction, error) {
+	f, err := frequency.ParseFraction(s)
 	if err != nil {
 		return f, hinted(fmt.Errorf("%q is not a number of bits per weight", s), "write a number such as 3.5")
 	}
@@ -231,7 +233,7 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 	}
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
 	e, err := measure.Run(c.ctx, problem.Model, problem.Evidence, measure.Options{
-		Types: types, Seed: b.seed, Quantizable: planner.Quantizable, Progress: bar.update,
+		Types: types, Seed: b.seed, Quantizable: llamaquantize.Quantizable, Progress: bar.update,
 		Generator: manifest.GeneratorName + " " + manifest.GeneratorVersion})
 	bar.done()
 	if err != nil {

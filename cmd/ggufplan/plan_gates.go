@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
@@ -100,7 +101,7 @@ func maxSizeGate(text string) (gate, error) {
 }
 
 func maxBPWGate(text string) (gate, error) {
-	limit, err := planner.ParseFraction(text)
+	limit, err := frequency.ParseFraction(text)
 	if err != nil {
 		return nil, hinted(fmt.Errorf("%q is not a number of bits", text), "--max-bpw 4.5")
 	}
@@ -192,7 +193,7 @@ func failOn(m *manifest.Manifest, code string) string {
 
 // parseShare reads a number from 0 to divisor and divides by it.
 func parseShare(text string, divisor int64) (*big.Rat, error) {
-	f, err := planner.ParseFraction(text)
+	f, err := frequency.ParseFraction(text)
 	if err != nil {
 		return nil, err
 	}

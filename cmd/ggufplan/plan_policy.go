@@ -11,6 +11,8 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
 // policyFlags are the flags that shape a plan, as they were typed.
@@ -29,7 +31,7 @@ type policyFlags struct {
 func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	p := &policyFlags{flags: flags}
 	flags.StringVar(&p.policy, "policy", string(planner.PolicyFrequency), "how types are chosen: `NAME` is frequency or budget")
-	flags.StringVar(&p.preset, "preset", planner.PresetDefault, "tiers of the frequency policy: `NAME` is "+words(planner.PresetNames()))
+	flags.StringVar(&p.preset, "preset", frequency.PresetDefault, "tiers of the frequency policy: `NAME` is "+words(frequency.PresetNames()))
 	flags.StringVar(&p.hot, "hot-percentile", "", "an expert is hot from `FRACTION` of the largest count on")
 	flags.StringVar(&p.cold, "cold-percentile", "", "an expert is cold below `FRACTION` of the largest count")
 	flags.StringVar(&p.hotType, "hot-type", "", "`TYPE` of hot experts, and of layers without statistics")
@@ -43,7 +45,7 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	flags.StringArrayVar(&p.defined, "define-type", nil, "declare a type that GGML does not have: `NAME=WEIGHTS:BYTES` per block, repeatable")
 	flags.StringArrayVar(&p.compare, "baseline", nil, "compare with one more `FILETYPE`, repeatable")
 	oneOf(flags, "policy", string(planner.PolicyFrequency), string(planner.PolicyBudget))
-	oneOf(flags, "preset", planner.PresetNames()...)
+	oneOf(flags, "preset", frequency.PresetNames()...)
 	oneOf(flags, "tiers-by", string(planner.TiersByMax), string(planner.TiersByRank))
 	oneOf(flags, "scope", string(planner.ScopeLayer), string(planner.ScopeModel))
 	oneOf(flags, "fuse", string(planner.FuseActivations), string(planner.FuseHottest), string(planner.FuseBytes))
@@ -67,7 +69,7 @@ func flagError(flag string, err error) error {
 // problem turns the flags into a problem that lacks only the model and what is
 // known about it.
 func (p *policyFlags) problem(budget *budgetFlags, frontier bool) (*planner.Problem, error) {
-	problem := &planner.Problem{Types: &planner.Types{}}
+	problem := &planner.Problem{Types: &frequency.Types{}}
 	for _, text := range p.defined {
 		if err := defineType(problem.Types, text); err != nil {
 			return nil, flagError("define-type", hinted(err, "ggufplan plan model.gguf --stats imatrix.gguf --define-type PiQ3=8:3 --warm-type PiQ3"))
@@ -110,11 +112,11 @@ func (p *policyFlags) problem(budget *budgetFlags, frontier bool) (*planner.Prob
 }
 
 // fileType looks up a file type of llama-quantize.
-func fileType(name string) (planner.FileType, error) {
-	ft, ok := planner.FileTypeByName(name)
+func fileType(name string) (llamaquantize.FileType, error) {
+	ft, ok := llamaquantize.FileTypeByName(name)
 	if !ok {
 		var names []string
-		for _, ft := range planner.FileTypes() {
+		for _, ft := range llamaquantize.FileTypes() {
 			names = append(names, ft.Name)
 		}
 		return ft, hinted(fmt.Errorf("%q is not a file type of llama-quantize", name), "use one of "+strings.Join(names, ", "))
@@ -122,25 +124,25 @@ func fileType(name string) (planner.FileType, error) {
 	return ft, nil
 }
 
-func (p *policyFlags) frequency(fr *planner.Frequency, types *planner.Types) error {
+func (p *policyFlags) frequency(fr *planner.Frequency, types *frequency.Types) error {
 	switch planner.PolicyName(p.policy) {
 	case planner.PolicyFrequency, planner.PolicyBudget:
 	default:
 		return flagError("policy", hinted(fmt.Errorf("%q is not a policy", p.policy), "--policy frequency, or --target-size 12GiB for the budget policy"))
 	}
-	tiers, ok := planner.Preset(p.preset)
+	tiers, ok := frequency.Preset(p.preset)
 	if !ok {
-		return flagError("preset", hinted(fmt.Errorf("%q is not a preset", p.preset), "--preset "+planner.PresetDefault+"; there are "+words(planner.PresetNames())))
+		return flagError("preset", hinted(fmt.Errorf("%q is not a preset", p.preset), "--preset "+frequency.PresetDefault+"; there are "+words(frequency.PresetNames())))
 	}
 	fr.Preset, fr.Tiers = p.preset, tiers
 	for _, f := range []struct {
 		flag, text string
-		dst        *planner.Fraction
+		dst        *frequency.Fraction
 	}{{"hot-percentile", p.hot, &fr.HotPercentile}, {"cold-percentile", p.cold, &fr.ColdPercentile}} {
 		if !p.flags.Changed(f.flag) {
 			continue
 		}
-		v, err := planner.ParseFraction(f.text)
+		v, err := frequency.ParseFraction(f.text)
 		if err != nil {
 			return flagError(f.flag, hinted(err, "--"+f.flag+" "+f.dst.String()))
 		}
@@ -148,7 +150,7 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *planner.Types) err
 	}
 	for _, f := range []struct {
 		flag, text string
-		dst        *planner.Type
+		dst        *frequency.Type
 	}{{"hot-type", p.hotType, &fr.HotType}, {"warm-type", p.warmType, &fr.WarmType}, {"cold-type", p.coldType, &fr.ColdType}} {
 		if !p.flags.Changed(f.flag) {
 			continue
@@ -172,7 +174,7 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *planner.Types) err
 }
 
 // lookupType returns a type that a plan can name.
-func lookupType(types *planner.Types, name string) (planner.Type, error) {
+func lookupType(types *frequency.Types, name string) (frequency.Type, error) {
 	t, err := types.Lookup(name)
 	if err != nil {
 		return t, hinted(err, "use a GGML type such as Q4_K, or declare it: --define-type "+declarable(name)+"=256:144")
@@ -186,7 +188,7 @@ func lookupType(types *planner.Types, name string) (planner.Type, error) {
 // declarable returns the name if a type could be declared under it, for a
 // hint that works.
 func declarable(name string) string {
-	var ts planner.Types
+	var ts frequency.Types
 	if _, err := ts.Declare(name, 1, 1); err != nil {
 		return "PiQ3"
 	}
@@ -194,7 +196,7 @@ func declarable(name string) string {
 }
 
 // defineType reads NAME=WEIGHTS:BYTES.
-func defineType(types *planner.Types, text string) error {
+func defineType(types *frequency.Types, text string) error {
 	name, block, ok := strings.Cut(text, "=")
 	weights, bytes, ok2 := strings.Cut(block, ":")
 	if !ok || !ok2 {
@@ -213,7 +215,7 @@ func defineType(types *planner.Types, text string) error {
 }
 
 // parsePin reads REGEX=TYPE. No type holds "=", so the last one divides.
-func parsePin(text string, types *planner.Types) (planner.Pin, error) {
+func parsePin(text string, types *frequency.Types) (planner.Pin, error) {
 	i := strings.LastIndexByte(text, '=')
 	if i <= 0 || i == len(text)-1 {
 		return planner.Pin{}, fmt.Errorf("%q is not REGEX=TYPE", text)
@@ -232,7 +234,7 @@ func parsePin(text string, types *planner.Types) (planner.Pin, error) {
 // fileTypeNames lists llama-quantize's file types.
 func fileTypeNames() []string {
 	var names []string
-	for _, ft := range planner.FileTypes() {
+	for _, ft := range llamaquantize.FileTypes() {
 		names = append(names, ft.Name)
 	}
 	return names

@@ -3,7 +3,7 @@ package main
 import (
 	"slices"
 
-	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -361,27 +361,17 @@ func signalsOf(ev *stats.Evidence) []string {
 // defaultTiers sorts a layer's experts into tiers as the default preset does,
 // each layer by itself.
 func defaultTiers(ev *stats.Evidence, l *stats.Layer) ([]string, error) {
-	tiers, _ := planner.Preset(planner.PresetDefault)
-	var list []string
+	tiers, _ := frequency.Preset(frequency.PresetDefault)
+	var sorted []frequency.Tier
 	switch {
 	case l.Counts != nil:
-		thresholds := tiers.Thresholds(slices.Max(l.Counts))
-		for _, n := range l.Counts {
-			list = append(list, thresholds.Tier(n).String())
-		}
+		sorted = tiers.ByCount(l.Counts)
 	case l.Weights != nil && ev.Kind == stats.KindRelative:
-		largest := slices.Max(l.Weights)
-		for _, w := range l.Weights {
-			tier := planner.Cold
-			switch {
-			case w == 0:
-			case w/largest >= tiers.HotPercentile.Float64():
-				tier = planner.Hot
-			case w/largest >= tiers.ColdPercentile.Float64():
-				tier = planner.Warm
-			}
-			list = append(list, tier.String())
-		}
+		sorted = tiers.ByWeight(l.Weights)
+	}
+	var list []string
+	for _, tier := range sorted {
+		list = append(list, tier.String())
 	}
 	return list, nil
 }

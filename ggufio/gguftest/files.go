@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio"
 )
 
 // ExtendHeader copies a header-only model into dir and extends it to the size
@@ -34,6 +37,20 @@ func ExtendHeader(dir, headerPath string) (path string, err error) {
 		return path, os.Truncate(path, n)
 	}
 	return "", fmt.Errorf("gguftest: SIZES.tsv has no line for %s", name)
+}
+
+// OpenHeader opens a header-only model as [ExtendHeader] extends it.
+func OpenHeader(tb testing.TB, headerPath string) *ggufio.Model {
+	tb.Helper()
+	path, err := ExtendHeader(tb.TempDir(), headerPath)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m, err := ggufio.Open(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
 }
 
 // CopyFile copies a file, byte by byte.

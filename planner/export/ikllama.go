@@ -7,16 +7,14 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // maxArgumentBytes is what Linux lets one argument of a command have: 32 pages
 // (MAX_ARG_STRLEN), a final zero byte included.
 const maxArgumentBytes = 32*4096 - 1
-
-// formatImatrixDat is the input format of imatrix files that ik_llama.cpp
-// reads.
-const formatImatrixDat = "imatrix-dat"
 
 // IKLlama returns the plan as the one argument of --custom-q that
 // ik_llama.cpp's llama-quantize takes. Where a rule per tensor would make it
@@ -25,7 +23,7 @@ const formatImatrixDat = "imatrix-dat"
 func IKLlama(m *manifest.Manifest) (*Quantization, error) {
 	imatrix := ""
 	for _, in := range inputs(m) {
-		if in.Format == formatImatrixDat && imatrix == "" {
+		if in.Format == stats.FormatImatrixDat && imatrix == "" {
 			imatrix = in.Name
 		}
 	}
@@ -59,7 +57,7 @@ func IKLlama(m *manifest.Manifest) (*Quantization, error) {
 	}
 	words = append(words, "--custom-q", argument, source, output, carrier(m))
 	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{commandLine(words...)}, Losses: Losses(m)}
-	if path, _ := manifest.Imatrix(inputs(m)); path != "" {
+	if path, _ := llamaquantize.Imatrix(inputs(m)); path != "" {
 		q.Notes = append(q.Notes, "ik_llama.cpp reads importance matrices of the old .dat format only, so the command line leaves "+path+" out")
 	}
 	return q, nil

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // A Quantization is a plan as a llama-quantize takes it.
@@ -31,7 +33,7 @@ type Quantization struct {
 // Every tensor that llama-quantize may change has a rule: one without would be
 // left to the mix of the file type, whose choices depend on what it has seen.
 func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error) {
-	imatrix, merge := manifest.Imatrix(inputs(m))
+	imatrix, merge := llamaquantize.Imatrix(inputs(m))
 	g := &target{name: "llama-quantize", engine: quant.LlamaCpp, fit: func(t *manifest.Tensor, f quant.Format) string {
 		if quant.ShapeFallback(f.Type, t.Shape[0]) != f.Type {
 			return fmt.Sprintf("rows of %d weights do not divide into blocks of %s", t.Shape[0], f.Name)
@@ -66,7 +68,7 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 	q.Rules = b.Bytes()
 
 	for _, in := range inputs(m) {
-		if in.Format != manifest.FormatImatrixGGUF || manifest.Unpacked(in.Name) == in.Name {
+		if in.Format != stats.FormatImatrixGGUF || llamaquantize.Unpacked(in.Name) == in.Name {
 			continue
 		}
 		unpack := "gzip"

@@ -44,7 +44,7 @@ type reader struct {
 // recognises the content reads it.
 func readers() []reader {
 	return []reader{
-		{"imatrix-gguf", sniffGGUF, readImatrixGGUF},
+		{stats.FormatImatrixGGUF, sniffGGUF, readImatrixGGUF},
 		{"pickle", sniffPickle, refusePickle},
 		{"npz", sniffNPZ, readNPZ},
 		{"torch", sniffTorch, readTorch},
@@ -54,7 +54,7 @@ func readers() []reader {
 		{"routed-experts", sniffResponses, readTableJSON},
 		{"json-table", sniffJSON, readTableJSON},
 		{"trace-csv", sniffCSV, readTraceCSV},
-		{"imatrix-dat", sniffLegacy, readImatrixDat}, // has no magic: last
+		{stats.FormatImatrixDat, sniffLegacy, readImatrixDat}, // has no magic: last
 	}
 }
 

@@ -1,13 +1,5 @@
-package planner
-
-import (
-	"cmp"
-	"encoding/binary"
-	"fmt"
-	"math/bits"
-	"slices"
-)
-
+// Package knapsack solves the multiple-choice knapsack problem exactly.
+//
 // The multiple-choice knapsack: one option of every group, at the least total
 // cost whose total size keeps within a budget. Costs and sizes are integers, so
 // that the optimum is exact and a larger budget never costs more.
@@ -24,26 +16,35 @@ import (
 // thousands of states for the shapes of real models. The worst case is that of
 // the problem (exponential, or groups × options × distinct sizes): a few hundred
 // groups of random 44-bit sizes with all options on one line of size and cost
-// take seconds and reach the limits, 600 MB of states under exactLimits and 150
-// MB under splitLimits. A search that they cut short says so by a bound below
+// take seconds and reach the limits, 600 MB of states under [ExactLimits] and 150
+// MB under [SplitLimits]. A search that they cut short says so by a bound below
 // its cost.
+package knapsack
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+)
 
 // An option is one candidate of a group.
-type option struct {
-	sizeBytes uint64
-	cost      uint64
+type Option struct {
+	SizeBytes uint64
+	Cost      uint64
 }
 
 // A solution is a choice of one option per group.
-type solution struct {
-	choice    []int // index into each group
-	sizeBytes uint64
-	cost      uint64
-	bound     uint64 // no choice within the budget costs less; equal to cost where proved optimal
+type Solution struct {
+	Choice    []int // index into each group
+	SizeBytes uint64
+	Cost      uint64
+	Bound     uint64 // no choice within the budget costs less; equal to cost where proved optimal
 }
 
-// limits say how far a search goes before it settles for what it has.
-type limits struct {
+// Limits say how far a search goes before it settles for what it has.
+type Limits struct {
 	maxStates int
 	maxNodes  int // deviations kept before those that no state leads to go
 	maxWork   int // states generated
@@ -54,30 +55,30 @@ type limits struct {
 }
 
 var (
-	exactLimits = limits{maxStates: 1 << 20, maxNodes: 1 << 23, maxWork: 1 << 31, settleWork: 1 << 31}
-	splitLimits = limits{maxStates: 1 << 18, maxNodes: 1 << 22, maxWork: 1 << 30, settleWork: 1 << 25, settleGap: 1e-5}
+	ExactLimits = Limits{maxStates: 1 << 20, maxNodes: 1 << 23, maxWork: 1 << 31, settleWork: 1 << 31}
+	SplitLimits = Limits{maxStates: 1 << 18, maxNodes: 1 << 22, maxWork: 1 << 30, settleWork: 1 << 25, settleGap: 1e-5}
 )
 
-// maxTotal bounds the sum of sizes and the sum of costs of a problem.
-const maxTotal = 1 << 62
+// MaxTotal bounds the sum of sizes and the sum of costs of a problem.
+const MaxTotal = 1 << 62
 
 // A knapsack is a problem made ready to be solved for any budget.
-type knapsack struct {
-	groups []packedGroup
+type Knapsack struct {
+	groups []PackedGroup
 	steps  []step // all groups' hull steps, most cost saved per byte first
-	least  uint64 // total size of the smallest options
+	Least  uint64 // total size of the smallest options
 }
 
 // A packedGroup is a group without options that another option of no larger
 // size and no higher cost replaces: by ascending size and descending cost.
-type packedGroup struct {
-	options []packedOption
+type PackedGroup struct {
+	Options []packedOption
 	hull    []int32 // positions in options of the lower convex hull's corners
 }
 
 type packedOption struct {
-	size, cost int64
-	index      int32 // in the group as given
+	Size, cost int64
+	Index      int32 // in the group as given
 }
 
 // A step goes from one corner of a group's hull to the next larger one.
@@ -89,10 +90,10 @@ type step struct {
 }
 
 // A rate is cost per byte.
-type rate struct{ cost, bytes uint64 }
+type Rate struct{ Cost, Bytes uint64 }
 
-func newKnapsack(groups [][]option) (*knapsack, error) {
-	k := &knapsack{groups: make([]packedGroup, len(groups))}
+func New(groups [][]Option) (*Knapsack, error) {
+	k := &Knapsack{groups: make([]PackedGroup, len(groups))}
 	var sizes, costs uint64
 	count := 0
 	for _, options := range groups {
@@ -105,24 +106,24 @@ func newKnapsack(groups [][]option) (*knapsack, error) {
 		}
 		var size, cost uint64
 		for _, o := range options {
-			size, cost = max(size, o.sizeBytes), max(cost, o.cost)
+			size, cost = max(size, o.SizeBytes), max(cost, o.Cost)
 		}
-		if size > maxTotal || cost > maxTotal {
+		if size > MaxTotal || cost > MaxTotal {
 			return nil, fmt.Errorf("group %d: size or cost over the limit of 2^62", i)
 		}
-		if sizes, costs = sizes+size, costs+cost; sizes > maxTotal || costs > maxTotal {
+		if sizes, costs = sizes+size, costs+cost; sizes > MaxTotal || costs > MaxTotal {
 			return nil, fmt.Errorf("total size or cost over the limit of 2^62")
 		}
-		k.groups[i] = packGroup(options)
+		k.groups[i] = PackGroup(options)
 		g := &k.groups[i]
-		k.least += uint64(g.options[0].size)
+		k.Least += uint64(g.Options[0].Size)
 		for c := 1; c < len(g.hull); c++ {
-			from, to := g.options[g.hull[c-1]], g.options[g.hull[c]]
-			k.steps = append(k.steps, step{int32(i), uint64(from.cost - to.cost), uint64(to.size - from.size), int32(c)})
+			from, to := g.Options[g.hull[c-1]], g.Options[g.hull[c]]
+			k.steps = append(k.steps, step{int32(i), uint64(from.cost - to.cost), uint64(to.Size - from.Size), int32(c)})
 		}
 	}
 	slices.SortFunc(k.steps, func(a, b step) int {
-		if c := compareRates(rate{b.saves, b.bytes}, rate{a.saves, a.bytes}); c != 0 {
+		if c := CompareRates(Rate{b.saves, b.bytes}, Rate{a.saves, a.bytes}); c != 0 {
 			return c
 		}
 		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.corner, b.corner))
@@ -130,13 +131,13 @@ func newKnapsack(groups [][]option) (*knapsack, error) {
 	return k, nil
 }
 
-func packGroup(options []option) packedGroup {
+func PackGroup(options []Option) PackedGroup {
 	sorted := make([]packedOption, len(options))
 	for i, o := range options {
-		sorted[i] = packedOption{int64(o.sizeBytes), int64(o.cost), int32(i)}
+		sorted[i] = packedOption{int64(o.SizeBytes), int64(o.Cost), int32(i)}
 	}
 	slices.SortStableFunc(sorted, func(a, b packedOption) int {
-		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.cost, b.cost))
+		return cmp.Or(cmp.Compare(a.Size, b.Size), cmp.Compare(a.cost, b.cost))
 	})
 	kept := sorted[:1]
 	for _, o := range sorted[1:] {
@@ -149,18 +150,18 @@ func packGroup(options []option) packedGroup {
 		for len(hull) >= 2 {
 			a, b, c := kept[hull[len(hull)-2]], kept[hull[len(hull)-1]], kept[i]
 			// b is a corner only if a to b saves more per byte than b to c.
-			if compareRates(rate{uint64(a.cost - b.cost), uint64(b.size - a.size)}, rate{uint64(b.cost - c.cost), uint64(c.size - b.size)}) > 0 {
+			if CompareRates(Rate{uint64(a.cost - b.cost), uint64(b.Size - a.Size)}, Rate{uint64(b.cost - c.cost), uint64(c.Size - b.Size)}) > 0 {
 				break
 			}
 			hull = hull[:len(hull)-1]
 		}
 		hull = append(hull, int32(i))
 	}
-	return packedGroup{options: kept, hull: hull}
+	return PackedGroup{Options: kept, hull: hull}
 }
 
-// compareRates compares two rates exactly.
-func compareRates(a, b rate) int { return compareProducts(a.cost, b.bytes, b.cost, a.bytes) }
+// CompareRates compares two rates exactly.
+func CompareRates(a, b Rate) int { return compareProducts(a.Cost, b.Bytes, b.Cost, a.Bytes) }
 
 // compareProducts compares a*b with c*d exactly.
 func compareProducts(a, b, c, d uint64) int {
@@ -169,13 +170,13 @@ func compareProducts(a, b, c, d uint64) int {
 	return cmp.Or(cmp.Compare(h1, h2), cmp.Compare(l1, l2))
 }
 
-// solve finds the cheapest choice within budgetBytes, and reports false when
+// Solve finds the cheapest choice within budgetBytes, and reports false when
 // even the smallest options, of k.least bytes together, exceed it.
-func (k *knapsack) solve(budgetBytes uint64, lim limits) (*solution, bool) {
-	if k.least > budgetBytes {
+func (k *Knapsack) Solve(budgetBytes uint64, lim Limits) (*Solution, bool) {
+	if k.Least > budgetBytes {
 		return nil, false
 	}
-	s := &search{k: k, lim: lim, budget: int64(min(budgetBytes, maxTotal)), base: make([]int32, len(k.groups))}
+	s := &search{k: k, lim: lim, budget: int64(min(budgetBytes, MaxTotal)), base: make([]int32, len(k.groups))}
 	s.relax()
 	s.run()
 	sol := s.result()
@@ -185,8 +186,8 @@ func (k *knapsack) solve(budgetBytes uint64, lim limits) (*solution, bool) {
 
 // A search is the state of one solve.
 type search struct {
-	k      *knapsack
-	lim    limits
+	k      *Knapsack
+	lim    Limits
 	budget int64
 
 	base     []int32 // corner of each group's hull at the relaxed optimum, rounded down
@@ -224,8 +225,8 @@ type node struct {
 // relax walks the steps while they fit and then fills what room is left.
 func (s *search) relax() {
 	for i := range s.k.groups {
-		first := s.k.groups[i].options[0]
-		s.baseSize += first.size
+		first := s.k.groups[i].Options[0]
+		s.baseSize += first.Size
 		s.baseCost += first.cost
 	}
 	steps := s.k.steps
@@ -257,7 +258,7 @@ func (s *search) run() {
 	s.entered = make([]bool, len(s.k.groups))
 	s.up, s.down = s.cut, s.cut-1
 	s.states = []state{{excess: s.baseSize - s.budget, cost: s.baseCost, node: -1}}
-	cut := rate{s.k.steps[s.cut].saves, s.k.steps[s.cut].bytes}
+	cut := Rate{s.k.steps[s.cut].saves, s.k.steps[s.cut].bytes}
 	upNext := true
 	for len(s.states) > 0 {
 		s.settle()
@@ -305,16 +306,16 @@ func (s *search) exhausted(deviations int) bool {
 
 // deviations lists the options of a group, other than its base, that a plan
 // better than the best known may hold.
-func (s *search) deviations(group int32, cut rate) []int16 {
+func (s *search) deviations(group int32, cut Rate) []int16 {
 	g := &s.k.groups[group]
 	at := g.hull[s.base[group]]
-	from := g.options[at]
+	from := g.Options[at]
 	var out []int16
-	for i, o := range g.options {
+	for i, o := range g.Options {
 		if int32(i) == at {
 			continue
 		}
-		if !s.beaten(s.baseCost+o.cost-from.cost, s.baseSize+o.size-from.size-s.budget, cut, cut) {
+		if !s.beaten(s.baseCost+o.cost-from.cost, s.baseSize+o.Size-from.Size-s.budget, cut, cut) {
 			out = append(out, int16(i))
 		}
 	}
@@ -323,22 +324,22 @@ func (s *search) deviations(group int32, cut rate) []int16 {
 
 // beaten reports whether a cost, plus excess bytes removed at the rate down or
 // less room sold at the rate up, comes to the best known cost or more.
-func (s *search) beaten(cost, excess int64, up, down rate) bool {
+func (s *search) beaten(cost, excess int64, up, down Rate) bool {
 	if excess >= 0 {
-		return cost >= s.best || compareProducts(uint64(excess), down.cost, uint64(s.best-cost), down.bytes) >= 0
+		return cost >= s.best || compareProducts(uint64(excess), down.Cost, uint64(s.best-cost), down.Bytes) >= 0
 	}
-	return cost >= s.best && compareProducts(uint64(cost-s.best), up.bytes, uint64(-excess), up.cost) >= 0
+	return cost >= s.best && compareProducts(uint64(cost-s.best), up.Bytes, uint64(-excess), up.Cost) >= 0
 }
 
 // rates returns what the best steps of groups that have not entered give for a
 // byte (0 where none is left) and take for one (without end where none is).
-func (s *search) rates() (up, down rate) {
-	up, down = rate{0, 1}, rate{1, 0}
+func (s *search) rates() (up, down Rate) {
+	up, down = Rate{0, 1}, Rate{1, 0}
 	if s.up < len(s.k.steps) {
-		up = rate{s.k.steps[s.up].saves, s.k.steps[s.up].bytes}
+		up = Rate{s.k.steps[s.up].saves, s.k.steps[s.up].bytes}
 	}
 	if s.down >= 0 {
-		down = rate{s.k.steps[s.down].saves, s.k.steps[s.down].bytes}
+		down = Rate{s.k.steps[s.down].saves, s.k.steps[s.down].bytes}
 	}
 	return up, down
 }
@@ -346,15 +347,15 @@ func (s *search) rates() (up, down rate) {
 // enter merges the states with each deviation of a group.
 func (s *search) enter(group int32, deviations []int16) {
 	g := &s.k.groups[group]
-	from := g.options[g.hull[s.base[group]]]
+	from := g.Options[g.hull[s.base[group]]]
 	merged := slices.Clone(s.states)
 	for i := range merged {
 		merged[i].option = -1
 	}
 	var scratch []state
 	for _, d := range deviations {
-		o := g.options[d]
-		scratch = mergeStates(scratch[:0], merged, s.states, o.size-from.size, o.cost-from.cost, d)
+		o := g.Options[d]
+		scratch = mergeStates(scratch[:0], merged, s.states, o.Size-from.Size, o.cost-from.cost, d)
 		merged, scratch = scratch, merged
 		s.work += len(merged)
 	}
@@ -392,7 +393,7 @@ func (s *search) enter(group int32, deviations []int16) {
 // option, by ascending excess, without those that another one replaces. Of two
 // alike the one of a stays.
 func mergeStates(dst, a, b []state, size, cost int64, option int16) []state {
-	least := int64(maxTotal) + 1
+	least := int64(MaxTotal) + 1
 	i, j := 0, 0
 	for i < len(a) || j < len(b) {
 		var next state
@@ -459,7 +460,7 @@ func (s *search) bound() int64 {
 	for _, st := range s.states {
 		least := st.cost
 		if st.excess > 0 {
-			if down.bytes == 0 {
+			if down.Bytes == 0 {
 				continue
 			}
 			least += mulDiv(uint64(st.excess), down)
@@ -473,17 +474,17 @@ func (s *search) bound() int64 {
 }
 
 // mulDiv returns what size bytes cost at a rate, rounded down, at most 2^62.
-func mulDiv(size uint64, r rate) int64 {
-	hi, lo := bits.Mul64(size, r.cost)
-	if hi >= r.bytes {
-		return maxTotal
+func mulDiv(size uint64, r Rate) int64 {
+	hi, lo := bits.Mul64(size, r.Cost)
+	if hi >= r.Bytes {
+		return MaxTotal
 	}
-	q, _ := bits.Div64(hi, lo, r.bytes)
-	return int64(min(q, maxTotal))
+	q, _ := bits.Div64(hi, lo, r.Bytes)
+	return int64(min(q, MaxTotal))
 }
 
-func (s *search) result() *solution {
-	sol := &solution{choice: make([]int, len(s.k.groups)), bound: uint64(s.bound())}
+func (s *search) result() *Solution {
+	sol := &Solution{Choice: make([]int, len(s.k.groups)), Bound: uint64(s.bound())}
 	position := make([]int32, len(s.k.groups))
 	corners := s.base
 	if s.bestBase != nil {
@@ -498,26 +499,26 @@ func (s *search) result() *solution {
 		}
 	}
 	for i := range s.k.groups {
-		o := s.k.groups[i].options[position[i]]
-		sol.choice[i] = int(o.index)
-		sol.sizeBytes += uint64(o.size)
-		sol.cost += uint64(o.cost)
+		o := s.k.groups[i].Options[position[i]]
+		sol.Choice[i] = int(o.Index)
+		sol.SizeBytes += uint64(o.Size)
+		sol.Cost += uint64(o.cost)
 	}
 	return sol
 }
 
 // swapAlike breaks ties: among groups with the same options the earlier ones
 // get the larger choices.
-func (k *knapsack) swapAlike(sol *solution) {
+func (k *Knapsack) swapAlike(sol *Solution) {
 	alike := map[string][]int{}
 	var key []byte
 	for i := range k.groups {
-		if len(k.groups[i].options) < 2 {
+		if len(k.groups[i].Options) < 2 {
 			continue
 		}
 		key = key[:0]
-		for _, o := range k.groups[i].options {
-			key = binary.LittleEndian.AppendUint64(key, uint64(o.size))
+		for _, o := range k.groups[i].Options {
+			key = binary.LittleEndian.AppendUint64(key, uint64(o.Size))
 			key = binary.LittleEndian.AppendUint64(key, uint64(o.cost))
 		}
 		alike[string(key)] = append(alike[string(key)], i)
@@ -528,11 +529,11 @@ func (k *knapsack) swapAlike(sol *solution) {
 		}
 		positions := make([]int, len(members))
 		for m, i := range members {
-			positions[m] = slices.IndexFunc(k.groups[i].options, func(o packedOption) bool { return int(o.index) == sol.choice[i] })
+			positions[m] = slices.IndexFunc(k.groups[i].Options, func(o packedOption) bool { return int(o.Index) == sol.Choice[i] })
 		}
 		slices.SortFunc(positions, func(a, b int) int { return cmp.Compare(b, a) })
 		for m, i := range members {
-			sol.choice[i] = int(k.groups[i].options[positions[m]].index)
+			sol.Choice[i] = int(k.groups[i].Options[positions[m]].Index)
 		}
 	}
 }

@@ -1,11 +1,10 @@
-package planner
+package frequency
 
 import (
 	"fmt"
 	"regexp"
 	"strings"
 
-	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
@@ -23,18 +22,9 @@ type Type struct {
 func GGML(t quant.Type) Type {
 	f, ok := quant.Lookup(t)
 	if !ok {
-		panic(fmt.Sprintf("planner: %v is not in the type table", t))
+		panic(fmt.Sprintf("frequency: %v is not in the type table", t))
 	}
 	return Type{Name: f.Name, Layout: f.Layout, GGML: t}
-}
-
-// sizeOf returns the bytes of a whole tensor in the type: those it has where
-// that is the source's own.
-func (t Type) sizeOf(tensor *ggufio.Tensor) (uint64, error) {
-	if !t.Declared && t.GGML == tensor.Type {
-		return tensor.SizeBytes, nil
-	}
-	return t.Layout.EncodedBytes(tensor.Rows(), tensor.Shape[0])
 }
 
 // String returns the type's name.

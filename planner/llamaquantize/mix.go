@@ -1,4 +1,4 @@
-package planner
+package llamaquantize
 
 import (
 	"cmp"
@@ -17,7 +17,7 @@ import (
 // llama-quantize would stop: a model of experts with a feed-forward tensor
 // outside its blocks.
 func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
-	types, err := mixBeforeFallback(m, ft)
+	types, err := MixBeforeFallback(m, ft)
 	if err != nil {
 		return nil, err
 	}
@@ -29,8 +29,8 @@ func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 	return types, nil
 }
 
-// mixBeforeFallback is [Mix] without the shape fallback.
-func mixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
+// MixBeforeFallback is [Mix] without the shape fallback.
+func MixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 	types := make([]quant.Type, len(m.Tensors))
 	x := newMixer(m, ft)
 	for _, i := range loaderOrder(m) {

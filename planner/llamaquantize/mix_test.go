@@ -1,4 +1,4 @@
-package planner
+package llamaquantize
 
 import (
 	"fmt"
@@ -13,28 +13,14 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
-const recorded = "../testdata/llama-quantize"
-
-// openHeader opens a published shape, its header extended sparsely.
-func openHeader(t testing.TB, name string) *ggufio.Model {
-	t.Helper()
-	path, err := gguftest.ExtendHeader(t.TempDir(), filepath.Join(recorded, name+"-bf16.gguf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := ggufio.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
+const recorded = "../../testdata/llama-quantize"
 
 // TestMixRecorded compares with what llama-quantize --dry-run printed: every
 // tensor's type and bytes, every total, and the order of the tensors.
 func TestMixRecorded(t *testing.T) {
 	cases := 0
 	for _, model := range []string{"qwen3-30b-a3b", "mixtral-8x7b", "deepseek-v3", "olmoe-1b-7b"} {
-		m := openHeader(t, model)
+		m := gguftest.OpenHeader(t, filepath.Join(recorded, model+"-bf16.gguf"))
 		files, err := filepath.Glob(filepath.Join(recorded, "expected", model+".*.tsv"))
 		if err != nil {
 			t.Fatal(err)

@@ -1,9 +1,11 @@
-package manifest
+package llamaquantize
 
-import "strings"
+import (
+	"strings"
 
-// FormatImatrixGGUF is the [Input] format of llama-imatrix's GGUF files.
-const FormatImatrixGGUF = "imatrix-gguf"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
+)
 
 // mergedImatrix is what several importance matrices are merged into.
 const mergedImatrix = "merged.imatrix.gguf"
@@ -15,9 +17,9 @@ const mergedImatrix = "merged.imatrix.gguf"
 //
 // The spelling counts: llama-quantize writes it into the file, so the planned
 // size depends on it.
-func Imatrix(inputs []Input) (path string, merge []string) {
+func Imatrix(inputs []manifest.Input) (path string, merge []string) {
 	for _, in := range inputs {
-		if in.Format == FormatImatrixGGUF {
+		if in.Format == stats.FormatImatrixGGUF {
 			merge = append(merge, Unpacked(in.Name))
 		}
 	}

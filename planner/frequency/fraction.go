@@ -1,4 +1,4 @@
-package planner
+package frequency
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func ParseFraction(s string) (Fraction, error) {
 func MakeFraction(f float64) Fraction {
 	r, err := ParseFraction(strconv.FormatFloat(f, 'g', -1, 64))
 	if err != nil {
-		panic(fmt.Sprintf("planner: fraction of %v", f))
+		panic(fmt.Sprintf("frequency: fraction of %v", f))
 	}
 	return r
 }
@@ -41,7 +41,7 @@ func (f Fraction) Rat() *big.Rat {
 	}
 	r, ok := new(big.Rat).SetString(f.text)
 	if !ok {
-		panic("planner: fraction " + strconv.Quote(f.text))
+		panic("frequency: fraction " + strconv.Quote(f.text))
 	}
 	return r
 }

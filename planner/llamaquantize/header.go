@@ -1,0 +1,102 @@
+package llamaquantize
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+// OutputAlignment is what llama-quantize pads the header and tensors to,
+// whatever general.alignment says.
+const OutputAlignment = 32
+
+// Keys of the output file that llama-quantize drops or writes anew.
+var (
+	droppedKeys = []string{"split.no", "split.count", "split.tensors.count"}
+	writtenKeys = []writtenKey{
+		{"general.quantization_version", 4}, // uint32
+		{"general.file_type", 4},            // uint32
+	}
+)
+
+// A writtenKey is a metadata key of the output and the size of its value.
+type writtenKey struct {
+	key        string
+	valueBytes uint64
+}
+
+// HeaderBytes returns the size of the header, padding included, of the file
+// that llama-quantize v0.5.0 writes of the model as export's command line runs
+// it: the source's metadata without the keys of a split, strings cut at their
+// first zero byte, with the file type and quantization version, and with what
+// it records of the importance matrix where ev has one (nil: none). Types do
+// not change it.
+func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
+	written := append(writtenKeys[:len(writtenKeys):len(writtenKeys)], imatrixKeys(ev)...)
+	size := uint64(4 + 4 + 8 + 8) // magic, version, tensor count, key count
+	for _, k := range written {
+		size += 8 + uint64(len(k.key)) + 4 + k.valueBytes
+	}
+	for i := range m.Metadata.Pairs {
+		if pair := &m.Metadata.Pairs[i]; pair.File == 0 && !replaced(pair.Key, written) {
+			size += pair.SizeBytes - pair.ZeroTailBytes
+		}
+	}
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		// name, number of axes, axes, type, offset
+		size += 8 + uint64(len(t.Name)) + 4 + 8*uint64(quant.Dimensions(t.Shape)) + 4 + 8
+	}
+	return ggufio.Padded(size, OutputAlignment)
+}
+
+func replaced(key string, written []writtenKey) bool {
+	return slices.Contains(droppedKeys, key) || slices.ContainsFunc(written, func(k writtenKey) bool { return k.key == key })
+}
+
+// imatrixKeys returns what llama-quantize records of an importance matrix.
+func imatrixKeys(ev *stats.Evidence) []writtenKey {
+	if ev == nil {
+		return nil
+	}
+	var inputs []manifest.Input
+	for _, in := range ev.Inputs {
+		inputs = append(inputs, manifest.Input{Name: in.Name, Format: in.Format})
+	}
+	path, _ := Imatrix(inputs)
+	if path == "" {
+		return nil
+	}
+	keys := []writtenKey{
+		{"quantize.imatrix.file", stringBytes(path)},
+		{"quantize.imatrix.entries_count", 4}, // uint32
+	}
+	var datasets []string
+	chunks := false
+	for _, in := range ev.Inputs {
+		if in.Imatrix != nil {
+			datasets = append(datasets, in.Imatrix.Datasets...)
+			chunks = chunks || in.Imatrix.Chunks > 0
+		}
+	}
+	if len(datasets) > 0 {
+		keys = append(keys, writtenKey{"quantize.imatrix.dataset", stringBytes(datasets[0])})
+	}
+	if chunks {
+		keys = append(keys, writtenKey{"quantize.imatrix.chunks_count", 4}) // uint32
+	}
+	return keys
+}
+
+// stringBytes returns the size of a string that llama-quantize passes through
+// a buffer of 128 bytes, its end marked by a zero byte.
+func stringBytes(s string) uint64 {
+	if end := strings.IndexByte(s, 0); end >= 0 {
+		s = s[:end]
+	}
+	return 8 + uint64(min(len(s), 127))
+}

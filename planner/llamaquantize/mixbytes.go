@@ -1,0 +1,43 @@
+package llamaquantize
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+// TensorBytes returns the bytes of a tensor in a type: those it has where that
+// is the source's own.
+func TensorBytes(t *ggufio.Tensor, typ quant.Type) (uint64, error) {
+	if typ == t.Type {
+		return t.SizeBytes, nil
+	}
+	f, ok := quant.Lookup(typ)
+	if !ok {
+		return 0, fmt.Errorf("%v is not in the type table", typ)
+	}
+	return f.Layout.EncodedBytes(t.Rows(), t.Shape[0])
+}
+
+// MixBytes returns the bytes of the model's tensors as llama-quantize makes
+// them of a file type, with no rule and no importance matrix.
+func MixBytes(m *ggufio.Model, ft FileType) (uint64, error) {
+	types, err := Mix(m, ft)
+	if err != nil {
+		return 0, err
+	}
+	total := uint64(0)
+	for i, t := range types {
+		size, err := TensorBytes(&m.Tensors[i], t)
+		if err != nil {
+			return 0, fmt.Errorf("tensor %s: %w", m.Tensors[i].Name, err)
+		}
+		if total += size; total > math.MaxInt64 || size > math.MaxInt64 {
+			return 0, errors.New("the tensors together are larger than 2^63-1 bytes")
+		}
+	}
+	return total, nil
+}
