@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/read"
 )
@@ -58,7 +59,7 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	}
 	var inputs []*stats.Evidence
 	for _, path := range paths {
-		reading := c.newProgress("reading "+path, formatSize)
+		reading := c.newProgress("reading "+path, review.Size)
 		opt.Progress = func(doneBytes, totalBytes int64) { reading.update(uint64(doneBytes), uint64(totalBytes)) }
 		var ev *stats.Evidence
 		var err error

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/planner/export"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // exportKinds lists what --to takes.
@@ -72,7 +73,7 @@ Example:
 					return c.exportRules(plan, *to, *out, *command)
 				}
 				write := map[string]func(io.Writer, *manifest.Manifest) error{
-					"csv": export.CSV, "markdown": export.Markdown, "html": export.HTML}[*to]
+					"csv": export.CSV, "markdown": review.Markdown, "html": review.HTML}[*to]
 				var b bytes.Buffer
 				if err := write(&b, plan); err != nil {
 					return err

@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 var (
@@ -54,7 +55,7 @@ func frontierPlot(model string, front *planner.Frontier) (*plot.Plot, error) {
 		}
 	}
 	p := plot.New()
-	p.Title.Text = printable(model)
+	p.Title.Text = review.Printable(model)
 	p.X.Label.Text = "size of the file, " + unit
 	p.Y.Label.Text = "predicted damage (" + string(front.Objective) + ")"
 	p.Legend.Top = true

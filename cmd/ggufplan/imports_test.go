@@ -29,7 +29,8 @@ var arrows = map[string][]string{
 	"planner/frequency":        {"ggufio/quant"},
 	"planner/llamaquantize":    {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
 	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/frequency", "planner/llamaquantize", "planner/manifest"},
-	"planner/export":           {"planner/llamaquantize", "planner/manifest", "ggufio/quant", "stats"},
+	"planner/review":           {"planner/manifest", "ggufio/quant"},
+	"planner/export":           {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
 	"planner/verify":           {"ggufio", "planner/manifest"},
 	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
 }

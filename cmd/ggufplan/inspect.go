@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 func inspectCommand() *command {
@@ -237,38 +238,38 @@ func (r *inspection) write(w io.Writer) {
 	fact := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-14s%s\n", name, fmt.Sprintf(format, args...))
 	}
-	fact("model", "%s", printable(r.Name))
-	fact("architecture", "%s", printable(r.Architecture))
-	fact("weights", "%s in %d tensors, %s, %s bits per weight", formatCount(r.Parameters), r.TensorCount, formatSize(r.TensorBytes), bitsPerWeight(r.TensorBytes, r.Parameters))
+	fact("model", "%s", review.Printable(r.Name))
+	fact("architecture", "%s", review.Printable(r.Architecture))
+	fact("weights", "%s in %d tensors, %s, %s bits per weight", review.Count(r.Parameters), r.TensorCount, review.Size(r.TensorBytes), review.BitsPerWeight(r.TensorBytes, r.Parameters))
 	fact("blocks", "%s", r.blocksInWords())
 	if r.MoELayerCount > 0 {
 		fact("experts", "%s", r.expertsInWords())
-		fact("expert data", "%s, %s of all tensors", formatSize(r.RoutedExpertBytes), percent(r.RoutedExpertBytes, r.TensorBytes))
+		fact("expert data", "%s, %s of all tensors", review.Size(r.RoutedExpertBytes), review.Percent(r.RoutedExpertBytes, r.TensorBytes))
 	}
 
 	fmt.Fprintln(w)
-	files := newTable("file", ">size", ">tensors", ">data at byte", "header sha256")
+	files := review.NewTable("file", ">size", ">tensors", ">data at byte", "header sha256")
 	for _, f := range r.Files {
-		files.add(printable(f.Name), formatSize(f.SizeBytes), strconv.Itoa(f.TensorCount), strconv.FormatUint(f.DataOffsetBytes, 10), f.HeaderSHA256[:16])
+		files.Add(review.Printable(f.Name), review.Size(f.SizeBytes), strconv.Itoa(f.TensorCount), strconv.FormatUint(f.DataOffsetBytes, 10), f.HeaderSHA256[:16])
 	}
 	if len(r.Files) > 1 {
-		files.add("all files", formatSize(r.FileBytes), strconv.Itoa(r.TensorCount))
+		files.Add("all files", review.Size(r.FileBytes), strconv.Itoa(r.TensorCount))
 	}
-	files.write(w, "")
+	files.Write(w, "")
 
 	fmt.Fprintln(w)
-	roles := newTable("role", ">tensors", ">weights", ">size", ">share", "types")
+	roles := review.NewTable("role", ">tensors", ">weights", ">size", ">share", "types")
 	for _, g := range r.Roles {
-		roles.add(g.Name, strconv.Itoa(g.Tensors), formatCount(g.Parameters), formatSize(g.SizeBytes), percent(g.SizeBytes, r.TensorBytes), strings.Join(g.Types, " "))
+		roles.Add(g.Name, strconv.Itoa(g.Tensors), review.Count(g.Parameters), review.Size(g.SizeBytes), review.Percent(g.SizeBytes, r.TensorBytes), strings.Join(g.Types, " "))
 	}
-	roles.write(w, "")
+	roles.Write(w, "")
 
 	fmt.Fprintln(w)
-	types := newTable("type", ">tensors", ">weights", ">size", ">share")
+	types := review.NewTable("type", ">tensors", ">weights", ">size", ">share")
 	for _, g := range r.Types {
-		types.add(g.Name, strconv.Itoa(g.Tensors), formatCount(g.Parameters), formatSize(g.SizeBytes), percent(g.SizeBytes, r.TensorBytes))
+		types.Add(g.Name, strconv.Itoa(g.Tensors), review.Count(g.Parameters), review.Size(g.SizeBytes), review.Percent(g.SizeBytes, r.TensorBytes))
 	}
-	types.write(w, "")
+	types.Write(w, "")
 
 	if r.MoELayerCount > 0 {
 		fmt.Fprintln(w)
@@ -285,10 +286,10 @@ func (r *inspection) write(w io.Writer) {
 func (r *inspection) blocksInWords() string {
 	s := fmt.Sprintf("%d, %d with experts", r.BlockCount, r.MoELayerCount)
 	if n := len(r.DenseLayers); n > 0 && r.MoELayerCount > 0 {
-		s += fmt.Sprintf(", %d without (%s)", n, formatRanges(r.DenseLayers))
+		s += fmt.Sprintf(", %d without (%s)", n, review.Ranges(r.DenseLayers))
 	}
 	if n := len(r.MTPLayers); n > 0 {
-		s += fmt.Sprintf(", %d for multi-token prediction (%s)", n, formatRanges(r.MTPLayers))
+		s += fmt.Sprintf(", %d for multi-token prediction (%s)", n, review.Ranges(r.MTPLayers))
 	}
 	return s
 }
@@ -314,7 +315,7 @@ func (r *inspection) writeLayers(w io.Writer) {
 		tensors, experts       int
 		expertBytes, sizeBytes uint64
 	}
-	t := newTable("layers", "expert tensor", "type", "shape", ">experts", ">per expert", ">per layer")
+	t := review.NewTable("layers", "expert tensor", "type", "shape", ">experts", ">per expert", ">per layer")
 	summary := func(l inspectedLayer) []row {
 		var rows []row
 		for _, x := range l.Tensors {
@@ -323,7 +324,7 @@ func (r *inspection) writeLayers(w io.Writer) {
 			if x.Expert != nil {
 				name, experts = strings.Replace(name, "."+strconv.Itoa(*x.Expert)+".", ".E.", 1), 1
 			}
-			n := row{name, x.Type, formatShape(x.Shape), 1, experts, *x.ExpertBytes, x.SizeBytes}
+			n := row{name, x.Type, review.Shape(x.Shape), 1, experts, *x.ExpertBytes, x.SizeBytes}
 			same := func(o row) bool {
 				return o.projection == n.projection && o.typ == n.typ && o.expertBytes == n.expertBytes
 			}
@@ -343,19 +344,19 @@ func (r *inspection) writeLayers(w io.Writer) {
 		for i++; i < len(r.Layers) && slices.Equal(summary(r.Layers[i]), rows); i++ {
 			alike = append(alike, r.Layers[i].Layer)
 		}
-		where := formatRanges(alike)
+		where := review.Ranges(alike)
 		for _, x := range rows {
-			t.add(where, printable(x.projection), x.typ, x.shape, strconv.Itoa(x.experts), formatSize(x.expertBytes), formatSize(x.sizeBytes))
+			t.Add(where, review.Printable(x.projection), x.typ, x.shape, strconv.Itoa(x.experts), review.Size(x.expertBytes), review.Size(x.sizeBytes))
 			where = ""
 		}
 	}
-	t.write(w, "")
+	t.Write(w, "")
 }
 
 func (r *inspection) writeTensors(w io.Writer) {
-	t := newTable("tensor", "role", "type", "shape", ">bytes", ">at byte", "file")
+	t := review.NewTable("tensor", "role", "type", "shape", ">bytes", ">at byte", "file")
 	for _, x := range *r.Tensors {
-		t.add(printable(x.Name), x.Role, x.Type, formatShape(x.Shape), strconv.FormatUint(x.SizeBytes, 10), strconv.FormatUint(x.OffsetBytes, 10), printable(x.File))
+		t.Add(review.Printable(x.Name), x.Role, x.Type, review.Shape(x.Shape), strconv.FormatUint(x.SizeBytes, 10), strconv.FormatUint(x.OffsetBytes, 10), review.Printable(x.File))
 	}
-	t.write(w, "")
+	t.Write(w, "")
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // An inspectedMix is the whole model as one of llama-quantize's file types.
@@ -29,9 +30,9 @@ func inspectMixes(m *ggufio.Model) []inspectedMix {
 }
 
 func (r *inspection) writeMixes(w io.Writer) {
-	t := newTable("file type", ">size", ">bits per weight", ">of this file's")
+	t := review.NewTable("file type", ">size", ">bits per weight", ">of this file's")
 	for _, x := range r.FileTypes {
-		t.add(x.Name, formatSize(x.TensorBytes), bitsPerWeight(x.TensorBytes, r.Parameters), percent(x.TensorBytes, r.TensorBytes))
+		t.Add(x.Name, review.Size(x.TensorBytes), review.BitsPerWeight(x.TensorBytes, r.Parameters), review.Percent(x.TensorBytes, r.TensorBytes))
 	}
-	t.write(w, "")
+	t.Write(w, "")
 }

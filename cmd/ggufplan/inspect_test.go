@@ -10,6 +10,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 func inspectFile(t *testing.T, b *gguftest.Builder, flags ...string) string {
@@ -110,7 +111,7 @@ func TestInspectPlainModels(t *testing.T) {
 
 func TestFormatRanges(t *testing.T) {
 	for want, numbers := range map[string][]int{"": nil, "3": {3}, "0-2": {0, 1, 2}, "0, 2-3, 7": {0, 2, 3, 7}} {
-		if got := formatRanges(numbers); got != want {
+		if got := review.Ranges(numbers); got != want {
 			t.Errorf("%v: %q, want %q", numbers, got, want)
 		}
 	}
@@ -118,7 +119,7 @@ func TestFormatRanges(t *testing.T) {
 
 func TestFormatCount(t *testing.T) {
 	for want, n := range map[string]uint64{"0": 0, "999": 999, "1,000": 1000, "30,532,122,624": 30532122624} {
-		if got := formatCount(n); got != want {
+		if got := review.Count(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
 		}
 	}

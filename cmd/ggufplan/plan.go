@@ -13,6 +13,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 func planCommand() *command {
@@ -200,23 +201,23 @@ func summarise(w io.Writer, path string, m *manifest.Manifest) {
 	if m.Policy.Preset != nil {
 		policy += ", preset " + *m.Policy.Preset
 	}
-	fmt.Fprintf(w, "%s: %s, %s, base %s\n", printable(path), printable(m.Model.Name), policy, m.Policy.Base)
+	fmt.Fprintf(w, "%s: %s, %s, base %s\n", review.Printable(path), review.Printable(m.Model.Name), policy, m.Policy.Base)
 	t := &m.Totals
-	sizes := newTable("", ">", ">", ">", "")
-	sizes.add("source", formatSize(t.SourceBytes), bitsPerWeight(t.SourceBytes, m.Model.Parameters)+" bits per weight")
+	sizes := review.NewTable("", ">", ">", ">", "")
+	sizes.Add("source", review.Size(t.SourceBytes), review.BitsPerWeight(t.SourceBytes, m.Model.Parameters)+" bits per weight")
 	file := ""
 	if t.PlannedFileBytes != nil {
-		file = "file of " + formatCount(*t.PlannedFileBytes) + " bytes"
+		file = "file of " + review.Count(*t.PlannedFileBytes) + " bytes"
 	}
-	sizes.add("fused plan", formatSize(t.PlannedBytes), bitsPerWeight(t.PlannedBytes, m.Model.Parameters)+" bits per weight",
-		"saves "+signedPercent(t.SavedBytes, t.SourceBytes), file)
-	sizes.add("split plan", formatSize(t.SplitPlannedBytes), bitsPerWeight(t.SplitPlannedBytes, m.Model.Parameters)+" bits per weight",
-		"saves "+signedPercent(t.SplitSavedBytes, t.SourceBytes))
-	sizes.writeRows(w, "")
+	sizes.Add("fused plan", review.Size(t.PlannedBytes), review.BitsPerWeight(t.PlannedBytes, m.Model.Parameters)+" bits per weight",
+		"saves "+review.SignedPercent(t.SavedBytes, t.SourceBytes), file)
+	sizes.Add("split plan", review.Size(t.SplitPlannedBytes), review.BitsPerWeight(t.SplitPlannedBytes, m.Model.Parameters)+" bits per weight",
+		"saves "+review.SignedPercent(t.SplitSavedBytes, t.SourceBytes))
+	sizes.WriteRows(w, "")
 	if len(t.Tiers) > 0 {
 		var parts []string
 		for _, tier := range t.Tiers {
-			parts = append(parts, formatCount(tier.Experts)+" "+tier.Tier)
+			parts = append(parts, review.Count(tier.Experts)+" "+tier.Tier)
 		}
 		fmt.Fprintf(w, "%-12s%s\n", "experts", strings.Join(parts, ", "))
 	}
@@ -236,7 +237,7 @@ func countFindings(findings []manifest.Finding) string {
 		for j < len(findings) && findings[j].Code == findings[i].Code {
 			j++
 		}
-		part := printable(findings[i].Code)
+		part := review.Printable(findings[i].Code)
 		if j-i > 1 {
 			part += fmt.Sprintf(" x %d", j-i)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
@@ -43,7 +44,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.StringVar(&b.size, "target-size", "", "choose types for the least damage in a file of at most `SIZE`, such as 12GiB; implies --policy budget")
 	flags.StringVar(&b.bpw, "target-bpw", "", "the same within `N` bits per weight of the whole model")
 	flags.StringVar(&b.expertBPW, "target-expert-bpw", "", "the same within `N` bits per weight of the routed experts")
-	flags.StringVar(&b.objective, "objective", objectives[0], "what damage is: `NAME` is "+words(objectives))
+	flags.StringVar(&b.objective, "objective", objectives[0], "what damage is: `NAME` is "+review.Or(objectives))
 	flags.Uint64Var(&b.seed, "seed", 1, "seed `N` of --objective random and of --measure")
 	flags.StringSliceVar(&b.types, "types", nil, "candidate types of the budget policy, comma separated `LIST`; all with a known error if not given")
 	flags.BoolVar(&b.tie, "tie-gate-up", false, "gate and up of a layer, and of an expert, get the same type")

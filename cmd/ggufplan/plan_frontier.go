@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // frontierFlags ask for sizes against damage instead of a manifest.
@@ -115,30 +116,30 @@ func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) err
 // writeFrontier prints a frontier as a table.
 func writeFrontier(w io.Writer, front *planner.Frontier) {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) }
-	t := newTable(">budget", ">fused file", ">damage", ">split file", ">damage", ">of the fused")
+	t := review.NewTable(">budget", ">fused file", ">damage", ">split file", ">damage", ">of the fused")
 	for _, p := range front.Points {
 		if p.Fused == nil {
-			t.add(formatSize(p.BudgetBytes), "too small")
+			t.Add(review.Size(p.BudgetBytes), "too small")
 			continue
 		}
 		share := "-"
 		if p.Fused.Damage > 0 {
 			share = strconv.FormatFloat(100*p.Split.Damage/p.Fused.Damage, 'f', 1, 64) + " %"
 		}
-		t.add(formatSize(p.BudgetBytes), formatCount(p.Fused.FileBytes), number(p.Fused.Damage), formatCount(p.Split.FileBytes), number(p.Split.Damage), share)
+		t.Add(review.Size(p.BudgetBytes), review.Count(p.Fused.FileBytes), number(p.Fused.Damage), review.Count(p.Split.FileBytes), number(p.Split.Damage), share)
 	}
-	t.write(w, "")
+	t.Write(w, "")
 	if len(front.Baselines) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	b := newTable("file type", ">file", ">damage")
+	b := review.NewTable("file type", ">file", ">damage")
 	for _, x := range front.Baselines {
 		damage := "unknown"
 		if x.Damage != nil {
 			damage = number(*x.Damage)
 		}
-		b.add(x.Name, formatCount(x.FileBytes), damage)
+		b.Add(x.Name, review.Count(x.FileBytes), damage)
 	}
-	b.write(w, "")
+	b.Write(w, "")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // policyFlags are the flags that shape a plan, as they were typed.
@@ -31,7 +32,7 @@ type policyFlags struct {
 func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	p := &policyFlags{flags: flags}
 	flags.StringVar(&p.policy, "policy", string(planner.PolicyFrequency), "how types are chosen: `NAME` is frequency or budget")
-	flags.StringVar(&p.preset, "preset", frequency.PresetDefault, "tiers of the frequency policy: `NAME` is "+words(frequency.PresetNames()))
+	flags.StringVar(&p.preset, "preset", frequency.PresetDefault, "tiers of the frequency policy: `NAME` is "+review.Or(frequency.PresetNames()))
 	flags.StringVar(&p.hot, "hot-percentile", "", "an expert is hot from `FRACTION` of the largest count on")
 	flags.StringVar(&p.cold, "cold-percentile", "", "an expert is cold below `FRACTION` of the largest count")
 	flags.StringVar(&p.hotType, "hot-type", "", "`TYPE` of hot experts, and of layers without statistics")
@@ -132,7 +133,7 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *frequency.Types) e
 	}
 	tiers, ok := frequency.Preset(p.preset)
 	if !ok {
-		return flagError("preset", hinted(fmt.Errorf("%q is not a preset", p.preset), "--preset "+frequency.PresetDefault+"; there are "+words(frequency.PresetNames())))
+		return flagError("preset", hinted(fmt.Errorf("%q is not a preset", p.preset), "--preset "+frequency.PresetDefault+"; there are "+review.Or(frequency.PresetNames())))
 	}
 	fr.Preset, fr.Tiers = p.preset, tiers
 	for _, f := range []struct {

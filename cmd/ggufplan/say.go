@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // Everything on stderr starts with the program's name and a grade, is lower
@@ -15,7 +17,7 @@ import (
 
 func (c *call) say(grade, format string, args ...any) {
 	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", grade, printable(msg))
+	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", grade, review.Printable(msg))
 }
 
 func (c *call) warn(format string, args ...any) { c.say("warning", format, args...) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // addChoices adds what every type would cost the selected tensors, or one
@@ -57,10 +58,10 @@ func (x *explanation) writeChoices(w io.Writer) {
 		c := &x.Choices[i]
 		title := c.Tensor
 		if c.Expert != nil {
-			title += fmt.Sprintf(", expert %d, which counts for %s", *c.Expert, optionalPercent(&c.Share))
+			title += fmt.Sprintf(", expert %d, which counts for %s", *c.Expert, review.OptionalPercent(&c.Share))
 		}
-		fmt.Fprintf(w, "\n%s\n", printable(title))
-		t := newTable("type", ">bytes", ">relative error", ">damage", "")
+		fmt.Fprintf(w, "\n%s\n", review.Printable(title))
+		t := review.NewTable("type", ">bytes", ">relative error", ">damage", "")
 		planned := false
 		for _, a := range c.Alternatives {
 			note := ""
@@ -74,19 +75,19 @@ func (x *explanation) writeChoices(w io.Writer) {
 			case len(x.Choices) > maxFullChoices:
 				continue
 			}
-			t.add(a.Type, formatCount(a.SizeBytes), number(a.Relative), number(a.Damage), note)
+			t.Add(a.Type, review.Count(a.SizeBytes), number(a.Relative), number(a.Damage), note)
 		}
 		if !planned {
-			t.add(printable(c.Planned), "", "", "", "planned")
+			t.Add(review.Printable(c.Planned), "", "", "", "planned")
 		}
-		t.write(w, "  ")
+		t.Write(w, "  ")
 	}
 }
 
 func stepNote(way string, s *planner.Step, signed func(float64) string) string {
-	bytes := "-" + formatCount(uint64(-s.Bytes))
+	bytes := "-" + review.Count(uint64(-s.Bytes))
 	if s.Bytes > 0 {
-		bytes = "+" + formatCount(uint64(s.Bytes))
+		bytes = "+" + review.Count(uint64(s.Bytes))
 	}
 	return fmt.Sprintf("a step %s: %s bytes, %s damage", way, bytes, signed(s.Damage))
 }

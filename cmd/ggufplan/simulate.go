@@ -11,6 +11,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/planner/simulate"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -80,7 +81,7 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 	if err != nil {
 		return err
 	}
-	bar := c.newProgress("simulating", formatSize)
+	bar := c.newProgress("simulating", review.Size)
 	options := simulate.Options{
 		Fused: o.fused, ExpertsOnly: o.expertsOnly, StoreF32: o.store == "f32", Workers: o.workers, Progress: bar.update,
 	}

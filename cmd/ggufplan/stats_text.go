@@ -8,16 +8,17 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
 // write prints the report for a person.
 func (r *statsReport) write(w io.Writer) {
-	files := newTable("file", "format", "traffic", "phase", ">size", "sha256")
+	files := review.NewTable("file", "format", "traffic", "phase", ">size", "sha256")
 	for _, in := range r.Inputs {
-		files.add(printable(in.Name), in.Format, in.Kind, valueOr(in.Phase, "-"), formatSize(in.SizeBytes), in.SHA256[:min(16, len(in.SHA256))])
+		files.Add(review.Printable(in.Name), in.Format, in.Kind, review.ValueOr(in.Phase, "-"), review.Size(in.SizeBytes), in.SHA256[:min(16, len(in.SHA256))])
 	}
-	files.write(w, "")
+	files.Write(w, "")
 	fmt.Fprintln(w)
 	r.writeFacts(w)
 	fmt.Fprintln(w)
@@ -36,9 +37,9 @@ func (r *statsReport) write(w io.Writer) {
 		}
 		subject := ""
 		if f.Subject != "" {
-			subject = printable(f.Subject) + ": "
+			subject = review.Printable(f.Subject) + ": "
 		}
-		fmt.Fprintf(w, "%s: %s%s\n", f.Code, subject, printable(f.Message))
+		fmt.Fprintf(w, "%s: %s%s\n", f.Code, subject, review.Printable(f.Message))
 	}
 }
 
@@ -54,7 +55,7 @@ func (r *statsReport) writeFacts(w io.Writer) {
 		"none":     "none: the source does not tell how often experts were used",
 	}[r.CountsKind]
 	if r.Tokens != nil && r.CountsKind == "exact" {
-		traffic += fmt.Sprintf(" of %s tokens", formatCount(*r.Tokens))
+		traffic += fmt.Sprintf(" of %s tokens", review.Count(*r.Tokens))
 	}
 	if r.TopK != nil {
 		noun := "experts"
@@ -75,7 +76,7 @@ func (r *statsReport) writeFacts(w io.Writer) {
 		fact("match", "%d of %d entries name a tensor of the model and have its size; finetunes of the same shapes look alike", r.Match.Named, r.Match.Entries)
 	}
 	if len(r.Datasets) > 0 {
-		fact("datasets", "%s", printable(strings.Join(r.Datasets, ", ")))
+		fact("datasets", "%s", review.Printable(strings.Join(r.Datasets, ", ")))
 	}
 	if len(r.Signals) > 0 {
 		fact("signals", "%s", strings.Join(r.Signals, ", "))
@@ -85,7 +86,7 @@ func (r *statsReport) writeFacts(w io.Writer) {
 		for _, s := range r.Shared {
 			layers = append(layers, s.Layer)
 		}
-		fact("shared", "experts that every token uses, in layers %s", formatRanges(layers))
+		fact("shared", "experts that every token uses, in layers %s", review.Ranges(layers))
 	}
 }
 
@@ -94,12 +95,12 @@ func (r *statsReport) writeLayers(w io.Writer) {
 	if r.LayerAxis == "rows" {
 		first = ">row"
 	}
-	t := newTable(first, ">tokens", ">effective", ">gini", "hottest", "coldest", ">unseen", "busiest first")
+	t := review.NewTable(first, ">tokens", ">effective", ">gini", "hottest", "coldest", ">unseen", "busiest first")
 	for i := range r.Layers {
 		l := &r.Layers[i]
 		cells := []string{strconv.Itoa(l.Layer), "-", "-", "-", "-", "-", "-"}
 		if l.Tokens != nil {
-			cells[1] = formatCount(*l.Tokens)
+			cells[1] = review.Count(*l.Tokens)
 		}
 		if s := l.Summary; s != nil {
 			cells[2] = fmt.Sprintf("%.2f of %d", s.EffectiveExperts, len(l.Experts))
@@ -112,12 +113,12 @@ func (r *statsReport) writeLayers(w io.Writer) {
 		if bars := sparkLine(l.distribution); bars != "" {
 			cells = append(cells, bars)
 		}
-		t.add(cells...)
+		t.Add(cells...)
 	}
-	t.write(w, "")
+	t.Write(w, "")
 	for i := range r.Layers {
 		if l := &r.Layers[i]; len(l.SuperExperts) > 0 {
-			fmt.Fprintf(w, "layer %d: super experts by their largest output: %s\n", l.Layer, formatRanges(l.SuperExperts))
+			fmt.Fprintf(w, "layer %d: super experts by their largest output: %s\n", l.Layer, review.Ranges(l.SuperExperts))
 		}
 	}
 }
@@ -160,7 +161,7 @@ func sparkLine(shares []float64) string {
 }
 
 func (r *statsReport) writeConfidence(w io.Writer) {
-	t := newTable(">layer", ">design effect", ">effective tokens", "hottest, 95 %", "coldest, 95 %", ">scarce", ">low", ">more tokens", "halves")
+	t := review.NewTable(">layer", ">design effect", ">effective tokens", "hottest, 95 %", "coldest, 95 %", ">scarce", ">low", ">more tokens", "halves")
 	for i := range r.Layers {
 		l := &r.Layers[i]
 		if l.Deff == nil {
@@ -171,18 +172,18 @@ func (r *statsReport) writeConfidence(w io.Writer) {
 			cells[1] = fmt.Sprintf("%.3g (%d blocks)", *l.Deff, l.Blocks)
 		}
 		if l.EffectiveTokens != nil {
-			cells[2] = formatCount(uint64(*l.EffectiveTokens))
+			cells[2] = review.Count(uint64(*l.EffectiveTokens))
 			cells[3], cells[4] = l.interval(l.Summary.Hottest), l.interval(l.Summary.Coldest)
 		}
 		if l.TokensNeeded != nil {
-			cells[7] = formatCount(*l.TokensNeeded)
+			cells[7] = review.Count(*l.TokensNeeded)
 		}
-		t.add(cells...)
+		t.Add(cells...)
 	}
-	t.write(w, "")
+	t.Write(w, "")
 	switch {
 	case r.TokensNeeded != nil && *r.TokensNeeded > 0:
-		fmt.Fprintf(w, "about %s more tokens would leave no expert scarce; one never seen may need many times as many\n", formatCount(*r.TokensNeeded))
+		fmt.Fprintf(w, "about %s more tokens would leave no expert scarce; one never seen may need many times as many\n", review.Count(*r.TokensNeeded))
 	case r.TokensNeeded != nil:
 		fmt.Fprintln(w, "no expert is scarce")
 	}
@@ -208,23 +209,23 @@ func (l *statsLayer) interval(expert int) string {
 func (d *statsDiff) write(w io.Writer) {
 	var names []string
 	for _, in := range d.Inputs {
-		names = append(names, printable(in.Name))
+		names = append(names, review.Printable(in.Name))
 	}
 	fmt.Fprintf(w, "compared with %s:\n", strings.Join(names, ", "))
-	t := newTable(">layer", ">distance", ">rank correlation", ">tier changes", "experts")
+	t := review.NewTable(">layer", ">distance", ">rank correlation", ">tier changes", "experts")
 	for _, s := range d.Layers {
 		correlation := "-"
 		if s.Spearman != nil {
 			correlation = fmt.Sprintf("%.3f", *s.Spearman)
 		}
-		t.add(strconv.Itoa(s.Layer), fmt.Sprintf("%.4f", s.JensenShannon), correlation, strconv.Itoa(len(s.Moved)), s.moves())
+		t.Add(strconv.Itoa(s.Layer), fmt.Sprintf("%.4f", s.JensenShannon), correlation, strconv.Itoa(len(s.Moved)), s.moves())
 	}
-	t.write(w, "")
+	t.Write(w, "")
 	if len(d.OnlyFirst) > 0 {
-		fmt.Fprintf(w, "layers only in the first: %s\n", formatRanges(d.OnlyFirst))
+		fmt.Fprintf(w, "layers only in the first: %s\n", review.Ranges(d.OnlyFirst))
 	}
 	if len(d.OnlySecond) > 0 {
-		fmt.Fprintf(w, "layers only in the second: %s\n", formatRanges(d.OnlySecond))
+		fmt.Fprintf(w, "layers only in the second: %s\n", review.Ranges(d.OnlySecond))
 	}
 }
 

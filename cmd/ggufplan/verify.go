@@ -9,6 +9,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/planner/verify"
 )
 
@@ -45,7 +46,7 @@ unreadable file`,
 					return err
 				}
 				if n := len(report.Differences); n > 0 {
-					return &findingError{fmt.Errorf("%d %s from the plan", n, plural(n, "difference", "differences"))}
+					return &findingError{fmt.Errorf("%d %s from the plan", n, review.Plural(n, "difference", "differences"))}
 				}
 				return nil
 			}

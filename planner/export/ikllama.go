@@ -9,6 +9,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -56,7 +57,7 @@ func IKLlama(m *manifest.Manifest) (*Quantization, error) {
 		words = append(words, "--imatrix", imatrix)
 	}
 	words = append(words, "--custom-q", argument, source, output, carrier(m))
-	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{commandLine(words...)}, Losses: Losses(m)}
+	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{commandLine(words...)}, Losses: review.Losses(m)}
 	if path, _ := llamaquantize.Imatrix(inputs(m)); path != "" {
 		q.Notes = append(q.Notes, "ik_llama.cpp reads importance matrices of the old .dat format only, so the command line leaves "+path+" out")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -22,8 +23,8 @@ type Quantization struct {
 	// llama-quantize.
 	Commands []string
 
-	Losses []Loss   // of the split plan
-	Notes  []string // what else the user should know
+	Losses []review.Loss // of the split plan
+	Notes  []string      // what else the user should know
 }
 
 // LlamaQuantize returns the plan as rules for llama-quantize v0.5.0. The
@@ -60,7 +61,7 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 	if err != nil {
 		return nil, err
 	}
-	q := &Quantization{Losses: Losses(m)}
+	q := &Quantization{Losses: review.Losses(m)}
 	var b bytes.Buffer
 	for _, r := range rules {
 		fmt.Fprintf(&b, "%s=%s\n", pattern(r.tensor.Name), r.format.Spelling())

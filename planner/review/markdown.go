@@ -1,4 +1,4 @@
-package export
+package review
 
 import (
 	"fmt"
@@ -22,8 +22,8 @@ func Markdown(w io.Writer, m *manifest.Manifest) error {
 		if s.note != "" {
 			fmt.Fprintf(&b, "%s\n\n", s.note)
 		}
-		writeMarkdownRow(&b, s.table.header)
-		rule := make([]string, len(s.table.header))
+		writeMarkdownRow(&b, s.table.heading)
+		rule := make([]string, len(s.table.heading))
 		for i := range rule {
 			rule[i] = "---"
 			if s.table.right[i] {

@@ -1,4 +1,4 @@
-package export
+package review
 
 import (
 	"fmt"
@@ -46,7 +46,7 @@ func HTML(w io.Writer, m *manifest.Manifest) error {
 			fmt.Fprintf(&b, "<p>%s</p>\n", htmlText(s.note))
 		}
 		b.WriteString("<table>\n<thead>")
-		writeHTMLRow(&b, "th", s.table.header, s.table.right)
+		writeHTMLRow(&b, "th", s.table.heading, s.table.right)
 		b.WriteString("</thead>\n<tbody>\n")
 		for _, row := range s.table.rows {
 			writeHTMLRow(&b, "td", row, s.table.right)

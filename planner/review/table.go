@@ -1,4 +1,4 @@
-package main
+package review
 
 import (
 	"io"
@@ -6,18 +6,18 @@ import (
 	"unicode/utf8"
 )
 
-// A table lines up columns for a person. Columns that hold numbers are pushed
+// A Table lines up columns for a person. Columns that hold numbers are pushed
 // to the right, headings with them.
-type table struct {
+type Table struct {
 	heading []string
 	right   []bool // per column
 	rows    [][]string
 }
 
-// newTable makes a table; a heading that begins with ">" marks a column of
+// NewTable makes a table; a heading that begins with ">" marks a column of
 // numbers.
-func newTable(headings ...string) *table {
-	t := &table{}
+func NewTable(headings ...string) *Table {
+	t := &Table{}
 	for _, h := range headings {
 		name, right := strings.CutPrefix(h, ">")
 		t.heading = append(t.heading, name)
@@ -26,17 +26,17 @@ func newTable(headings ...string) *table {
 	return t
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// write prints the table with every line indented. Lines do not end in spaces.
-func (t *table) write(w io.Writer, indent string) {
+// Write prints the table with every line indented. Lines do not end in spaces.
+func (t *Table) Write(w io.Writer, indent string) {
 	t.lines(w, indent, append([][]string{t.heading}, t.rows...))
 }
 
-// writeRows prints the table without its heading.
-func (t *table) writeRows(w io.Writer, indent string) { t.lines(w, indent, t.rows) }
+// WriteRows prints the table without its heading.
+func (t *Table) WriteRows(w io.Writer, indent string) { t.lines(w, indent, t.rows) }
 
-func (t *table) lines(w io.Writer, indent string, lines [][]string) {
+func (t *Table) lines(w io.Writer, indent string, lines [][]string) {
 	widths := make([]int, len(t.heading))
 	for _, cells := range lines {
 		for i, cell := range cells {

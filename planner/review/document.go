@@ -1,4 +1,4 @@
-package export
+package review
 
 import (
 	"cmp"
@@ -21,14 +21,7 @@ type review struct {
 type section struct {
 	title string
 	note  string // a sentence under the title, or ""
-	table table
-}
-
-// A table's columns are numbers, set to the right, where right says so.
-type table struct {
-	header []string
-	right  []bool
-	rows   [][]string
+	table *Table
 }
 
 func newReview(m *manifest.Manifest) *review {
@@ -39,15 +32,19 @@ func newReview(m *manifest.Manifest) *review {
 	}
 	fact("Model", "%s, %d tensors, %d layers with %d experts each", m.Model.Architecture, m.Model.TensorCount, m.Model.MoELayerCount, m.Model.ExpertCount)
 	fact("Target", "%s v%s", m.Target.Engine, m.Target.Version)
-	fact("Policy", "%s", policyInWords(&m.Policy))
+	policy := []string{policyInWords(&m.Policy), "base " + m.Policy.Base}
+	for _, pin := range m.Policy.Pins {
+		policy = append(policy, fmt.Sprintf("%s pinned to %s", pin.Pattern, pin.Type))
+	}
+	fact("Policy", "%s", strings.Join(policy, "; "))
 	fact("Statistics", "%s", statisticsInWords(m.Statistics))
-	fact("Fused plan", "%s → %s, saves %s (%s), %s bits per weight", size(t.SourceBytes), size(t.PlannedBytes),
-		signedSize(t.SavedBytes), percent(t.SavedFraction), decimals(t.PlannedBitsPerWeight, 3))
+	fact("Fused plan", "%s → %s, saves %s (%s), %s bits per weight", Size(t.SourceBytes), Size(t.PlannedBytes),
+		SignedSize(t.SavedBytes), fractionPercent(t.SavedFraction), decimals(t.PlannedBitsPerWeight, 3))
 	if t.PlannedFileBytes != nil {
 		fact("File", "%d bytes as llama-quantize writes it", *t.PlannedFileBytes)
 	}
 	fact("Split plan", "%s, saves %s, %s bits per weight; needs a tensor per expert or tier and a runtime that knows them",
-		size(t.SplitPlannedBytes), signedSize(t.SplitSavedBytes), decimals(t.SplitBitsPerWeight, 3))
+		Size(t.SplitPlannedBytes), SignedSize(t.SplitSavedBytes), decimals(t.SplitBitsPerWeight, 3))
 
 	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m), findingSection(m))
 	return r
@@ -60,25 +57,6 @@ func (r *review) add(sections ...section) {
 			r.sections = append(r.sections, s)
 		}
 	}
-}
-
-func policyInWords(p *manifest.Policy) string {
-	parts := []string{p.Name}
-	if p.Preset != nil {
-		parts = append(parts, "preset "+*p.Preset)
-	}
-	if p.HotPercentile != nil && p.ColdPercentile != nil && p.WarmType != nil && p.ColdType != nil {
-		parts = append(parts, fmt.Sprintf("hot from %s as %s, warm as %s, cold below %s as %s",
-			shortest(*p.HotPercentile), p.HotType, *p.WarmType, shortest(*p.ColdPercentile), *p.ColdType))
-	}
-	if b := p.Budget; b != nil {
-		parts = append(parts, fmt.Sprintf("%s of at most %s, %s errors", b.Target, shortest(b.TargetValue), b.Errors.Kind))
-	}
-	parts = append(parts, "base "+p.Base)
-	for _, pin := range p.Pins {
-		parts = append(parts, fmt.Sprintf("%s pinned to %s", pin.Pattern, pin.Type))
-	}
-	return strings.Join(parts, "; ")
 }
 
 func statisticsInWords(s *manifest.Statistics) string {
@@ -98,15 +76,15 @@ func statisticsInWords(s *manifest.Statistics) string {
 
 func baselineSection(m *manifest.Manifest) section {
 	s := section{title: "Beside llama-quantize's file types",
-		table: table{header: []string{"whole model as", "tensors", "bits per weight", "the plan is"}, right: []bool{false, true, true, true}}}
+		table: NewTable("whole model as", ">tensors", ">bits per weight", ">the plan is")}
 	planned := m.Totals.PlannedBytes
-	s.table.rows = append(s.table.rows, []string{"this plan", size(planned), decimals(m.Totals.PlannedBitsPerWeight, 3), ""})
+	s.table.Add("this plan", Size(planned), decimals(m.Totals.PlannedBitsPerWeight, 3), "")
 	for _, b := range m.Totals.Baselines {
 		bits := "0"
 		if m.Model.Parameters > 0 {
 			bits = decimals(8*float64(b.TensorBytes)/float64(m.Model.Parameters), 3)
 		}
-		s.table.rows = append(s.table.rows, []string{b.Name, size(b.TensorBytes), bits, difference(planned, b.TensorBytes)})
+		s.table.Add(b.Name, Size(b.TensorBytes), bits, difference(planned, b.TensorBytes))
 	}
 	if len(m.Totals.Baselines) == 0 {
 		s.table.rows = nil
@@ -115,19 +93,19 @@ func baselineSection(m *manifest.Manifest) section {
 }
 
 func tierSection(m *manifest.Manifest) section {
-	s := section{title: "Tiers", table: table{header: []string{"tier", "experts", "activations", "split plan"}, right: []bool{false, true, true, true}}}
+	s := section{title: "Tiers", table: NewTable("tier", ">experts", ">activations", ">split plan")}
 	for _, t := range m.Totals.Tiers {
 		share := "unknown"
 		if t.ActivationShare != nil {
-			share = percent(*t.ActivationShare)
+			share = fractionPercent(*t.ActivationShare)
 		}
-		s.table.rows = append(s.table.rows, []string{t.Tier, strconv.FormatUint(t.Experts, 10), share, size(t.SplitPlannedBytes)})
+		s.table.Add(t.Tier, strconv.FormatUint(t.Experts, 10), share, Size(t.SplitPlannedBytes))
 	}
 	return s
 }
 
 func roleSection(m *manifest.Manifest) section {
-	s := section{title: "Tensors by role", table: table{header: []string{"role", "tensors", "source", "planned", "types"}, right: []bool{false, true, true, true, false}}}
+	s := section{title: "Tensors by role", table: NewTable("role", ">tensors", ">source", ">planned", "types")}
 	type group struct {
 		role            string
 		source, planned uint64
@@ -150,14 +128,14 @@ func roleSection(m *manifest.Manifest) section {
 	}
 	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.planned, a.planned) })
 	for _, g := range groups {
-		s.table.rows = append(s.table.rows, []string{g.role, strconv.Itoa(g.tensors), size(g.source), size(g.planned), strings.Join(countedNames(g.types), ", ")})
+		s.table.Add(g.role, strconv.Itoa(g.tensors), Size(g.source), Size(g.planned), strings.Join(countedNames(g.types), ", "))
 	}
 	return s
 }
 
 func layerSection(m *manifest.Manifest) section {
 	s := section{title: "Layers", note: "Types are those of the fused plan, one per expert tensor of the layer.",
-		table: table{header: []string{"layer", "activations", "hot", "warm", "cold", "unseen", "types"}, right: []bool{true, true, true, true, true, true, false}}}
+		table: NewTable(">layer", ">activations", ">hot", ">warm", ">cold", ">unseen", "types")}
 	types := map[int][]string{}
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
@@ -179,25 +157,25 @@ func layerSection(m *manifest.Manifest) section {
 				unseen++
 			}
 		}
-		s.table.rows = append(s.table.rows, []string{strconv.Itoa(l.Layer), activations, strconv.Itoa(tiers["hot"]), strconv.Itoa(tiers["warm"]),
-			strconv.Itoa(tiers["cold"]), strconv.Itoa(unseen), strings.Join(types[l.Layer], ", ")})
+		s.table.Add(strconv.Itoa(l.Layer), activations, strconv.Itoa(tiers["hot"]), strconv.Itoa(tiers["warm"]),
+			strconv.Itoa(tiers["cold"]), strconv.Itoa(unseen), strings.Join(types[l.Layer], ", "))
 	}
 	return s
 }
 
 func lossSection(m *manifest.Manifest) section {
 	s := section{title: "What one type per tensor loses", note: "A GGUF tensor has one type. Where the split plan differs, these experts get another.",
-		table: table{header: []string{"tensor", "all get", "experts that differ", "split plan"}, right: []bool{false, false, true, false}}}
+		table: NewTable("tensor", "all get", ">experts that differ", "split plan")}
 	for _, l := range Losses(m) {
-		s.table.rows = append(s.table.rows, []string{l.Tensor, l.Type, strconv.Itoa(l.Experts), strings.Join(l.Split, ", ")})
+		s.table.Add(l.Tensor, l.Type, strconv.Itoa(l.Experts), strings.Join(l.Split, ", "))
 	}
 	return s
 }
 
 func findingSection(m *manifest.Manifest) section {
-	s := section{title: "Findings", table: table{header: []string{"code", "subject", "message"}, right: make([]bool, 3)}}
+	s := section{title: "Findings", table: NewTable("code", "subject", "message")}
 	for _, f := range m.Findings {
-		s.table.rows = append(s.table.rows, []string{f.Code, f.Subject, f.Message})
+		s.table.Add(f.Code, f.Subject, f.Message)
 	}
 	return s
 }
@@ -206,35 +184,14 @@ func findingSection(m *manifest.Manifest) section {
 func difference(planned, other uint64) string {
 	switch {
 	case planned < other:
-		return size(other-planned) + " smaller"
+		return Size(other-planned) + " smaller"
 	case planned > other:
-		return size(planned-other) + " larger"
+		return Size(planned-other) + " larger"
 	}
 	return "as large"
 }
 
-// size writes bytes for a person, in powers of 1024.
-func size(n uint64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n), 0
-	for v >= 1023.95 && unit < 4 {
-		v /= 1024
-		unit++
-	}
-	return decimals(v, 1) + " " + []string{"B", "KiB", "MiB", "GiB", "TiB"}[unit]
-}
-
-func signedSize(n int64) string {
-	if n < 0 {
-		return "-" + size(uint64(-n))
-	}
-	return size(uint64(n))
-}
-
-func percent(fraction float64) string { return decimals(100*fraction, 1) + " %" }
+// fractionPercent writes a fraction as a percentage.
+func fractionPercent(fraction float64) string { return decimals(100*fraction, 1) + " %" }
 
 func decimals(v float64, n int) string { return strconv.FormatFloat(v, 'f', n, 64) }
-
-func shortest(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

@@ -1,0 +1,114 @@
+package review
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// plan returns a plan of one layer with two experts, for a test to change.
+func plan() *manifest.Manifest {
+	layer := 0
+	tensor := func(name, role string, shape []uint64, source, planned string) manifest.Tensor {
+		t := manifest.Tensor{Name: name, Role: role, Shape: shape, SourceType: source, PlannedType: planned, Reason: "a reason"}
+		if strings.HasPrefix(name, "blk.") {
+			t.Layer = &layer
+		}
+		return t
+	}
+	m := manifest.New()
+	m.Model.Name = "a model"
+	m.Model.Files = []manifest.File{{Name: "model-f16.gguf"}}
+	m.Policy.Base = "Q4_K_M"
+	m.Tensors = []manifest.Tensor{
+		tensor("token_embd.weight", "embedding", []uint64{256, 64}, "F16", "Q4_K"),
+		tensor("blk.0.attn_norm.weight", "norm", []uint64{256}, "F32", "F32"),
+		tensor("blk.0.ffn_gate_inp.weight", "router", []uint64{256, 2}, "F32", "F32"),
+		tensor("blk.0.ffn_up_exps.weight", "expert_up", []uint64{256, 256, 2}, "F16", "Q3_K"),
+		tensor("blk.0.ffn_down_exps.weight", "expert_down", []uint64{256, 256, 2}, "F16", "IQ4_XS"),
+	}
+	m.Tensors[3].ExpertTypes = []string{"Q4_K", "Q3_K"}
+	m.Tensors[4].ExpertTypes = []string{"IQ4_XS", "IQ4_XS"}
+	return m
+}
+
+// Names come from strangers: none may become markup.
+func TestReviewsEscape(t *testing.T) {
+	m := plan()
+	m.Model.Name = "<script>alert(1)</script> | *x* _y_ a_b [l](u)\n# z"
+	m.Findings = []manifest.Finding{{Code: "enlarges", Subject: "a|b", Message: "<b>"}}
+	var md, page strings.Builder
+	if err := errors.Join(Markdown(&md, m), HTML(&page, m)); err != nil {
+		t.Fatal(err)
+	}
+	if want := `# Quantization plan for &lt;script>alert(1)&lt;/script> \| \*x\* \_y\_ a_b \[l\](u) \# z` + "\n"; !strings.HasPrefix(md.String(), want) {
+		t.Errorf("markdown begins %.150q", md.String())
+	}
+	if !strings.Contains(md.String(), "| enlarges | a\\|b | &lt;b> |\n") {
+		t.Errorf("no finding in\n%s", md.String())
+	}
+	if strings.Contains(page.String(), "<script") || !strings.Contains(page.String(), "&lt;script&gt;") {
+		t.Errorf("page\n%s", page.String())
+	}
+	for _, want := range []string{"blk.0.ffn\\_up\\_exps", "blk.0.ffn_up_exps.weight | Q3_K | 1 | 1 Q3_K, 1 Q4_K |"} {
+		if strings.Contains(md.String(), want) != !strings.Contains(want, `\`) {
+			t.Errorf("markdown on %s:\n%s", want, md.String())
+		}
+	}
+}
+
+func TestHTMLTierMap(t *testing.T) {
+	m := plan()
+	tier := func(s string) *string { return &s }
+	m.Totals.Tiers = []manifest.TierTotal{{Tier: "hot", Experts: 1}, {Tier: "cold", Experts: 1}}
+	m.Layers = []manifest.Layer{
+		{Layer: 0, Experts: []manifest.Expert{{Tier: tier("hot")}, {Expert: 1, Tier: tier("cold")}}},
+		{Layer: 1, Experts: []manifest.Expert{{}, {Expert: 1, Tier: tier("\"><script>")}}},
+	}
+	var page strings.Builder
+	if err := HTML(&page, m); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{"<rect ": 4, tierColours["hot"]: 1, tierColours["cold"]: 1, `"#bbb"`: 2, "<script": 0, "<table>": 4, "</table>": 4, "<tr>": strings.Count(page.String(), "</tr>")} {
+		if got := strings.Count(page.String(), text); got != want {
+			t.Errorf("%d times %s, want %d", got, text, want)
+		}
+	}
+}
+
+func TestHTMLOfWhatDoesNotPrint(t *testing.T) {
+	m := plan()
+	m.Model.Name = "a\x1b[31m\n<b>"
+	var page strings.Builder
+	if err := HTML(&page, m); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(page.String(), "\x1b") || !strings.Contains(page.String(), "a\uFFFD[31m\uFFFD&lt;b&gt;</title>") {
+		t.Errorf("page begins %.500q", page.String())
+	}
+}
+
+func TestMarkdownTables(t *testing.T) {
+	m := plan()
+	m.Model.Parameters = 1 << 20
+	m.Totals.SourceBytes, m.Totals.PlannedBytes, m.Totals.SavedBytes = 2<<20, 500<<10, 2<<20-500<<10
+	m.Totals.Baselines = []manifest.Baseline{{Name: "Q4_K_M", TensorBytes: 600 << 10}, {Name: "Q2_K", TensorBytes: 400 << 10}, {Name: "Q3_K_M", TensorBytes: 500 << 10}}
+	var md strings.Builder
+	if err := Markdown(&md, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| whole model as | tensors | bits per weight | the plan is |\n| --- | --: | --: | --: |\n",
+		"| Q4_K_M | 600.0 KiB | 4.688 | 100.0 KiB smaller |\n",
+		"| Q2_K | 400.0 KiB | 3.125 | 100.0 KiB larger |\n",
+		"| Q3_K_M | 500.0 KiB | 3.906 | as large |\n",
+		"| expert_up | 1 | 0 B | 0 B | 1 Q3_K |\n",
+		"- **Fused plan:** 2.0 MiB → 500.0 KiB, saves 1.5 MiB ",
+	} {
+		if !strings.Contains(md.String(), want) {
+			t.Errorf("no %q in\n%s", want, md.String())
+		}
+	}
+}
