@@ -52,9 +52,9 @@ type Step struct {
 // Tensors without measured errors are passed over. The errors must be of the
 // plan's model and statistics.
 func Choices(m *manifest.Manifest, e *measure.Result, tensors []manifest.Tensor, expert int) ([]Choice, error) {
-	files := make([]measure.File, len(m.Model.Files))
+	files := make([]ggufio.FileID, len(m.Model.Files))
 	for i, f := range m.Model.Files {
-		files[i] = measure.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256}
+		files[i] = ggufio.FileID(f)
 	}
 	var inputs []stats.Input
 	if m.Statistics != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // Codes of the findings that planning itself makes. Evidence brings those of
@@ -147,14 +148,7 @@ func (f *frame) lacksImatrix(s *slot, t frequency.Type) bool {
 // column of every matrix of the tensor, under its own name.
 func (f *frame) hasImatrix(t *ggufio.Tensor) bool {
 	ev := f.problem.Evidence
-	if ev == nil || ev.Columns == nil {
-		return false
-	}
-	matrices := uint64(1)
-	if len(t.Shape) > 2 {
-		matrices = t.Shape[2]
-	}
-	return ev.Columns.Complete(t.Name, t.Shape[0], matrices)
+	return ev != nil && measure.Covers(ev.Columns, t)
 }
 
 // requantize reports tensors that are quantized already and change type.

@@ -119,6 +119,27 @@ type Input struct {
 	Imatrix *Imatrix
 }
 
+// CompareInputs tells two lists of files apart by their digests, each file as
+// often as it is listed: it returns the first that got lacks and the first that
+// want lacks, nil for none.
+func CompareInputs(want, got []Input) (missing, extra *Input) {
+	left := map[string]int{}
+	for _, in := range want {
+		left[in.SHA256]++
+	}
+	for i, in := range got {
+		if left[in.SHA256]--; left[in.SHA256] < 0 && extra == nil {
+			extra = &got[i]
+		}
+	}
+	for i, in := range want {
+		if left[in.SHA256] > 0 {
+			return &want[i], extra
+		}
+	}
+	return nil, extra
+}
+
 // An Imatrix holds what llama-quantize records of an importance matrix in its
 // output.
 type Imatrix struct {

@@ -154,24 +154,17 @@ func (c *call) planColumns(o *simulateFlags, plan *manifest.Manifest, model *ggu
 	if plan.Statistics == nil {
 		return nil, fmt.Errorf("--stats: the plan was made without statistics")
 	}
-	want := map[string]int{} // how often each file went into the plan
-	for _, in := range plan.Statistics.Inputs {
-		want[in.SHA256]++
+	planned := make([]stats.Input, len(plan.Statistics.Inputs))
+	for i, in := range plan.Statistics.Inputs {
+		planned[i] = stats.Input{Name: in.Name, SHA256: in.SHA256}
 	}
-	for _, in := range evidence.Inputs {
-		n, known := want[in.SHA256]
-		if !known {
-			return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics", in.Name, in.SHA256)
-		}
-		if n == 0 {
-			return nil, fmt.Errorf("%s: is given more often than the plan was made with it", in.Name)
-		}
-		want[in.SHA256]--
-	}
-	for _, in := range plan.Statistics.Inputs {
-		if want[in.SHA256] > 0 {
-			return nil, hinted(fmt.Errorf("--stats: the plan was also made with %s, which is not given", in.Name), "--stats "+in.Name)
-		}
+	switch missing, extra := stats.CompareInputs(planned, evidence.Inputs); {
+	case extra != nil && slices.ContainsFunc(planned, func(in stats.Input) bool { return in.SHA256 == extra.SHA256 }):
+		return nil, fmt.Errorf("%s: is given more often than the plan was made with it", extra.Name)
+	case extra != nil:
+		return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics", extra.Name, extra.SHA256)
+	case missing != nil:
+		return nil, hinted(fmt.Errorf("--stats: the plan was also made with %s, which is not given", missing.Name), "--stats "+missing.Name)
 	}
 	return evidence.Columns, nil
 }

@@ -16,7 +16,7 @@ var e2m1Twice = [16]float32{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, 
 func decodeIQ4_NL(dst []float32, src []byte) {
 	var table [16]float32
 	for len(dst) >= 32 && len(src) >= iq4nlBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		for i, level := range nonLinear {
 			table[i] = d * level
 		}
@@ -33,7 +33,7 @@ const iq4xsBytes = 2 + 2 + 4 + 128
 func decodeIQ4_XS(dst []float32, src []byte) {
 	var table [16]float32
 	for len(dst) >= 256 && len(src) >= iq4xsBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		high := uint32(binary.LittleEndian.Uint16(src[2:]))
 		low := binary.LittleEndian.Uint32(src[4:])
 		for k := range 8 {

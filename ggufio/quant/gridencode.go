@@ -283,5 +283,5 @@ func (e *gridEncoder) round(d float32) (float32, bool) {
 		return 0, false
 	}
 	e.half = floatToHalf(float32(v))
-	return float32(math.Ldexp(float64(halfToFloat(e.half)), -e.exponent)), true
+	return float32(math.Ldexp(float64(HalfToFloat(e.half)), -e.exponent)), true
 }

@@ -5,9 +5,9 @@ import (
 	"math"
 )
 
-// halfToFloat widens an IEEE 754 binary16. NaN keeps its payload and becomes
+// HalfToFloat widens an IEEE 754 binary16. NaN keeps its payload and becomes
 // quiet.
-func halfToFloat(h uint16) float32 {
+func HalfToFloat(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	em := uint32(h&0x7fff) << 13 // exponent and mantissa in a binary32's place
 	if em >= 1<<23 && em < 0x0f800000 {
@@ -63,7 +63,7 @@ func encodeF32(dst []byte, row, _ []float32) int {
 func decodeF16Go(dst []float32, src []byte) {
 	src = src[:2*len(dst)]
 	for i := range dst {
-		dst[i] = halfToFloat(binary.LittleEndian.Uint16(src[2*i:]))
+		dst[i] = HalfToFloat(binary.LittleEndian.Uint16(src[2*i:]))
 	}
 }
 

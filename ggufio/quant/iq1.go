@@ -23,7 +23,7 @@ var iq1Shifts = [2]float32{iq1Shift, -iq1Shift}
 func decodeIQ1S(dst []float32, src []byte) {
 	var g groups
 	for len(dst) >= superWeights && len(src) >= iq1sBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		for ib := range 8 {
 			low, high := src[2+4*ib:6+4*ib], binary.LittleEndian.Uint16(src[34+2*ib:])
 			scale := d * float32(2*(high>>12&7)+1)
@@ -49,7 +49,7 @@ func decodeIQ1M(dst []float32, src []byte) {
 			scales[i] = binary.LittleEndian.Uint16(src[48+2*i:])
 			half |= scales[i] >> 12 << (4 * i)
 		}
-		d := halfToFloat(half)
+		d := HalfToFloat(half)
 		for ib := range 16 {
 			scale := d * float32(2*(scales[ib/4]>>(3*(ib&3))&7)+1)
 			h := uint16(high[ib])

@@ -19,7 +19,7 @@ const (
 func decodeIQ2XXS(dst []float32, src []byte) {
 	var g groups
 	for len(dst) >= superWeights && len(src) >= iq2xxsBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		for ib := range 8 {
 			q := src[2+8*ib : 10+8*ib]
 			tail := binary.LittleEndian.Uint32(q[4:])
@@ -39,7 +39,7 @@ func decodeIQ2XXS(dst []float32, src []byte) {
 func decodeIQ2XS(dst []float32, src []byte) {
 	var g groups
 	for len(dst) >= superWeights && len(src) >= iq2xsBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		words, scales := src[2:66], src[66:iq2xsBytes]
 		for i := range g.scale {
 			q := binary.LittleEndian.Uint16(words[2*i:])
@@ -54,7 +54,7 @@ func decodeIQ2XS(dst []float32, src []byte) {
 func decodeIQ2S(dst []float32, src []byte) {
 	var g groups
 	for len(dst) >= superWeights && len(src) >= iq2sBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		low, signs, high, scales := src[2:34], src[34:66], src[66:74], src[74:iq2sBytes]
 		for i := range g.scale {
 			g.code[i] = uint16(low[i]) | uint16(high[i/4]>>(2*(i&3))&3)<<8

@@ -16,7 +16,7 @@ const (
 func decodeIQ3XXS(dst []float32, src []byte) {
 	var g groups
 	for len(dst) >= superWeights && len(src) >= iq3xxsBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		for i, q := range src[2:66] {
 			g.code[i] = uint16(q)
 		}
@@ -37,7 +37,7 @@ func decodeIQ3XXS(dst []float32, src []byte) {
 func decodeIQ3S(dst []float32, src []byte) {
 	var g groups
 	for len(dst) >= superWeights && len(src) >= iq3sBytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		low, high, signs, scales := src[2:66], src[66:74], src[74:106], src[106:iq3sBytes]
 		for i, q := range low {
 			g.code[i] = uint16(q) | uint16(high[i/8])<<(8-i&7)&256

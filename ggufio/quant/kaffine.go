@@ -116,7 +116,7 @@ func (s *affineScratch) setSuper(d, dmin float32) bool {
 	if s.hmin == 0 && dmin > 0 {
 		s.hmin = 1
 	}
-	s.d, s.dmin = halfToFloat(s.hd), halfToFloat(s.hmin)
+	s.d, s.dmin = HalfToFloat(s.hd), HalfToFloat(s.hmin)
 	return !isHalfInf(s.hd) && !isHalfInf(s.hmin)
 }
 
@@ -313,7 +313,7 @@ func (s *affineScratch) adjust(x []float32) bool {
 		return false
 	}
 	s.hd, s.hmin = p.nearestHalves(d, dmin)
-	s.d, s.dmin = halfToFloat(s.hd), halfToFloat(s.hmin)
+	s.d, s.dmin = HalfToFloat(s.hd), HalfToFloat(s.hmin)
 	return s.hd != hd || s.hmin != hmin
 }
 
@@ -352,7 +352,7 @@ func (p *paraboloid) nearestHalves(d, dmin float64) (hd, hmin uint16) {
 			if a == 0 || a >= halfInf || b >= halfInf || (dmin == 0) != (b == 0) {
 				continue
 			}
-			if e := p.at(float64(halfToFloat(a)), float64(halfToFloat(b))); e < best {
+			if e := p.at(float64(HalfToFloat(a)), float64(HalfToFloat(b))); e < best {
 				best, hd, hmin = e, a, b
 			}
 		}

@@ -29,8 +29,8 @@ func decodeQ2_K(dst []float32, src []byte) {
 	var c chunk
 	for len(dst) >= superBlock {
 		block := (*[q2kBytes]byte)(src)
-		d := halfToFloat(binary.LittleEndian.Uint16(block[80:]))
-		dmin := halfToFloat(binary.LittleEndian.Uint16(block[82:]))
+		d := HalfToFloat(binary.LittleEndian.Uint16(block[80:]))
+		dmin := HalfToFloat(binary.LittleEndian.Uint16(block[82:]))
 		for s, b := range block[:16] { // sub-block s: 16 weights
 			c.scale[s], c.offset[s] = d*float32(b&15), -float32(dmin*float32(b>>4))
 		}
@@ -64,7 +64,7 @@ func decodeQ3_K(dst []float32, src []byte) {
 	c := newChunk()
 	for len(dst) >= superBlock {
 		block := (*[q3kBytes]byte)(src)
-		d := halfToFloat(binary.LittleEndian.Uint16(block[108:]))
+		d := HalfToFloat(binary.LittleEndian.Uint16(block[108:]))
 		for s, scale := range unpackScales3((*[12]byte)(block[96:])) { // sub-block s: 16 weights
 			c.scale[s] = d * float32(scale)
 		}
@@ -88,8 +88,8 @@ func decodeQ3_K(dst []float32, src []byte) {
 // mins, are in the low bits of eight bytes; the nibbles of the last four in
 // four bytes, scale below; the top pairs of those above the first four.
 func (c *chunk) unpackScales4(block *[16]byte) {
-	d := halfToFloat(binary.LittleEndian.Uint16(block[:]))
-	dmin := halfToFloat(binary.LittleEndian.Uint16(block[2:]))
+	d := HalfToFloat(binary.LittleEndian.Uint16(block[:]))
+	dmin := HalfToFloat(binary.LittleEndian.Uint16(block[2:]))
 	scales, mins, low := word(block[4:])&0xffffffff, word(block[8:])&0xffffffff, word(block[8:])>>32
 	c.multiply8(
 		scales&0x3f3f3f3f|(low&0x0f0f0f0f|scales>>2&0x30303030)<<32, d,
@@ -140,7 +140,7 @@ func decodeQ6_K(dst []float32, src []byte) {
 	c := newChunk()
 	for len(dst) >= superBlock {
 		block := (*[q6kBytes]byte)(src)
-		d := halfToFloat(binary.LittleEndian.Uint16(block[208:]))
+		d := HalfToFloat(binary.LittleEndian.Uint16(block[208:]))
 		for s, scale := range block[192:208] { // sub-block s: 16 weights
 			c.scale[s] = d * float32(int8(scale))
 		}

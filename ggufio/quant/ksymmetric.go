@@ -98,7 +98,7 @@ func (s *symmetricScratch) setSuper(round func(float32) uint16, top float32) boo
 	if d < 0 {
 		s.hd |= 0x8000
 	}
-	s.d = halfToFloat(s.hd)
+	s.d = HalfToFloat(s.hd)
 	return true
 }
 
@@ -392,7 +392,7 @@ func (s *symmetricScratch) adjust(x []float32) bool {
 	if h == s.hd || h&0x7fff == 0 || isHalfInf(h) {
 		return false
 	}
-	s.hd, s.d = h, halfToFloat(h)
+	s.hd, s.d = h, HalfToFloat(h)
 	return true
 }
 

@@ -54,7 +54,7 @@ func decodeQ4_0(dst []float32, src []byte) {
 		n := min(len(dst)/32, 8)
 		for k := range n {
 			block := (*[q4_0Bytes]byte)(src)
-			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
+			c.scale[k] = HalfToFloat(binary.LittleEndian.Uint16(block[:]))
 			unpackNibbles((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[2:]), 8*each1)
 			src = src[q4_0Bytes:]
 		}
@@ -69,8 +69,8 @@ func decodeQ4_1(dst []float32, src []byte) {
 		n := min(len(dst)/32, 8)
 		for k := range n {
 			block := (*[q4_1Bytes]byte)(src)
-			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
-			c.offset[k] = halfToFloat(binary.LittleEndian.Uint16(block[2:]))
+			c.scale[k] = HalfToFloat(binary.LittleEndian.Uint16(block[:]))
+			c.offset[k] = HalfToFloat(binary.LittleEndian.Uint16(block[2:]))
 			unpackNibbles((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[4:]), 0)
 			src = src[q4_1Bytes:]
 		}
@@ -85,7 +85,7 @@ func decodeQ5_0(dst []float32, src []byte) {
 		n := min(len(dst)/32, 8)
 		for k := range n {
 			block := (*[q5_0Bytes]byte)(src)
-			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
+			c.scale[k] = HalfToFloat(binary.LittleEndian.Uint16(block[:]))
 			high := binary.LittleEndian.Uint32(block[2:])
 			unpackNibbles5((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[6:]), high, 16*each1)
 			src = src[q5_0Bytes:]
@@ -101,8 +101,8 @@ func decodeQ5_1(dst []float32, src []byte) {
 		n := min(len(dst)/32, 8)
 		for k := range n {
 			block := (*[q5_1Bytes]byte)(src)
-			c.scale[k] = halfToFloat(binary.LittleEndian.Uint16(block[:]))
-			c.offset[k] = halfToFloat(binary.LittleEndian.Uint16(block[2:]))
+			c.scale[k] = HalfToFloat(binary.LittleEndian.Uint16(block[:]))
+			c.offset[k] = HalfToFloat(binary.LittleEndian.Uint16(block[2:]))
 			high := binary.LittleEndian.Uint32(block[4:])
 			unpackNibbles5((*[32]uint8)(c.level[32*k:]), (*[16]byte)(block[8:]), high, 0)
 			src = src[q5_1Bytes:]

@@ -74,7 +74,7 @@ func (s *scaledEncoder) encodePlain(dst []byte, row []float32) int {
 func (s *scaledEncoder) round(x []float32, h uint16) {
 	var inv float32
 	if h&0x7fff != 0 {
-		inv = 1 / halfToFloat(h)
+		inv = 1 / HalfToFloat(h)
 	}
 	if s.nonlinear {
 		for i, v := range x {
@@ -112,7 +112,7 @@ func (s *scaledEncoder) search(x []float32) uint16 {
 		if m := int32(h&0x7fff) + step; m > 0 && m < halfInf {
 			half[j] = h&0x8000 | uint16(m)
 		}
-		scale[j] = halfToFloat(half[j])
+		scale[j] = HalfToFloat(half[j])
 		inv[j] = 1 / scale[j]
 	}
 	if isHalfInf(h) {
@@ -268,8 +268,8 @@ func (s *pairedEncoder) encodeRow(dst []byte, row, weights []float32) int {
 		}
 		var inv, off float32
 		if h != 0 {
-			inv = 1 / halfToFloat(h)
-			off = -halfToFloat(m) * inv
+			inv = 1 / HalfToFloat(h)
+			off = -HalfToFloat(m) * inv
 		}
 		roundLevels(s.q[:32], x, inv, float32(off), 0, s.hi, 0)
 		s.pack(dst[:s.bytes], h, m, (*[32]uint8)(s.q[:32]))
@@ -301,9 +301,9 @@ func (s *pairedEncoder) search(x []float32) (h, m uint16) {
 			if n := int32(m&0x7fff) + steps.min[j]; n >= 0 && n < halfInf {
 				offsets[j] = m&0x8000 | uint16(n)
 			}
-			scale[j] = halfToFloat(halves[j])
+			scale[j] = HalfToFloat(halves[j])
 			inv[j] = 1 / scale[j]
-			off[j] = -float32(halfToFloat(offsets[j]) * inv[j])
+			off[j] = -float32(HalfToFloat(offsets[j]) * inv[j])
 		}
 		residuals(&sum, x, s.w[:32], &inv, &off, 0, s.hi)
 		for j := range ways {

@@ -11,7 +11,7 @@ const (
 
 func decodeQ1_0(dst []float32, src []byte) {
 	for len(dst) >= 128 && len(src) >= q1_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		values := [2]float32{-d, d}
 		for i, b := range src[2:q1_0Bytes] {
 			y := dst[8*i : 8*i+8]
@@ -30,7 +30,7 @@ func decodeQ1_0(dst []float32, src []byte) {
 
 func decodeQ2_0(dst []float32, src []byte) {
 	for len(dst) >= 64 && len(src) >= q2_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		values := levels(d)
 		for i, b := range src[2:q2_0Bytes] {
 			y := dst[4*i : 4*i+4]

@@ -10,7 +10,7 @@ const q8_0Bytes = 34
 
 func decodeQ8_0Go(dst []float32, src []byte) {
 	for len(dst) >= 32 && len(src) >= q8_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src))
 		q := src[2:q8_0Bytes]
 		y := dst[:32]
 		for i := range y {
@@ -35,7 +35,7 @@ func encodeQ8_0(dst []byte, row, _ []float32) int {
 		q := dst[2:q8_0Bytes]
 		var inverse float32
 		if h != 0 {
-			inverse = 1 / halfToFloat(h)
+			inverse = 1 / HalfToFloat(h)
 		}
 		for i := range x {
 			// Past 127 only where h is subnormal and was rounded down a lot.

@@ -197,7 +197,7 @@ func columnsOf(weights []float32, at, n int) []float32 {
 // halfAbove rounds a positive number up to a binary16.
 func halfAbove(f float32) uint16 {
 	h := floatToHalf(f)
-	if halfToFloat(h) < f {
+	if HalfToFloat(h) < f {
 		h++
 	}
 	return h

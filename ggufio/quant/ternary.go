@@ -23,7 +23,7 @@ var tq1Parts = [...]tq1Part{{32, 5}, {16, 5}, {4, 4}}
 
 func decodeTQ1_0(dst []float32, src []byte) {
 	for len(dst) >= superWeights && len(src) >= tq1_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src[52:]))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src[52:]))
 		expandTQ1((*[superWeights]float32)(dst), (*[tq1_0Bytes]byte)(src), d)
 		dst, src = dst[superWeights:], src[tq1_0Bytes:]
 	}
@@ -46,7 +46,7 @@ func expandTQ1Go(dst *[superWeights]float32, src *[tq1_0Bytes]byte, d float32) {
 
 func decodeTQ2_0(dst []float32, src []byte) {
 	for len(dst) >= superWeights && len(src) >= tq2_0Bytes {
-		d := halfToFloat(binary.LittleEndian.Uint16(src[64:]))
+		d := HalfToFloat(binary.LittleEndian.Uint16(src[64:]))
 		expandTQ2((*[superWeights]float32)(dst), (*[tq2_0Bytes]byte)(src), d)
 		dst, src = dst[superWeights:], src[tq2_0Bytes:]
 	}

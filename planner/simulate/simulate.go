@@ -20,6 +20,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // ChunkBytes bounds the source's bytes that a worker holds at once; their
@@ -115,17 +116,12 @@ func New(plan *manifest.Manifest, model *ggufio.Model, options Options) (*Copy, 
 
 // sameModel reports how the model differs from the one that was planned.
 func sameModel(plan *manifest.Manifest, model *ggufio.Model) error {
-	if len(plan.Model.Files) != len(model.Files) {
-		return fmt.Errorf("the plan is for a model of %d files, this has %d", len(plan.Model.Files), len(model.Files))
+	planned := make([]ggufio.FileID, len(plan.Model.Files))
+	for i, f := range plan.Model.Files {
+		planned[i] = ggufio.FileID(f)
 	}
-	for i, f := range model.Files {
-		want := plan.Model.Files[i]
-		if want.SizeBytes != f.SizeBytes {
-			return fmt.Errorf("the plan is for another model: %s has %d bytes, planned was %s with %d", f.Name, f.SizeBytes, want.Name, want.SizeBytes)
-		}
-		if want.HeaderSHA256 != f.HeaderSHA256 {
-			return fmt.Errorf("the plan is for another model: %s has header sha256 %s, planned was %s with %s", f.Name, f.HeaderSHA256, want.Name, want.HeaderSHA256)
-		}
+	if err := ggufio.SameModel(planned, model.FileIDs()); err != nil {
+		return fmt.Errorf("the plan is for %w", err)
 	}
 	if len(plan.Tensors) != len(model.Tensors) {
 		return fmt.Errorf("the plan has %d tensors, the model %d", len(plan.Tensors), len(model.Tensors))
@@ -171,7 +167,7 @@ func (c *Copy) addTensor(planned *manifest.Tensor, t *ggufio.Tensor) error {
 		if t.Shape[0]%f.Layout.WeightsPerBlock != 0 {
 			return fmt.Errorf("rows of %d weights do not divide into %s's blocks of %d", t.Shape[0], name, f.Layout.WeightsPerBlock)
 		}
-		if quant.EncodeNeedsWeights(f.Type) && !c.weighted(t) {
+		if quant.EncodeNeedsWeights(f.Type) && !measure.Covers(c.options.Columns, t) {
 			return fmt.Errorf("%s needs column weights: give an imatrix that has them for every column", name)
 		}
 	}
@@ -192,15 +188,6 @@ func (c *Copy) addTensor(planned *manifest.Tensor, t *ggufio.Tensor) error {
 	}
 	c.changes = append(c.changes, change{tensor: t, types: types, store: store, experts: make([]expertError, len(types))})
 	return nil
-}
-
-// weighted reports whether there are column weights for all of a tensor.
-func (c *Copy) weighted(t *ggufio.Tensor) bool {
-	matrices := uint64(1)
-	if len(t.Shape) >= 3 {
-		matrices = t.Shape[2]
-	}
-	return c.options.Columns != nil && c.options.Columns.Complete(t.Name, t.Shape[0], matrices)
 }
 
 // Tensors returns how many tensors change, and how many experts of them.

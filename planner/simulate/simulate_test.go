@@ -360,7 +360,7 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"another header", func(p *manifest.Manifest) { p.Model.Files[0].HeaderSHA256 = strings.Repeat("0", 64) }, "another model"},
 		{"another size", func(p *manifest.Manifest) { p.Model.Files[0].SizeBytes++ }, "another model"},
-		{"another file count", func(p *manifest.Manifest) { p.Model.Files = append(p.Model.Files, p.Model.Files[0]) }, "2 files"},
+		{"another file count", func(p *manifest.Manifest) { p.Model.Files = append(p.Model.Files, p.Model.Files[0]) }, "1 files, want 2"},
 		{"declared type", func(p *manifest.Manifest) { p.Tensors[0].PlannedType = "PiQ3" }, "PiQ3 is not a type of GGML's"},
 		{"no change", func(p *manifest.Manifest) {
 			for i := range p.Tensors {

@@ -7,6 +7,16 @@ import (
 	"github.com/ggufplan/ggufplan/stats"
 )
 
+// Covers reports whether an importance matrix has every column of every matrix
+// of a tensor under the tensor's own name, which is what llama-quantize needs.
+func Covers(c stats.Columns, t *ggufio.Tensor) bool {
+	matrices := uint64(1)
+	if len(t.Shape) >= 3 {
+		matrices = t.Shape[2]
+	}
+	return c != nil && c.Complete(t.Name, t.Shape[0], matrices)
+}
+
 // ColumnWeights holds the mean squares of the input columns of one expert of a
 // tensor: one set for all rows, or, for a three-dimensional tensor that is not
 // an expert's (attention heads), one for each of its matrices. It keeps its

@@ -237,26 +237,13 @@ func (m *measurement) typesOf(t *ggufio.Tensor) []quant.Type {
 		if !quant.CanEncode(typ) || slices.Contains(types, typ) {
 			continue
 		}
-		if (f.NeedsImatrix || quant.EncodeNeedsWeights(typ)) && !m.complete(t) {
+		if (f.NeedsImatrix || quant.EncodeNeedsWeights(typ)) && !Covers(m.columns(), t) {
 			continue
 		}
 		types = append(types, typ)
 	}
 	sortBySize(types)
 	return types
-}
-
-// complete reports whether the imatrix has all of the tensor's columns under
-// its own name.
-func (m *measurement) complete(t *ggufio.Tensor) bool {
-	if m.columns() == nil {
-		return false
-	}
-	matrices := uint64(1)
-	if len(t.Shape) >= 3 {
-		matrices = t.Shape[2]
-	}
-	return m.columns().Complete(t.Name, t.Shape[0], matrices)
 }
 
 func typeNames(types []quant.Type) []string {

@@ -199,7 +199,7 @@ func TestErrorsCheck(t *testing.T) {
 		{"other statistics", same, []stats.Input{{Name: "b.gguf", SHA256: other}}, "measured with other statistics: a.gguf (sha256 0123456789ab), the plan has b.gguf (sha256 ffffffffffff)"},
 		{"more statistics", same, append(inputs, stats.Input{Name: "b.gguf", SHA256: other}), "measured with other statistics"},
 		{"part", func(e *Result, _ *ggufio.Model) { e.Part = &Part{1, 2} }, inputs, "part 1 of 2: merge the parts first"},
-		{"size", func(_ *Result, m *ggufio.Model) { m.Files[0].SizeBytes++ }, inputs, "measured on another model: tiny.gguf has 4096 bytes, renamed.gguf has 4097"},
+		{"size", func(_ *Result, m *ggufio.Model) { m.Files[0].SizeBytes++ }, inputs, "measured on another model: tiny.gguf has 4096 bytes, want those of renamed.gguf, 4097"},
 		{"header", func(_ *Result, m *ggufio.Model) { m.Files[0].HeaderSHA256 = other }, inputs, "measured on another model"},
 		{"shards", func(_ *Result, m *ggufio.Model) { m.Files = append(m.Files, m.Files[0]) }, inputs, "measured on another model: 1 files"},
 		{"tensor", func(_ *Result, m *ggufio.Model) { m.Tensors = m.Tensors[:1] }, inputs, "tensor blk.0.ffn_down_exps.weight: is not in the model"},

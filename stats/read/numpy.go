@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -86,7 +87,7 @@ func numberFromBits(kind byte, size int, bits uint64) float64 {
 	case 'f':
 		switch size {
 		case 2:
-			return halfToFloat64(uint16(bits))
+			return float64(quant.HalfToFloat(uint16(bits)))
 		case 4:
 			return float64(math.Float32frombits(uint32(bits)))
 		}
@@ -95,26 +96,6 @@ func numberFromBits(kind byte, size int, bits uint64) float64 {
 		return float64(math.Float32frombits(uint32(bits) << 16))
 	}
 	return float64(bits)
-}
-
-// halfToFloat64 converts an IEEE half.
-func halfToFloat64(h uint16) float64 {
-	exponent, mantissa := int(h>>10&0x1f), float64(h&0x3ff)
-	var v float64
-	switch exponent {
-	case 0:
-		v = math.Ldexp(mantissa, -24)
-	case 31:
-		if v = math.Inf(1); mantissa != 0 {
-			v = math.NaN()
-		}
-	default:
-		v = math.Ldexp(1024+mantissa, exponent-25)
-	}
-	if h>>15 != 0 {
-		v = -v
-	}
-	return v
 }
 
 // readNPYHeader reads the magic and the header.
