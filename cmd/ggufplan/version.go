@@ -22,7 +22,7 @@ Example:
 
   $ ggufplan version
   ggufplan 0.1.0
-  manifest format  1.0
+  manifest format  1.1
   target           llama.cpp 0.5.0
   ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"fmt"
 	"math/bits"
 	"strings"
 )
@@ -14,7 +13,7 @@ func (c *checker) tensors(m *Manifest) {
 	}
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		path := fmt.Sprintf("tensors[%d]", i)
+		path := c.at("tensors", i)
 		if j, ok := names[t.Name]; ok {
 			c.failf(path+".name", "%q is also the name of tensors[%d]", t.Name, j)
 		}
@@ -87,7 +86,7 @@ func (c *checker) expertTensor(path string, t *Tensor, experts map[int]int) {
 	uniform := true
 	for e, typ := range t.ExpertTypes {
 		if typ == "" {
-			c.failf(fmt.Sprintf("%s.expert_types[%d]", path, e), "is empty")
+			c.failf(c.at(path+".expert_types", e), "is empty")
 		}
 		uniform = uniform && typ == t.PlannedType
 	}
@@ -108,7 +107,7 @@ func (c *checker) totals(m *Manifest) {
 	var routed ExpertTotals
 	for i := range m.Tensors {
 		x := &m.Tensors[i]
-		path := fmt.Sprintf("tensors[%d]", i)
+		path := c.at("tensors", i)
 		c.sum(path+".source_bytes", &source, x.SourceBytes)
 		c.sum(path+".planned_bytes", &planned, x.PlannedBytes)
 		c.sum(path+".split_planned_bytes", &split, x.SplitPlannedBytes)
@@ -133,7 +132,7 @@ func (c *checker) totals(m *Manifest) {
 		c.failf("totals.planned_file_bytes", "%d, less than its tensors' %d", *f, planned)
 	}
 	for i, b := range t.Baselines {
-		c.saved(fmt.Sprintf("totals.baselines[%d].saved_bytes", i), b.SavedBytes, source, b.TensorBytes, "source_bytes - tensor_bytes")
+		c.saved(c.key("totals.baselines", i, ".saved_bytes"), b.SavedBytes, source, b.TensorBytes, "source_bytes - tensor_bytes")
 	}
 	c.tiers(m)
 }
@@ -174,7 +173,7 @@ func (c *checker) tiers(m *Manifest) {
 	}
 	var split uint64
 	for i, tier := range tiers {
-		path := fmt.Sprintf("totals.tiers[%d]", i)
+		path := c.at("totals.tiers", i)
 		if tier.Tier != Tiers[i] {
 			c.failf(path+".tier", "%q: want %q", tier.Tier, Tiers[i])
 		}

@@ -11,7 +11,7 @@ func (c *checker) model(m *Manifest) {
 	c.equal("model.expert_count", m.Model.ExpertCount, uint64(experts), "a layer has at most")
 	for i := range m.Tensors {
 		if l := m.Tensors[i].Layer; l != nil && (*l < 0 || uint64(*l) >= m.Model.BlockCount) {
-			c.failf(fmt.Sprintf("tensors[%d].layer", i), "%d, but the model has %d blocks", *l, m.Model.BlockCount)
+			c.failf(c.key("tensors", i, ".layer"), "%d, but the model has %d blocks", *l, m.Model.BlockCount)
 		}
 	}
 }
@@ -47,7 +47,7 @@ func (c *checker) traffic(m *Manifest) {
 	for i, tier := range m.Totals.Tiers {
 		want := float64(tiers[tier.Tier]) / float64(total)
 		if total > 0 && (tier.ActivationShare == nil || *tier.ActivationShare != want) {
-			c.failf(fmt.Sprintf("totals.tiers[%d].activation_share", i), "not the tier's counts / all counts, which is %v", want)
+			c.failf(c.key("totals.tiers", i, ".activation_share"), "not the tier's counts / all counts, which is %v", want)
 		}
 	}
 }

@@ -1,10 +1,10 @@
 package manifest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"unicode/utf8"
@@ -12,7 +12,7 @@ import (
 
 // What this version of the program writes.
 const (
-	FormatVersion    = "1.0"
+	FormatVersion    = "1.1"
 	GeneratorName    = "ggufplan"
 	GeneratorVersion = "0.1.0"
 	TargetEngine     = "llama.cpp"
@@ -22,7 +22,7 @@ const (
 // The format version that this package knows all fields of.
 const (
 	formatMajor = 1
-	formatMinor = 0
+	formatMinor = 1
 )
 
 // MaxBytes is the size above which Decode refuses a file unread. The manifest
@@ -43,15 +43,16 @@ func New() *Manifest {
 }
 
 // Encode returns the manifest's one spelling: JSON with two-space indent and a
-// final newline, keys in struct order, nothing escaped that need not be. A
-// manifest that contradicts itself ([Manifest.Check]) is refused.
+// final newline, each expert, tensor, finding and input on one line, keys in
+// struct order, nothing escaped that need not be. A manifest that contradicts
+// itself ([Manifest.Check]) is refused.
 //
-// Encode writes this package's format: what Decode read from a newer minor
+// Encode writes this package's format: what Decode read from another minor
 // version goes out as [FormatVersion], without the fields that Decode dropped.
 func Encode(m *Manifest) ([]byte, error) {
 	if v, err := parseVersion(m.FormatVersion); err != nil {
 		return nil, err
-	} else if v.minor > formatMinor {
+	} else if v.minor != formatMinor {
 		own := *m
 		own.FormatVersion = FormatVersion
 		m = &own
@@ -59,14 +60,15 @@ func Encode(m *Manifest) ([]byte, error) {
 	if err := m.Check(); err != nil {
 		return nil, err
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(m); err != nil {
-		return nil, err
+	size := 1 << 14
+	for i := range m.Layers {
+		size += 192 * len(m.Layers[i].Experts)
 	}
-	return buf.Bytes(), nil
+	for i := range m.Tensors {
+		size += 512 + 10*len(m.Tensors[i].ExpertTypes)
+	}
+	b := appendValue(make([]byte, 0, size), reflect.ValueOf(m).Elem(), 0)
+	return append(b, '\n'), nil
 }
 
 // Decode reads a manifest and refuses what is not one, saying where: a field
@@ -74,8 +76,9 @@ func Encode(m *Manifest) ([]byte, error) {
 // not be, text after the end, numbers that contradict each other
 // ([Manifest.Check]), an unknown major version.
 //
-// A newer minor version may have fields that this package does not know; they
-// are dropped. Spacing and the order of keys are free.
+// An older minor version lacks the fields that came later; they are zero or
+// empty. A newer one may have fields that this package does not know; they are
+// dropped. Spacing and the order of keys are free.
 func Decode(data []byte) (*Manifest, error) {
 	if len(data) > MaxBytes {
 		return nil, fmt.Errorf("%d bytes is over the limit of %d", len(data), MaxBytes)
@@ -83,7 +86,7 @@ func Decode(data []byte) (*Manifest, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("not UTF-8 text")
 	}
-	var raw json.RawMessage
+	var raw skipped
 	if err := json.Unmarshal(data, &raw); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
@@ -100,7 +103,7 @@ func Decode(data []byte) (*Manifest, error) {
 		return nil, err
 	}
 	m := new(Manifest)
-	if err := decodeStrict(data, m, v.minor > formatMinor); err != nil {
+	if err := decodeStrict(data, m, v.minor); err != nil {
 		return nil, err
 	}
 	if err := m.Check(); err != nil {
@@ -108,6 +111,11 @@ func Decode(data []byte) (*Manifest, error) {
 	}
 	return m, nil
 }
+
+// skipped is a value that is checked to be JSON and not kept.
+type skipped struct{}
+
+func (*skipped) UnmarshalJSON([]byte) error { return nil }
 
 type version struct{ major, minor uint64 }
 
@@ -132,49 +140,21 @@ func parseVersion(text string) (version, error) {
 // findVersion returns the format version of valid JSON, wherever in the
 // top-level object it stands: how to read the rest depends on it.
 func findVersion(data []byte) (string, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
+	s := newScanner(data)
+	if s.next().kind != '{' {
 		return "", errors.New("not a manifest: want an object")
 	}
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return "", err
+	for s.more() {
+		key := s.text(s.next())
+		value := s.next()
+		if key != "format_version" {
+			s.skip(value)
+			continue
 		}
-		if key == "format_version" {
-			v, err := d.Token()
-			if err != nil {
-				return "", err
-			}
-			text, ok := v.(string)
-			if !ok {
-				return "", &FieldError{"format_version", fmt.Errorf("want a string, such as %q", FormatVersion)}
-			}
-			return text, nil
+		if value.kind != '"' {
+			return "", &FieldError{"format_version", fmt.Errorf("want a string, such as %q", FormatVersion)}
 		}
-		if err := skipValue(d); err != nil {
-			return "", err
-		}
+		return s.text(value), nil
 	}
 	return "", &FieldError{"format_version", errors.New("missing: not a manifest of ggufplan")}
-}
-
-// skipValue reads one value of any kind.
-func skipValue(d *json.Decoder) error {
-	for depth := 0; ; {
-		tok, err := d.Token()
-		if err != nil {
-			return err
-		}
-		switch tok {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth == 0 {
-			return nil
-		}
-	}
 }

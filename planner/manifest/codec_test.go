@@ -61,7 +61,7 @@ func encode(t testing.TB, m *Manifest) []byte {
 
 func TestEncodeIsOneSpelling(t *testing.T) {
 	b := encode(t, twoLayers())
-	if !bytes.HasPrefix(b, []byte("{\n  \"format_version\": \"1.0\",\n  \"generator\": {\n")) || !bytes.HasSuffix(b, []byte("}\n")) {
+	if !bytes.HasPrefix(b, []byte("{\n  \"format_version\": \"1.1\",\n  \"generator\": {\n")) || !bytes.HasSuffix(b, []byte("}\n")) {
 		t.Errorf("layout: %.60q ... %q", b, b[len(b)-5:])
 	}
 	if !bytes.Contains(b, []byte(`"a <small> & \"quoted\" model"`)) {
@@ -100,20 +100,113 @@ func TestDecodeTakesOtherSpacingAndOrder(t *testing.T) {
 	}
 }
 
+// indented spells every value of the manifest on a line of its own.
+func indented(t *testing.T, manifest []byte) string {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := json.Indent(&buf, manifest, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	return buf.String()
+}
+
+// TestEncodeIsJSON compares the contents with those that encoding/json writes:
+// strings, numbers and the fields of every row.
+func TestEncodeIsJSON(t *testing.T) {
+	m := twoLayers()
+	m.Tensors[0].Reason = "<&> \u2028 \x00\x1f\x7f\b\t \"\\/ é 𝄞"
+	for _, f := range []float64{1e-7, 1e-6, 1e20, 1e21, 1.5e-300, 0.1, 1.0 / 3, 123456789, 5e-324, 1.7976931348623157e308} {
+		m.Statistics.Deff = &f
+		got := encode(t, m)
+		var want, spaced bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(m); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Compact(&spaced, got); err != nil {
+			t.Fatal(err)
+		}
+		if spaced.String()+"\n" != want.String() {
+			t.Fatalf("got  %s\nwant %s", spaced.Bytes(), want.Bytes())
+		}
+		if again, err := Decode(got); err != nil || !reflect.DeepEqual(again, m) {
+			t.Fatalf("decoding changes the contents: %v", err)
+		}
+	}
+}
+
+// TestRowsNameEveryField holds the lists of fields to the structs.
+func TestRowsNameEveryField(t *testing.T) {
+	for _, r := range []row{new(Expert), new(Tensor)} {
+		v := reflect.ValueOf(r).Elem()
+		fields := r.fields(nil)
+		if len(fields) != v.NumField() {
+			t.Errorf("%s has %d fields, its row lists %d", v.Type(), v.NumField(), len(fields))
+			continue
+		}
+		for i, p := range fields {
+			if p != v.Field(i).Addr().Interface() {
+				t.Errorf("%s: field %s is not number %d of its row", v.Type(), v.Type().Field(i).Name, i)
+			}
+		}
+	}
+}
+
+func TestEncodePutsRowsOnLines(t *testing.T) {
+	text := string(encode(t, twoLayers()))
+	for _, want := range []string{
+		"      {\"name\": \"s.gguf\", \"format\": \"imatrix-gguf\", \"size_bytes\": 100, \"sha256\": ",
+		"    \"layers_without_counts\": [\n      1\n    ],\n",
+		"      \"experts\": [\n        {\"expert\": 0, \"count\": 1000, \"share\": 0.3333333333333333, \"relative\": 0.5, \"tier\": \"warm\", \"type\": \"PiQ3\", \"flag\": \"ok\"},\n        {",
+		"    {\"name\": \"blk.0.ffn_up_exps.weight\", \"role\": \"expert_up\", \"layer\": 0, \"expert\": null, \"shape\": [32, 8, 2], ",
+		"\"expert_types\": [\"PiQ3\", \"Q8_0\"], \"split_planned_bytes\": 368},\n    {",
+		"  \"findings\": [\n    {\"code\": \"layer-without-statistics\", \"subject\": \"blk.1\", \"message\": \"no statistics for its 2 experts\"}\n  ]\n}\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the manifest does not hold %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestOlderMinor reads a struct with a field that came later.
+func TestOlderMinor(t *testing.T) {
+	type document struct {
+		Old  string `json:"old"`
+		New  *int   `json:"new" since:"1"`
+		List []int  `json:"list" since:"1"`
+	}
+	for _, tt := range []struct {
+		text, want string
+		minor      uint64
+	}{
+		{`{"old": "a"}`, "", 0},
+		{`{"old": "a"}`, "new: missing", 1},
+		{`{"old": "a", "new": null}`, "new: unknown field: it came with format version 1.1", 0},
+		{`{"old": "a", "new": null, "list": []}`, "", 1},
+	} {
+		var d document
+		err := decodeStrict([]byte(tt.text), &d, tt.minor)
+		if tt.want == "" && (err != nil || d.List == nil) || tt.want != "" && (err == nil || err.Error() != tt.want) {
+			t.Errorf("%s as 1.%d: %v, %v, want %q", tt.text, tt.minor, d, err, tt.want)
+		}
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
-	good := string(encode(t, twoLayers()))
+	good := indented(t, encode(t, twoLayers()))
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"text after the end", "]\n}\n", "]\n}\n{}", "byte 5"},
 		{"cut short", "]\n}\n", "]\n", "unexpected end of JSON input"},
 		{"a list", good, "[]", "not a manifest: want an object"},
 		{"another object", good, "{}", "format_version: missing: not a manifest of ggufplan"},
-		{"major", `"1.0"`, `"2.0"`, `format_version: "2.0": this program reads version 1 only`},
-		{"version spelling", `"1.0"`, `"1.00"`, `format_version: "1.00": want MAJOR.MINOR`},
-		{"version number", `"format_version": "1.0"`, `"format_version": 1.0`, "format_version: want a string"},
+		{"major", `"1.1"`, `"2.0"`, `format_version: "2.0": this program reads version 1 only`},
+		{"version spelling", `"1.1"`, `"1.00"`, `format_version: "1.00": want MAJOR.MINOR`},
+		{"version number", `"format_version": "1.1"`, `"format_version": 1.0`, "format_version: want a string"},
 		{"unknown field", `"engine":`, `"motor": 1, "engine":`, "target.motor: unknown field"},
 		{"other case", `"engine":`, `"Engine":`, `target.Engine: unknown field: want "engine"`},
 		{"twice", `"engine":`, `"engine": "x", "engine":`, "target.engine: written twice"},
-		{"version twice", `"generator": {`, `"format_version": "1.0", "generator": {`, "format_version: written twice"},
+		{"version twice", `"generator": {`, `"format_version": "1.1", "generator": {`, "format_version: written twice"},
 		{"missing", `"tensor_count": 3,`, ``, "model.tensor_count: missing"},
 		{"null number", `"tensor_count": 3`, `"tensor_count": null`, "model.tensor_count: null where a value must be"},
 		{"null list", `"layers_without_counts": [
@@ -214,9 +307,16 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestNewerMinor(t *testing.T) {
+func TestOtherMinors(t *testing.T) {
 	good := string(encode(t, twoLayers()))
-	newer := strings.Replace(good, `"1.0"`, `"1.7"`, 1)
+	old, err := Decode([]byte(strings.Replace(good, `"1.1"`, `"1.0"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(encode(t, old)); got != good {
+		t.Error("writing an older manifest back is not this version's manifest")
+	}
+	newer := strings.Replace(good, `"1.1"`, `"1.7"`, 1)
 	newer = strings.Replace(newer, `"engine":`, `"motor": {"a": [1, {"b": null}]}, "engine":`, 1)
 	m, err := Decode([]byte(newer))
 	if err != nil {
@@ -267,8 +367,8 @@ func TestDecodeLimitsSize(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	good := encode(f, twoLayers())
 	f.Add(good)
-	f.Add(bytes.Replace(good, []byte(`"1.0"`), []byte(`"1.1"`), 1))
-	f.Add([]byte(`{"format_version":"1.0"}`))
+	f.Add(bytes.Replace(good, []byte(`"1.1"`), []byte(`"1.7"`), 1))
+	f.Add([]byte(`{"format_version":"1.1"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Decode(b)
 		if err != nil {

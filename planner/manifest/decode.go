@@ -1,8 +1,6 @@
 package manifest
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -19,22 +17,39 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
 
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// decodeStrict fills dst, a pointer to a struct, from valid JSON. Every field
-// must be there, once and in its own case; null is for pointers and for lists
-// tagged null:"allowed". Unknown fields are an error unless dropUnknown.
-func decodeStrict(data []byte, dst any, dropUnknown bool) error {
-	s := &strictDecoder{json: json.NewDecoder(bytes.NewReader(data)), dropUnknown: dropUnknown}
-	s.json.UseNumber()
-	tok, err := s.json.Token()
-	if err != nil {
-		return err
+// decodeStrict fills dst, a pointer to a struct, from valid JSON of a minor
+// version. Every field that the version has must be there, once and in its own
+// case; null is for pointers and for lists tagged null:"allowed". Unknown fields
+// are an error unless the version is newer than this package.
+func decodeStrict(data []byte, dst any, minor uint64) error {
+	into := reflect.ValueOf(dst).Elem()
+	for _, spell := range []bool{false, true} {
+		s := &strictDecoder{scanner: newScanner(data), minor: minor, spell: spell}
+		into.SetZero()
+		if err := s.value(s.next(), into, "", false); err != nil && spell {
+			return err
+		} else if err == nil {
+			return nil
+		}
 	}
-	return s.value(tok, reflect.ValueOf(dst).Elem(), "", false)
+	panic("manifest: reading again found no fault")
 }
 
+// A strictDecoder that does not spell leaves the paths of fields empty, which
+// saves most of the time; who needs them for a message reads again.
 type strictDecoder struct {
-	json        *json.Decoder
-	dropUnknown bool
+	*scanner
+	minor uint64
+	spell bool
+
+	pointers [16]any // of the row at hand
+}
+
+func (s *strictDecoder) join(path, key string) string {
+	if !s.spell {
+		return ""
+	}
+	return join(path, key)
 }
 
 func fieldErrorf(path, format string, args ...any) error {
@@ -45,16 +60,16 @@ func fieldErrorf(path, format string, args ...any) error {
 	return &FieldError{path, err}
 }
 
-// value stores the value that begins with tok in dst.
-func (s *strictDecoder) value(tok json.Token, dst reflect.Value, path string, nullAllowed bool) error {
+// value stores the value that begins with t in dst.
+func (s *strictDecoder) value(t token, dst reflect.Value, path string, nullAllowed bool) error {
 	if dst.Kind() == reflect.Pointer {
-		if tok == nil {
+		if t.kind == 'n' {
 			return nil
 		}
 		dst.Set(reflect.New(dst.Type().Elem()))
-		return s.value(tok, dst.Elem(), path, false)
+		return s.value(t, dst.Elem(), path, false)
 	}
-	if tok == nil {
+	if t.kind == 'n' {
 		if nullAllowed {
 			return nil
 		}
@@ -62,35 +77,32 @@ func (s *strictDecoder) value(tok json.Token, dst reflect.Value, path string, nu
 	}
 	switch dst.Kind() {
 	case reflect.Struct:
-		if tok != json.Delim('{') {
-			return fieldErrorf(path, "%s: want an object", describe(tok))
+		if t.kind != '{' {
+			return fieldErrorf(path, "%s: want an object", s.describe(t))
 		}
 		return s.object(dst, path)
 	case reflect.Slice:
-		if tok != json.Delim('[') {
-			return fieldErrorf(path, "%s: want a list", describe(tok))
+		if t.kind != '[' {
+			return fieldErrorf(path, "%s: want a list", s.describe(t))
 		}
 		return s.list(dst, path)
 	case reflect.String:
-		text, ok := tok.(string)
-		if !ok {
-			return fieldErrorf(path, "%s: want a string", describe(tok))
+		if t.kind != '"' {
+			return fieldErrorf(path, "%s: want a string", s.describe(t))
 		}
-		dst.SetString(text)
+		dst.SetString(s.text(t))
 		return nil
 	case reflect.Bool:
-		b, ok := tok.(bool)
-		if !ok {
-			return fieldErrorf(path, "%s: want true or false", describe(tok))
+		if t.kind != 't' && t.kind != 'f' {
+			return fieldErrorf(path, "%s: want true or false", s.describe(t))
 		}
-		dst.SetBool(b)
+		dst.SetBool(t.kind == 't')
 		return nil
 	}
-	number, ok := tok.(json.Number)
-	if !ok {
-		return fieldErrorf(path, "%s: want a number", describe(tok))
+	if t.kind != '0' {
+		return fieldErrorf(path, "%s: want a number", s.describe(t))
 	}
-	return storeNumber(number.String(), dst, path)
+	return storeNumber(string(t.text), dst, path)
 }
 
 func storeNumber(text string, dst reflect.Value, path string) error {
@@ -122,51 +134,67 @@ func storeNumber(text string, dst reflect.Value, path string) error {
 }
 
 func (s *strictDecoder) object(dst reflect.Value, path string) error {
-	fields := fieldsOf(dst.Type())
-	seen := make([]bool, len(fields))
+	var fields []jsonField
+	var pointers []any
+	r, isRow := dst.Addr().Interface().(row)
+	if isRow {
+		fields, pointers = keysOf(r), r.fields(s.pointers[:0])
+	} else {
+		fields = fieldsOf(dst.Type())
+	}
+	var room [32]bool
+	seen := append(room[:0], make([]bool, len(fields))...)
 	var dropped map[string]bool
-	for s.json.More() {
-		tok, err := s.json.Token()
-		if err != nil {
-			return err
+	for next := 0; s.more(); next++ {
+		key := s.next()
+		i := next
+		if i >= len(fields) || string(key.text[1:len(key.text)-1]) != fields[i].key {
+			i = indexOf(fields, s.text(key))
 		}
-		key := tok.(string) // the JSON is valid
-		at := join(path, key)
-		i := indexOf(fields, key)
-		if i < 0 {
-			if !s.dropUnknown {
-				return fieldErrorf(at, "unknown field%s", otherCase(fields, key))
+		if i < 0 || fields[i].since > s.minor {
+			name := s.text(key)
+			at := s.join(path, name)
+			if s.minor <= formatMinor {
+				if i >= 0 {
+					return fieldErrorf(at, "unknown field: it came with format version %d.%d", formatMajor, fields[i].since)
+				}
+				return fieldErrorf(at, "unknown field%s", otherCase(fields, name))
 			}
-			if dropped[key] {
+			if dropped[name] {
 				return fieldErrorf(at, "written twice")
 			}
 			if dropped == nil {
 				dropped = map[string]bool{}
 			}
-			dropped[key] = true
-			if err := skipValue(s.json); err != nil {
-				return err
-			}
+			dropped[name] = true
+			s.skip(s.next())
 			continue
 		}
+		at := s.join(path, fields[i].key)
 		if seen[i] {
 			return fieldErrorf(at, "written twice")
 		}
-		seen[i] = true
-		tok, err = s.json.Token()
+		seen[i], next = true, i
+		var err error
+		if isRow {
+			err = s.field(s.next(), pointers[i], at, fields[i].nullAllowed)
+		} else {
+			err = s.value(s.next(), dst.Field(i), at, fields[i].nullAllowed)
+		}
 		if err != nil {
 			return err
 		}
-		if err := s.value(tok, dst.Field(i), at, fields[i].nullAllowed); err != nil {
-			return err
-		}
 	}
-	if _, err := s.json.Token(); err != nil { // the closing brace
-		return err
-	}
+	s.next() // the closing brace
 	for i, ok := range seen {
-		if !ok {
-			return fieldErrorf(join(path, fields[i].key), "missing")
+		if ok {
+			continue
+		}
+		if fields[i].since <= s.minor {
+			return fieldErrorf(s.join(path, fields[i].key), "missing")
+		}
+		if f := dst.Field(i); f.Kind() == reflect.Slice && !fields[i].nullAllowed {
+			f.Set(reflect.MakeSlice(f.Type(), 0, 0))
 		}
 	}
 	return nil
@@ -174,34 +202,35 @@ func (s *strictDecoder) object(dst reflect.Value, path string) error {
 
 func (s *strictDecoder) list(dst reflect.Value, path string) error {
 	list := reflect.MakeSlice(dst.Type(), 0, 0)
-	for i := 0; s.json.More(); i++ {
-		tok, err := s.json.Token()
-		if err != nil {
-			return err
+	for i := 0; s.more(); i++ {
+		at := ""
+		if s.spell {
+			at = fmt.Sprintf("%s[%d]", path, i)
 		}
 		list = reflect.Append(list, reflect.Zero(dst.Type().Elem()))
-		if err := s.value(tok, list.Index(i), fmt.Sprintf("%s[%d]", path, i), false); err != nil {
+		if err := s.value(s.next(), list.Index(i), at, false); err != nil {
 			return err
 		}
 	}
-	if _, err := s.json.Token(); err != nil { // the closing bracket
-		return err
-	}
+	s.next() // the closing bracket
 	dst.Set(list)
 	return nil
 }
 
-// A jsonField is one field of a wire struct.
+// A jsonField is one field of a wire struct. The tag since names the minor
+// version that it came with.
 type jsonField struct {
 	key         string
 	nullAllowed bool
+	since       uint64
 }
 
 func fieldsOf(t reflect.Type) []jsonField {
 	fields := make([]jsonField, t.NumField())
 	for i := range fields {
 		tag := t.Field(i).Tag
-		fields[i] = jsonField{tag.Get("json"), tag.Get("null") == "allowed"}
+		since, _ := strconv.ParseUint(tag.Get("since"), 10, 64)
+		fields[i] = jsonField{tag.Get("json"), tag.Get("null") == "allowed", since}
 	}
 	return fields
 }
@@ -230,21 +259,4 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-// describe names a token for a message, cut short.
-func describe(tok json.Token) string {
-	switch v := tok.(type) {
-	case json.Delim:
-		if v == '{' {
-			return "an object"
-		}
-		return "a list"
-	case string:
-		if len(v) > 40 {
-			v = v[:40]
-		}
-		return strconv.Quote(v)
-	}
-	return fmt.Sprint(tok)
 }

@@ -1,0 +1,191 @@
+package manifest
+
+import (
+	"math"
+	"reflect"
+	"strconv"
+	"unicode/utf8"
+)
+
+// A row is an element of one of the long lists. It hands out pointers to its
+// fields, in struct order, so that tens of thousands of rows are read, checked
+// and written without reflection. A new field needs a line in fields, which a
+// test compares with the struct, and nothing else.
+type row interface{ fields(dst []any) []any }
+
+func (x *Expert) fields(dst []any) []any {
+	return append(dst, &x.Expert, &x.Count, &x.Share, &x.Relative, &x.Tier, &x.Type, &x.Flag)
+}
+
+func (t *Tensor) fields(dst []any) []any {
+	return append(dst, &t.Name, &t.Role, &t.Layer, &t.Expert, &t.Shape, &t.Parameters, &t.SourceType, &t.SourceBytes,
+		&t.PlannedType, &t.PlannedBytes, &t.SavedBytes, &t.Reason, &t.ExpertTypes, &t.SplitPlannedBytes)
+}
+
+// Types whose values stand on one line each: the rows, and others that a reader
+// compares line by line.
+var oneLine = map[reflect.Type]bool{
+	reflect.TypeFor[Expert]():  true,
+	reflect.TypeFor[Tensor]():  true,
+	reflect.TypeFor[Finding](): true,
+	reflect.TypeFor[Input]():   true,
+}
+
+var (
+	expertKeys = fieldsOf(reflect.TypeFor[Expert]())
+	tensorKeys = fieldsOf(reflect.TypeFor[Tensor]())
+)
+
+func keysOf(r row) []jsonField {
+	switch r.(type) {
+	case *Expert:
+		return expertKeys
+	case *Tensor:
+		return tensorKeys
+	}
+	return fieldsOf(reflect.TypeOf(r).Elem())
+}
+
+// appendField writes the value that p points to on one line.
+func appendField(b []byte, p any) []byte {
+	switch p := p.(type) {
+	case *string:
+		return appendString(b, *p)
+	case *uint64:
+		return strconv.AppendUint(b, *p, 10)
+	case *int64:
+		return strconv.AppendInt(b, *p, 10)
+	case *int:
+		return strconv.AppendInt(b, int64(*p), 10)
+	case **string:
+		return appendPointer(b, *p)
+	case **uint64:
+		return appendPointer(b, *p)
+	case **float64:
+		if *p != nil {
+			return appendFloat(b, **p)
+		}
+		return append(b, "null"...)
+	case **int:
+		return appendPointer(b, *p)
+	case *[]string:
+		return appendList(b, *p)
+	case *[]uint64:
+		return appendList(b, *p)
+	}
+	return appendValue(b, reflect.ValueOf(p).Elem(), inLine)
+}
+
+func appendPointer[T any](b []byte, p *T) []byte {
+	if p == nil {
+		return append(b, "null"...)
+	}
+	return appendField(b, p)
+}
+
+func appendList[T any](b []byte, list []T) []byte {
+	if list == nil {
+		return append(b, "null"...)
+	}
+	b = append(b, '[')
+	for i := range list {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = appendField(b, &list[i])
+	}
+	return append(b, ']')
+}
+
+// field reads the value that begins with t into what p points to.
+func (s *strictDecoder) field(t token, p any, path string, nullAllowed bool) error {
+	switch p := p.(type) {
+	case *string:
+		if t.kind == '"' {
+			*p = s.text(t)
+			return nil
+		}
+	case **string:
+		if t.kind == '"' {
+			v := s.text(t)
+			*p = &v
+			return nil
+		}
+	case *uint64:
+		if v, err := strconv.ParseUint(string(t.text), 10, 64); err == nil {
+			*p = v
+			return nil
+		}
+	case **uint64:
+		if v, err := strconv.ParseUint(string(t.text), 10, 64); err == nil {
+			*p = &v
+			return nil
+		}
+	case **float64:
+		if t.kind == '0' {
+			if v, err := strconv.ParseFloat(string(t.text), 64); err == nil {
+				*p = &v
+				return nil
+			}
+		}
+	case *int:
+		if v, err := strconv.Atoi(string(t.text)); err == nil && t.kind == '0' {
+			*p = v
+			return nil
+		}
+	case *[]string:
+		if t.kind == '[' && s.strings(p) {
+			return nil
+		}
+	}
+	return s.value(t, reflect.ValueOf(p).Elem(), path, nullAllowed) // rare kinds, null, and what is refused
+}
+
+// strings reads the rest of a list of strings; where it is none, the scanner
+// stays where it was.
+func (s *strictDecoder) strings(dst *[]string) bool {
+	start := s.at
+	list := []string{}
+	for s.more() {
+		t := s.next()
+		if t.kind != '"' {
+			s.at = start
+			return false
+		}
+		list = append(list, s.text(t))
+	}
+	s.next()
+	*dst = list
+	return true
+}
+
+// rowIsJSON reports whether JSON can spell every field, knowing only the usual
+// kinds: false means that the slow way must look.
+func rowIsJSON(r row) bool {
+	var room [16]any
+	keys := keysOf(r)
+	for i, p := range r.fields(room[:0]) {
+		ok := false
+		switch p := p.(type) {
+		case *string:
+			ok = utf8.ValidString(*p)
+		case **string:
+			ok = *p == nil || utf8.ValidString(**p)
+		case *uint64, *int64, *int, **uint64, **int:
+			ok = true
+		case **float64:
+			ok = *p == nil || !math.IsNaN(**p) && !math.IsInf(**p, 0)
+		case *[]uint64:
+			ok = *p != nil || keys[i].nullAllowed
+		case *[]string:
+			ok = *p != nil || keys[i].nullAllowed
+			for _, s := range *p {
+				ok = ok && utf8.ValidString(s)
+			}
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
