@@ -24,7 +24,7 @@ const (
 	CodeEnlarges               = "enlarges"
 	CodeAlignment              = "alignment"
 	CodeNeedsImatrix           = "needs-imatrix"
-	CodeMTPBlock               = "mtp-block"
+	CodeMTPBlock               = stats.CodeMTPBlock
 	CodeSuperExpert            = "super-expert"
 )
 

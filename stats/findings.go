@@ -18,6 +18,7 @@ const (
 	CodeDuplicateInput = "duplicate-input"
 	CodeEnergyMismatch = "energy-mismatch"
 	CodeKMismatch      = "k-mismatch"
+	CodeMTPBlock       = "mtp-block"
 	CodeMixedPhases    = "mixed-phases"
 	CodeNoTraffic      = "no-traffic"
 	CodePartialLayers  = "partial-layers"
@@ -27,7 +28,7 @@ const (
 
 // FindingCodes lists the codes in alphabetical order.
 func FindingCodes() []string {
-	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
+	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMTPBlock, CodeMixedPhases, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
 }
 
 // Find notes a finding, once.

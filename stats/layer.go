@@ -113,6 +113,15 @@ func (l *Layer) SetTopK(k int, kind Kind, chunks uint64) error {
 	return nil
 }
 
+// StateTokens sets the tokens of a layer whose counts are topK for each.
+func (l *Layer) StateTokens(tokens uint64, topK int) error {
+	if l.TopK != 0 && l.TopK != topK {
+		return fmt.Errorf("layer %d: %d experts per token, where %d were stated", l.Index, topK, l.TopK)
+	}
+	l.Tokens, l.TopK = &tokens, topK
+	return nil
+}
+
 // A topKError reports counts that contradict the experts per token.
 type topKError struct {
 	observed    int // nearest whole number

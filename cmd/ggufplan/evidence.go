@@ -20,12 +20,14 @@ type evidenceFlags struct {
 	format                string
 	topK, layers, experts int
 	layerOffset           int
+	countColumn           string
 }
 
 func addEvidenceFlags(flags *pflag.FlagSet) *evidenceFlags {
 	e := &evidenceFlags{flags: flags}
 	flags.StringVar(&e.format, "stats-format", "", "read statistics as `FORMAT` instead of telling it by the content: "+strings.Join(read.Formats(), ", "))
 	oneOf(flags, "stats-format", read.Formats()...)
+	flags.StringVar(&e.countColumn, "count-column", "", "column or key `NAME` of a table says how often an expert was used, where names leave that open")
 	flags.IntVar(&e.topK, "top-k", 0, "`K` experts were used per token while the statistics were collected")
 	flags.IntVar(&e.layers, "layers", 0, "the statistics have `N` layers, where their format does not say")
 	flags.IntVar(&e.experts, "experts", 0, "the statistics have `N` experts per layer, where their format does not say")
@@ -52,7 +54,7 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
-	opt := read.Options{Format: e.format, Layers: e.layers, Experts: e.experts, TopK: e.topK, Model: m}
+	opt := read.Options{Format: e.format, CountColumn: e.countColumn, Layers: e.layers, Experts: e.experts, TopK: e.topK, Model: m}
 	fit := stats.FitOptions{TopK: e.topK}
 	if e.flags.Changed("layer-offset") {
 		fit.LayerOffset = &e.layerOffset
@@ -85,6 +87,10 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 
 // withHint keeps the hint of an error from a package.
 func withHint(err error) error {
+	var column *read.ColumnError
+	if errors.As(err, &column) {
+		return hinted(err, "--count-column "+review.ShellWord(column.Names[0])+" says that it counts; ggufplan stats --help lists the names that are known")
+	}
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {
 		return hinted(err, h.Hint())

@@ -22,6 +22,11 @@ they can be trusted. Several files are merged: exact counts add up, anything
 else is combined by shares. The format is told by the content, gzip and zstd
 are unwrapped, and "-" is standard input.
 
+In tables of CSV, JSONL and JSON a row means what the names of its columns say.
+A count wins over a share; of two counts --count-column chooses; a row of one
+expert without either is one activation. Names in any case, * for any text:
+
+` + read.ColumnNames() + `
 With --model the statistics are mapped onto the model and checked against it;
 those of another model are refused with what differs. That they come from
 another finetune of the same shapes cannot be seen.

@@ -16,6 +16,10 @@ import (
 type Options struct {
 	Format string // reader to use, one of [Formats]; "" detects by content
 
+	// CountColumn names the column, or key, that says how often an expert was
+	// used, where names leave that open.
+	CountColumn string
+
 	// Facts that some formats lack, 0 where not stated. A file that says
 	// otherwise is refused.
 	Layers, Experts, TopK int

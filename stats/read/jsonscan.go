@@ -403,6 +403,19 @@ func (s *jsonScanner) number() (float64, error) {
 	return v, nil
 }
 
+// word consumes a string, or a literal as it is spelled.
+func (s *jsonScanner) word() (string, error) {
+	c, err := s.peek()
+	if err != nil || c == '"' {
+		if err != nil {
+			return "", err
+		}
+		return s.str()
+	}
+	text, err := s.literal()
+	return string(text), err
+}
+
 // whole consumes a number that must be a whole one from 0 to 2^53-1.
 func (s *jsonScanner) whole() (uint64, error) {
 	v, err := s.number()

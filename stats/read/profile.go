@@ -48,20 +48,13 @@ func (p *profile) list(key string) *[]float64 {
 }
 
 // profileEvidence makes evidence of layers under absolute numbers.
-func profileEvidence(format string, layers map[int]*profile, opt Options) (*stats.Evidence, error) {
+func profileEvidence(format string, layers map[int]*profile, share bool, opt Options) (*stats.Evidence, error) {
 	ev := &stats.Evidence{Kind: stats.KindExact, LayerAxis: stats.AxisBlocks, Inputs: []stats.Input{{Format: format}}}
 	whole, used := true, false
-	experts := 0
 	for _, n := range slices.Sorted(maps.Keys(layers)) {
 		p := layers[n]
 		if err := p.check(n, opt); err != nil {
 			return nil, err
-		}
-		if experts == 0 {
-			experts = len(p.counts)
-		}
-		if len(p.counts) != experts {
-			return nil, fmt.Errorf("layer %d has %d experts, layers before it %d", n, len(p.counts), experts)
 		}
 		for _, v := range p.counts {
 			used = used || v > 0
@@ -71,7 +64,7 @@ func profileEvidence(format string, layers map[int]*profile, opt Options) (*stat
 	if !used {
 		return nil, errNoActivations
 	}
-	if !whole {
+	if !whole || share {
 		ev.Kind = stats.KindRelative
 	}
 	for _, n := range slices.Sorted(maps.Keys(layers)) {
@@ -96,7 +89,10 @@ func profileEvidence(format string, layers map[int]*profile, opt Options) (*stat
 	}
 	// The length of llama-expert-profile's lists is a flag of it, not the model's.
 	if ev.OpenExperts = format == "expert-profile" && opt.Experts == 0; !ev.OpenExperts {
-		ev.ExpertCount = len(ev.Layers[0].Counts)
+		ev.ExpertCount = ev.Layers[0].Experts()
+	}
+	if slices.ContainsFunc(ev.Layers, func(l stats.Layer) bool { return l.Experts() != ev.Layers[0].Experts() }) {
+		ev.ExpertCount = 0 // it differs
 	}
 	ev.Inputs[0].Kind = ev.Kind
 	return ev, nil

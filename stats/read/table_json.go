@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -30,6 +31,11 @@ type documents struct {
 	routed   *routed       // ids with their shape
 	raw      []*rawReading // ids without
 	trace    *tally
+	table    countTable // of objects of one expert
+	unknown  []string
+	row      int      // of the object at hand in a list of layers, from 1
+	rowAxis  bool     // layers are known by their rows alone
+	listed   string   // the key of the list that logical came from
 	placed   string   // a key that only placements have
 	keys     []string // of the first object, for the message
 }
@@ -156,7 +162,7 @@ func (d *documents) setLogical(m *matrix, format string) error {
 }
 
 // table reads a table of 2 or 3 dimensions.
-func (d *documents) table() (*matrix, error) {
+func (d *documents) readTable() (*matrix, error) {
 	m := &matrix{opt: d.opt}
 	if err := d.s.array(func(int) error { return d.rowOrStep(m) }); err != nil {
 		return nil, err
@@ -213,7 +219,7 @@ func (d *documents) object(inList bool) error {
 		if first && len(d.keys) < 64 {
 			d.keys = append(d.keys, key)
 		}
-		if layer, err := strconv.ParseUint(key, 10, 32); err == nil {
+		if layer, ok := layerKey(key); ok {
 			return d.layer(layer)
 		}
 		if done, err := d.responseField(key, &response); done || err != nil {
@@ -225,7 +231,7 @@ func (d *documents) object(inList bool) error {
 		}
 		switch key {
 		case "logical_count":
-			m, err := d.table()
+			m, err := d.readTable()
 			if err != nil {
 				return err
 			}
@@ -241,7 +247,7 @@ func (d *documents) object(inList bool) error {
 			if d.seed != nil {
 				return fmt.Errorf("a second %q", key)
 			}
-			m, err := d.table()
+			m, err := d.readTable()
 			if err == nil && m.row > 0 {
 				err = m.endStep()
 			}
@@ -249,6 +255,21 @@ func (d *documents) object(inList bool) error {
 			return err
 		case "mass":
 			return d.readMass()
+		case "layers":
+			if c, err := d.s.peek(); err != nil || c != '[' || inList {
+				return d.s.skip()
+			}
+			return d.layerList()
+		case "topk", "top_k", "num_experts_per_tok":
+			if c, err := d.s.peek(); inList || d.opt.TopK > 0 || err != nil || c < '0' || c > '9' {
+				break
+			}
+			k, err := d.s.whole()
+			if err == nil && (k == 0 || k > maxTopK) {
+				err = fmt.Errorf("%s %d: want 1 to %d", key, k, maxTopK)
+			}
+			d.opt.TopK = int(k)
+			return err
 		case "tokens":
 			if c, err := d.s.peek(); err != nil || !isLiteral(c) {
 				return d.s.skip()
@@ -257,6 +278,15 @@ func (d *documents) object(inList bool) error {
 		}
 		if inList && rec.knows(key) {
 			return rec.field(d.s, key)
+		}
+		if matrixKeys[key] || !inList && key == d.opt.CountColumn {
+			if c, err := d.s.peek(); err != nil || c != '[' {
+				return d.s.skip()
+			}
+			return d.countList(key)
+		}
+		if inList && roleOf(key) == roleUnknown {
+			return rec.field(d.s, key) // notes the key
 		}
 		return d.s.skip()
 	})
@@ -269,13 +299,77 @@ func (d *documents) object(inList bool) error {
 	if rec.has&(hasTokens|hasLayer) == hasTokens {
 		d.tokens = &rec.tokens
 	}
+	if d.row > 0 && rec.has&(hasLayer|hasCounts) == hasCounts {
+		rec.layer, rec.has, d.rowAxis = uint64(d.row-1), rec.has|hasLayer, true
+	}
 	if rec.complete() {
 		if d.trace == nil {
 			d.trace = newTally(d.opt)
 		}
-		return d.s.wrap(rec.count(d.trace))
+		for _, key := range rec.unknown {
+			if len(d.unknown) < 4 && !slices.Contains(d.unknown, key) {
+				d.unknown = append(d.unknown, key)
+			}
+		}
+		return d.s.wrap(rec.count(d.trace, &d.table, d.opt.CountColumn))
 	}
 	return nil
+}
+
+// matrixKeys are the keys under which a table of counts by layer and expert is
+// published.
+var matrixKeys = map[string]bool{"expert_popularity": true, "histogram": true, "expert_counts": true, "expert_hits": true,
+	"counts": true, "tokens_per_expert": true, "activation_counts": true, "expert_count_matrix": true}
+
+// layerKey reads a layer's number from a key such as "3" or "layer_3".
+func layerKey(key string) (uint64, bool) {
+	for _, prefix := range []string{"layer_", "layers.", "layer.", "layer", "blk."} {
+		if number, ok := strings.CutPrefix(key, prefix); ok {
+			key = number
+			break
+		}
+	}
+	n, err := strconv.ParseUint(key, 10, 32)
+	return n, err == nil
+}
+
+// countList reads a table under its key; several of one key, as in a file of
+// one object per batch, are steps.
+func (d *documents) countList(key string) error {
+	if d.logical != nil && d.listed != key {
+		return fmt.Errorf("%q beside %q: a second table of counts", key, d.listed)
+	}
+	if d.logical == nil {
+		m, err := d.readTable()
+		if err != nil {
+			return err
+		}
+		d.listed = key
+		return d.setLogical(m, "table")
+	}
+	err := d.s.array(func(int) error {
+		row, err := d.s.numbers(nil, maxExperts)
+		if err == nil {
+			err = d.logical.addRow(row)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return d.logical.endStep()
+}
+
+// layerList reads a list of objects, one a layer.
+func (d *documents) layerList() error {
+	return d.s.array(func(i int) error {
+		if c, err := d.s.peek(); err != nil || c != '{' {
+			return d.s.skip()
+		}
+		d.row = i + 1
+		defer func() { d.row = 0 }()
+		return d.object(true)
+	})
 }
 
 func (d *documents) readMass() error {
@@ -384,13 +478,17 @@ func (d *documents) evidence() (*stats.Evidence, error) {
 	case d.seed != nil:
 		return d.seedEvidence()
 	case d.profiles != nil:
-		return profileEvidence("expert-profile", d.profiles, d.opt)
+		return profileEvidence("expert-profile", d.profiles, false, d.opt)
 	case d.plain != nil:
 		return plainEvidence(d.plain, d.opt)
 	case d.raw != nil:
 		return d.rawEvidence()
 	case d.trace != nil:
-		return d.trace.evidence("trace-json", stats.AxisBlocks)
+		axis := stats.AxisBlocks
+		if d.rowAxis {
+			axis = stats.AxisRows
+		}
+		return d.table.close(d.trace, d.unknown, "json", axis, d.opt)
 	}
 	return d.routed.evidence()
 }
@@ -462,17 +560,14 @@ func plainEvidence(layers map[int][]float64, opt Options) (*stats.Evidence, erro
 		if experts == 0 {
 			experts = len(row)
 		}
-		if len(row) != experts {
-			return nil, fmt.Errorf("layer %d has %d experts, layers before it %d", n, len(row), experts)
-		}
-		ranking = ranking && isPermutation(row)
+		ranking = ranking && len(row) == experts && isPermutation(row)
 	}
 	if !ranking {
 		profiles := make(map[int]*profile)
 		for n, row := range layers {
 			profiles[n] = &profile{counts: row}
 		}
-		return profileEvidence("layer-table", profiles, opt)
+		return profileEvidence("layer-table", profiles, false, opt)
 	}
 	ev := &stats.Evidence{Kind: stats.KindRank, LayerAxis: stats.AxisBlocks, ExpertCount: experts, TopK: opt.TopK, Inputs: []stats.Input{{Format: "ranking", Kind: stats.KindRank}}}
 	for _, n := range slices.Sorted(maps.Keys(layers)) {

@@ -130,7 +130,6 @@ func TestTableErrors(t *testing.T) {
 		{`{"logical_count":[]}`, "no layers"},
 		{`{"logical_count":[[1]],"count":[[1]]}`, "holds several kinds of statistics: [count logical_count or a table]"},
 		{`{"logical_count":[[1]]} {"logical_count":[[1]]}`, "byte 46: a second table of counts"},
-		{`{"0":[1,2],"1":[1,2,3]}`, "layer 1 has 3 experts, layers before it 2"},
 		{`{"0":[1,2],"0":[1,2]}`, "byte 15: layer 0 comes twice"},
 		{`{"600":[1,2]}`, "byte 7: layer 600 is over the limit of 512 layers"},
 		{`{"0":{"activation_counts":[1,2],"reap":[1]}}`, "layer 0: reap has 1 experts, the counts 2"},

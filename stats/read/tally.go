@@ -59,6 +59,11 @@ func newTally(opt Options) *tally {
 }
 
 // setExperts takes the number of experts that the file itself states.
+// used reports whether anything was counted.
+func (t *tally) used() bool {
+	return slices.ContainsFunc(t.layers[:], func(l *layerTally) bool { return l != nil })
+}
+
 func (t *tally) setExperts(n uint64) error {
 	switch {
 	case n == 0 || n > maxExperts:
@@ -76,7 +81,7 @@ func (t *tally) setExperts(n uint64) error {
 }
 
 // SetTopK takes the number of experts per token that the file itself states.
-func (t *tally) SetTopK(n uint64) error {
+func (t *tally) setTopK(n uint64) error {
 	switch {
 	case n == 0 || n > maxTopK:
 		return fmt.Errorf("%d experts per token: must be from 1 to %d", n, maxTopK)

@@ -254,7 +254,7 @@ func (f *torchFile) reapEvidence(root *pyDict, opt Options) (*stats.Evidence, er
 		}
 		layers[int(n)] = p
 	}
-	return profileEvidence("reap", layers, opt)
+	return profileEvidence("reap", layers, false, opt)
 }
 
 func (f *torchFile) reapLayer(fields *pyDict) (*profile, error) {

@@ -26,6 +26,13 @@ type traceRecord struct {
 	topK       uint64
 	layerIndex string
 
+	expert  uint64   // of a record of one expert
+	amounts []amount // of a record of one expert
+	total   float64  // of its layer
+	block   string
+	mtp     string
+	unknown []string // keys of numbers that are not known, of any record of one expert
+
 	keys   []traceKey // how the last line spelled its keys
 	spaced bool       // lists have spaces after the commas
 }
@@ -44,7 +51,19 @@ const (
 	hasExpertCount
 	hasTopK
 	hasLayerIndex
+	hasExpert
+	hasAmount
+	hasTotal
+	hasBlock
+	hasMTP
 )
+
+// An amount is a number that may say how often an expert was used.
+type amount struct {
+	key   string
+	role  role
+	value float64
+}
 
 // traceSchema marks the header of a trace.
 const traceSchema = "ggufplan.expert_trace"
@@ -59,8 +78,6 @@ func traceField(key string) uint32 {
 		return hasExperts
 	case "weights", "topk_weights":
 		return hasWeights
-	case "counts", "tokens_per_expert":
-		return hasCounts
 	case "tokens":
 		return hasTokens
 	case "n":
@@ -77,6 +94,24 @@ func traceField(key string) uint32 {
 		return hasTopK
 	case "layer_index":
 		return hasLayerIndex
+	case "counts", "tokens_per_expert":
+		return hasCounts
+	}
+	switch roleOf(key) {
+	case roleLayer:
+		return hasLayer
+	case roleExpert:
+		return hasExpert
+	case roleExperts:
+		return hasExperts
+	case roleCount, roleShare, roleWeight:
+		return hasAmount
+	case roleTotal:
+		return hasTotal
+	case roleBlock:
+		return hasBlock
+	case roleMTP:
+		return hasMTP
 	}
 	return 0
 }
@@ -87,24 +122,44 @@ func (r *traceRecord) knows(key string) bool { return traceField(key) != 0 }
 func (r *traceRecord) reset() {
 	r.has = 0
 	r.experts, r.weights, r.counts = r.experts[:0], r.weights[:0], r.counts[:0]
+	r.amounts, r.block, r.mtp = r.amounts[:0], "", ""
 }
 
 // complete reports whether the record counts anything.
 func (r *traceRecord) complete() bool {
-	return r.has&hasLayer != 0 && r.has&(hasExperts|hasCounts) != 0
+	return r.has&hasLayer != 0 && r.has&(hasExpert|hasExperts|hasCounts) != 0
 }
 
 // field reads the value of a key.
 func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 	bit := traceField(key)
 	if bit == 0 {
+		c, err := s.peek()
+		if err == nil && (c == '-' || c >= '0' && c <= '9') && roleOf(key) == roleUnknown && len(r.unknown) < 4 && !slices.Contains(r.unknown, key) {
+			r.unknown = append(r.unknown, key)
+		}
 		return s.skip()
 	}
 	if null, err := s.null(); null || err != nil {
 		return err
 	}
-	if r.has&bit != 0 {
+	if r.has&bit != 0 && bit != hasAmount {
 		return fmt.Errorf("%q comes twice", key)
+	}
+	if bit == hasAmount || bit == hasWeights {
+		c, err := s.peek()
+		if err != nil {
+			return err
+		}
+		switch scalar := c == '-' || c >= '0' && c <= '9'; {
+		case scalar:
+			bit = hasAmount
+		case bit == hasWeights:
+		case c == '[' && roleOf(key) == roleCount && r.has&hasCounts == 0:
+			bit = hasCounts // "expert_counts": a list
+		default:
+			return s.skip()
+		}
 	}
 	r.has |= bit
 	switch bit {
@@ -151,14 +206,48 @@ func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 		r.topK, err = s.whole()
 	case hasLayerIndex:
 		r.layerIndex, err = s.str()
+	case hasExpert:
+		r.expert, err = s.whole()
+	case hasAmount:
+		a := amount{key: key, role: roleOf(key)}
+		a.value, err = s.number()
+		r.amounts = append(r.amounts, a)
+	case hasTotal:
+		r.total, err = s.number()
+	case hasBlock:
+		r.block, err = s.word()
+	case hasMTP:
+		r.mtp, err = s.word()
 	}
 	return err
 }
 
-// count adds the record to a tally.
-func (r *traceRecord) count(t *tally) error {
+// count adds the record to a tally, or, if it is of one expert, to a table.
+func (r *traceRecord) count(t *tally, table *countTable, chosen string) error {
+	if n, ok := smallInt([]byte(r.block)); ok && r.has&hasLayer == 0 && n >= 0 {
+		r.layer, r.has, r.block = uint64(n), r.has|hasLayer, ""
+	}
 	if r.has&hasLayer == 0 {
 		return errors.New("no layer")
+	}
+	if r.block != "" || r.mtp != "" {
+		if left, err := mtpRow(r.block, r.mtp); left || err != nil {
+			table.mtpRows++
+			return err
+		}
+	}
+	if r.has&hasExpert != 0 {
+		if r.has&(hasExperts|hasCounts) != 0 {
+			return errors.New("both expert and a list")
+		}
+		return r.countOne(t, table, chosen)
+	}
+	if r.has&hasAmount != 0 && r.has&hasExperts != 0 {
+		if len(r.experts) != 1 {
+			return fmt.Errorf("%q of a list of experts says nothing of each", r.amounts[0].key)
+		}
+		r.expert = uint64(r.experts[0])
+		return r.countOne(t, table, chosen)
 	}
 	switch r.has & (hasExperts | hasCounts) {
 	case 0:
@@ -197,6 +286,53 @@ func (r *traceRecord) count(t *tally) error {
 		}
 	}
 	return t.token(r.layer, r.experts, weights, n)
+}
+
+// countOne adds a record of one expert.
+func (r *traceRecord) countOne(t *tally, table *countTable, chosen string) error {
+	if r.expert >= maxExperts {
+		return fmt.Errorf("expert %d is over the limit of %d experts", r.expert, maxExperts)
+	}
+	if t.experts > 0 && r.expert >= uint64(t.experts) {
+		return fmt.Errorf("expert %d: the %s is %d", r.expert, t.stated, t.experts)
+	}
+	if r.has&hasTokens != 0 {
+		r.amounts = append(r.amounts, amount{"tokens", roleCount, float64(r.tokens)})
+	}
+	if r.has&hasN != 0 {
+		r.amounts = append(r.amounts, amount{"n", roleCount, float64(r.n)})
+	}
+	names := make([]string, len(r.amounts))
+	for i, a := range r.amounts {
+		names[i] = a.key
+	}
+	h, err := settle(names, chosen)
+	if err != nil {
+		return err
+	}
+	total := math.NaN()
+	if r.has&hasTotal != 0 {
+		total = r.total
+	}
+	if h.amount < 0 {
+		table.bare++
+		if err := table.add(r.layer, int(r.expert), 0, total); err != nil {
+			return err
+		}
+		return t.activation(r.layer, uint32(r.expert), nil)
+	}
+	table.amounts++
+	table.share = table.share || h.share
+	v := r.amounts[h.amount].value
+	if !(v >= 0 && v <= maxCount) {
+		return fmt.Errorf("%q %v is not a number from 0 to %d", names[h.amount], v, uint64(maxCount))
+	}
+	for i, role := range h.roles {
+		if role == roleTotal {
+			total = r.amounts[i].value
+		}
+	}
+	return table.add(r.layer, int(r.expert), v, total)
 }
 
 // phases gathers what the records of a trace say of their phase.

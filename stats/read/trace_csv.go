@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,47 +18,19 @@ import (
 // and nobody says how many make a token: BlockTokens tokens of 8 experts.
 const defaultBlockSlots = 8 * stats.BlockTokens
 
-// The columns of a trace that matter.
-const (
-	columnOther = iota
-	columnLayer
-	columnExpert  // one expert per row
-	columnExperts // all experts of a token
-	columnCount
-	columnWeight
-	columnPhase
-)
-
-func columnRole(name string) int {
-	switch strings.ToLower(name) {
-	case "layer", "layer_id", "layer_idx":
-		return columnLayer
-	case "expert", "expert_id":
-		return columnExpert
-	case "experts", "expert_ids", "topk_ids":
-		return columnExperts
-	case "count", "n":
-		return columnCount
-	case "weight", "weights", "topk_weights":
-		return columnWeight
-	case "phase":
-		return columnPhase
-	}
-	return columnOther
-}
-
 // traceCSV is the state of reading a CSV trace.
 type traceCSV struct {
 	opt       Options
 	tally     *tally
-	table     map[int]*profile // with a count column: sums by layer
-	columns   []int            // roles; nil before the header
+	table     countTable // of rows that are single experts
+	header    *header    // nil before it came
+	commented bool       // it came in a comment
 	separator byte
-	single    bool // rows are single activations
-	counted   bool
-	pairs     bool // the columns are a layer and an expert, no more
-	lists     bool // the columns are a layer and the experts of a token, no more
-	blocks    int  // n_layer of a comment, 0 where not stated
+	single    bool     // rows are of single experts
+	unknown   []string // columns that may say how much, if none does
+	pairs     bool     // the columns are a layer and an expert, no more
+	lists     bool     // the columns are a layer and the experts of a token, no more
+	blocks    int      // n_layer of a comment, 0 where not stated
 	phases    phases
 	fields    [][]byte
 	phase     string // of the last row
@@ -72,11 +45,16 @@ func sniffCSV(head []byte) bool {
 		var line []byte
 		line, head, _ = bytes.Cut(head, []byte("\n"))
 		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
+		if len(line) == 0 {
 			continue
 		}
 		var c traceCSV
-		return len(line) < 4096 && c.header(line) == nil
+		if len(line) < 4096 && c.isHeader(bytes.TrimLeft(line, "# ")) {
+			return true
+		}
+		if line[0] != '#' {
+			return false
+		}
 	}
 	return false
 }
@@ -116,10 +94,16 @@ func (c *traceCSV) add(line []byte, number int) error {
 	case len(line) == 0:
 		return nil
 	case line[0] == '#':
+		if text := bytes.TrimLeft(line, "# "); c.header == nil && c.isHeader(text) {
+			c.commented = true
+			return c.setHeader(text)
+		}
 		return c.comment(string(line[1:]))
-	case c.columns == nil:
-		return c.header(line)
+	case c.header == nil || c.commented && c.isHeader(line):
+		c.commented = false
+		return c.setHeader(line)
 	}
+	c.commented = false
 	return c.row(line)
 }
 
@@ -135,7 +119,7 @@ func (c *traceCSV) comment(text string) error {
 		case "n_expert":
 			err = c.tally.setExperts(n)
 		case "n_expert_used":
-			err = c.tally.SetTopK(n)
+			err = c.tally.setTopK(n)
 		case "n_layer":
 			if n > maxLayers {
 				err = fmt.Errorf("%d is over the limit of %d layers", n, maxLayers)
@@ -149,33 +133,51 @@ func (c *traceCSV) comment(text string) error {
 	return nil
 }
 
-// header takes the names of the columns.
-func (c *traceCSV) header(line []byte) error {
+// isHeader reports whether a line names a layer and an expert.
+func (c *traceCSV) isHeader(line []byte) bool {
 	c.separator = ','
 	for _, other := range []byte{'\t', ';'} {
 		if bytes.IndexByte(line, ',') < 0 && bytes.IndexByte(line, other) >= 0 {
 			c.separator = other
 		}
 	}
-	if err := c.split(line); err != nil {
-		return err
+	if c.split(line) != nil {
+		return false
 	}
-	var seen [columnPhase + 1]int
-	columns := make([]int, len(c.fields))
-	for i, name := range c.fields {
-		columns[i] = columnRole(string(name))
-		seen[columns[i]]++
-		if columns[i] != columnOther && seen[columns[i]] > 1 {
-			return fmt.Errorf("header has two columns such as %q", name)
+	var seen [roles]bool
+	for _, name := range c.fields {
+		seen[roleOf(string(name))] = true
+	}
+	return (seen[roleLayer] || seen[roleBlock]) && (seen[roleExpert] || seen[roleExperts])
+}
+
+// setHeader takes the names of the columns.
+func (c *traceCSV) setHeader(line []byte) error {
+	if !c.isHeader(line) {
+		return fmt.Errorf("header %.80q: want a column layer and a column expert or expert_ids", line)
+	}
+	var names []string
+	for _, name := range c.fields {
+		names = append(names, string(name))
+	}
+	h, err := settle(names, c.opt.CountColumn)
+	if err != nil {
+		return fmt.Errorf("header: %w", err)
+	}
+	c.header = h
+	has := func(r role) bool { return slices.Contains(h.roles, r) }
+	if has(roleExpert) && has(roleExperts) {
+		return fmt.Errorf("header %.80q: want a column expert or expert_ids, not both", line)
+	}
+	c.single = has(roleExpert)
+	if c.single && h.amount < 0 {
+		for i, r := range h.roles {
+			if r == roleUnknown || r == roleTotal {
+				c.unknown = append(c.unknown, names[i])
+			}
 		}
 	}
-	if seen[columnLayer] != 1 || seen[columnExpert]+seen[columnExperts] != 1 {
-		return fmt.Errorf("header %.80q: a column layer and a column expert or expert_ids must be there", line)
-	}
-	c.columns = columns
-	c.single = seen[columnExpert] == 1
-	c.counted = seen[columnCount] == 1 && c.single
-	if len(columns) == 2 && columns[0] == columnLayer && c.separator == ',' {
+	if len(names) == 2 && h.roles[0] == roleLayer && c.separator == ',' {
 		c.pairs, c.lists = c.single, !c.single
 	}
 	return nil
@@ -215,63 +217,89 @@ func (c *traceCSV) row(line []byte) error {
 	if err := c.split(line); err != nil {
 		return err
 	}
-	if len(c.fields) != len(c.columns) {
-		return fmt.Errorf("%d fields where the header has %d", len(c.fields), len(c.columns))
+	h := c.header
+	if len(c.fields) != len(h.roles) {
+		return fmt.Errorf("%d fields where the header has %d", len(c.fields), len(h.roles))
 	}
 	var layer uint64
-	count := 1.0
-	weighted, phased := false, false
+	amount, total := 1.0, math.NaN()
+	weighted, phase := false, ""
+	var block, mtp string
 	for i, field := range c.fields {
 		var err error
-		switch c.columns[i] {
-		case columnLayer:
+		switch h.roles[i] {
+		case roleLayer:
 			var whole bool
 			if layer, whole = wholeField(field); !whole {
 				return fmt.Errorf("layer %.40q is not a whole number", field)
 			}
-		case columnExpert, columnExperts:
+		case roleExpert, roleExperts:
 			err = c.experts(field)
-		case columnCount:
-			if count, err = numberField(field); err != nil || !(count >= 0 && count <= maxCount) {
-				return fmt.Errorf("count %.40q is not a number from 0 to %d", field, uint64(maxCount))
+		case roleTotal:
+			if total, err = numberField(field); err != nil {
+				total, err = math.NaN(), nil
 			}
-		case columnWeight:
-			weighted = len(field) > 0
-			err = c.weightList(field)
-		case columnPhase:
-			phased = true
+		case roleWeight:
+			if i != h.amount && (c.single && h.amount < 0 || !c.single) {
+				weighted = len(field) > 0
+				err = c.weightList(field)
+			}
+		case rolePhase:
 			if string(field) != c.phase { // no allocation for the usual repetition
 				c.phase = string(field)
+			}
+			phase = c.phase
+		case roleBlock:
+			block = string(field)
+		case roleMTP:
+			mtp = string(field)
+		}
+		if i == h.amount {
+			if amount, err = numberField(field); err != nil || !(amount >= 0 && amount <= maxCount) {
+				return fmt.Errorf("%s %.40q is not a number from 0 to %d", h.names[i], field, uint64(maxCount))
 			}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if phased {
-		c.phases.note(c.phase)
-	} else {
-		c.phases.note("")
+	if block != "" || mtp != "" {
+		if left, err := mtpRow(block, mtp); left || err != nil {
+			c.table.mtpRows++
+			return err
+		}
 	}
-	if c.counted {
-		return c.tabulate(layer, count)
-	}
-	if count != math.Trunc(count) {
-		return fmt.Errorf("count %v of a list of experts is not whole", count)
-	}
-	if count == 0 {
-		return nil
-	}
+	c.phases.note(phase)
 	var weights []float64
 	if weighted {
 		if weights = c.weights; len(weights) != len(c.ids) {
 			return fmt.Errorf("%d weights for %d experts", len(weights), len(c.ids))
 		}
 	}
-	if c.single {
+	switch {
+	case c.single && h.amount >= 0:
+		c.table.amounts++
+		return c.tabulate(layer, amount, total)
+	case c.single:
+		if len(c.unknown) > 0 || weighted { // whether rows are activations shows at the end
+			w := 0.0
+			if weighted {
+				w = weights[0]
+			}
+			c.table.bare++
+			if err := c.tabulate(layer, w, total); err != nil {
+				return err
+			}
+		}
 		return c.tally.activation(layer, c.ids[0], weights)
+	case h.share:
+		return fmt.Errorf("%s %v of a list of experts says nothing of each", h.names[h.amount], amount)
+	case amount != math.Trunc(amount):
+		return fmt.Errorf("count %v of a list of experts is not whole", amount)
+	case amount == 0:
+		return nil
 	}
-	return c.tally.token(layer, c.ids, weights, uint64(count))
+	return c.tally.token(layer, c.ids, weights, uint64(amount))
 }
 
 // wholeField reads a whole number, without an allocation for the usual ones.
@@ -349,54 +377,22 @@ func (c *traceCSV) weightList(field []byte) error {
 	return nil
 }
 
-// tabulate adds a row of a table of counts.
-func (c *traceCSV) tabulate(layer uint64, count float64) error {
-	if layer >= maxLayers {
-		return fmt.Errorf("layer %d is over the limit of %d layers (as in llama.cpp)", layer, maxLayers)
-	}
-	if c.table == nil {
-		c.table = make(map[int]*profile)
-	}
-	p := c.table[int(layer)]
-	if p == nil {
-		p = &profile{counts: make([]float64, c.tally.experts)}
-		c.table[int(layer)] = p
-	}
+// tabulate adds a row of a table of experts.
+func (c *traceCSV) tabulate(layer uint64, amount, total float64) error {
 	e := int(c.ids[0])
-	if e >= len(p.counts) {
-		if c.tally.experts > 0 {
-			return fmt.Errorf("expert %d: the %s is %d", e, c.tally.stated, c.tally.experts)
-		}
-		p.counts = append(p.counts, make([]float64, e+1-len(p.counts))...)
+	if c.tally.experts > 0 && e >= c.tally.experts {
+		return fmt.Errorf("expert %d: the %s is %d", e, c.tally.stated, c.tally.experts)
 	}
-	p.counts[e] += count
-	return nil
+	return c.table.add(layer, e, amount, total)
 }
 
 // evidence closes the trace.
 func (c *traceCSV) evidence() (*stats.Evidence, error) {
-	if c.columns == nil {
+	if c.header == nil {
 		return nil, errors.New("no header")
 	}
-	var ev *stats.Evidence
-	var err error
-	if c.counted {
-		width := 0
-		for _, p := range c.table {
-			width = max(width, len(p.counts))
-		}
-		for _, p := range c.table {
-			p.counts = pad(p.counts, width)
-		}
-		opt := c.opt
-		opt.TopK = c.tally.topK
-		ev, err = profileEvidence("count-csv", c.table, opt)
-		if err == nil {
-			ev.ExpertCount, ev.OpenExperts = c.tally.experts, c.tally.experts == 0
-		}
-	} else {
-		ev, err = c.tally.evidence("trace-csv", stats.AxisBlocks)
-	}
+	c.table.share = c.header.share
+	ev, err := c.table.close(c.tally, c.unknown, "csv", stats.AxisBlocks, c.opt)
 	if err != nil {
 		return nil, err
 	}

@@ -104,14 +104,14 @@ func sniffTraceJSONL(head []byte) bool {
 	for key := range keys {
 		has |= traceField(key)
 	}
-	return has&hasLayer != 0 && has&(hasExperts|hasCounts) != 0 ||
+	return has&(hasLayer|hasBlock) != 0 && has&(hasExpert|hasExperts|hasCounts) != 0 ||
 		keys["schema"] && bytes.Contains(first, []byte(`"`+traceSchema+`"`))
 }
 
 // readTraceJSONL reads a trace of one JSON object per line, in one pass and
 // memory of layers x experts.
 func readTraceJSONL(ctx context.Context, src *source, opt Options) (*stats.Evidence, error) {
-	p := traceJSONL{tally: newTally(opt), axis: stats.AxisBlocks, scan: newJSONScanner(ctx, nil)}
+	p := traceJSONL{opt: opt, tally: newTally(opt), axis: stats.AxisBlocks, scan: newJSONScanner(ctx, nil)}
 	lines := newLineReader(ctx, src)
 	for {
 		line, err := lines.next()
@@ -125,7 +125,7 @@ func readTraceJSONL(ctx context.Context, src *source, opt Options) (*stats.Evide
 			return nil, src.errorf("line %d: %w", lines.line, err)
 		}
 	}
-	ev, err := p.tally.evidence("trace-jsonl", p.axis)
+	ev, err := p.table.close(p.tally, p.rec.unknown, "jsonl", p.axis, opt)
 	if err != nil {
 		return nil, src.errorf("%w", err)
 	}
@@ -135,7 +135,9 @@ func readTraceJSONL(ctx context.Context, src *source, opt Options) (*stats.Evide
 
 // traceJSONL is the state of reading a trace.
 type traceJSONL struct {
+	opt    Options
 	tally  *tally
+	table  countTable
 	rec    traceRecord
 	scan   *jsonScanner
 	phases phases
@@ -170,7 +172,7 @@ func (p *traceJSONL) add(line []byte, number int) error {
 	} else {
 		p.phases.note(p.rec.phase)
 	}
-	return p.rec.count(p.tally)
+	return p.rec.count(p.tally, &p.table, p.opt.CountColumn)
 }
 
 // parseAny reads a line of any spelling.
@@ -205,7 +207,7 @@ func (p *traceJSONL) addHeader() error {
 		}
 	}
 	if r.has&hasTopK != 0 {
-		if err := p.tally.SetTopK(r.topK); err != nil {
+		if err := p.tally.setTopK(r.topK); err != nil {
 			return fmt.Errorf("top_k: %w", err)
 		}
 	}
