@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -56,6 +57,15 @@ func find(name string) *command {
 	return nil
 }
 
+// notACommand says which command was probably meant.
+func notACommand(name string) error {
+	var names []string
+	for _, cmd := range commands() {
+		names = append(names, cmd.name)
+	}
+	return didYouMean(fmt.Errorf("%q is not a command", name), name, names, "ggufplan ", "ggufplan --help")
+}
+
 // flagSet builds the command's flags anew, so that runs do not share state.
 func (cmd *command) flagSet() (*pflag.FlagSet, func(*call, []string) error) {
 	flags := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
@@ -63,6 +73,14 @@ func (cmd *command) flagSet() (*pflag.FlagSet, func(*call, []string) error) {
 	flags.SortFlags = false
 	flags.Usage = func() {}
 	run := cmd.setup(flags)
+	declared := flagNames(flags)
+	flags.SetNormalizeFunc(func(f *pflag.FlagSet, name string) pflag.NormalizedName {
+		plain := normalizeFlag(f, name)
+		if meant, ok := naturalNames[string(plain)]; ok && !slices.Contains(declared, string(plain)) && slices.Contains(declared, meant) {
+			return pflag.NormalizedName(meant)
+		}
+		return plain
+	})
 	return flags, run
 }
 
@@ -73,8 +91,9 @@ func (cmd *command) execute(c *call, args []string) int {
 			cmd.writeHelp(c.stdout, flags)
 			return exitDone
 		}
-		return c.fail(hinted(err, "ggufplan "+cmd.name+" --help"))
+		return c.fail(cmd.explainParse(err, flags))
 	}
+	canonicalValues(flags)
 	operands := flags.Args()
 	if cmd.max == 0 && len(operands) > 0 {
 		return c.fail(hinted(fmt.Errorf("%s takes no operands, not %d", cmd.name, len(operands)), "ggufplan "+cmd.name))

@@ -25,7 +25,7 @@ func checkWord(flags *pflag.FlagSet, name, value string) error {
 	if slices.Contains(values, value) {
 		return nil
 	}
-	return hinted(fmt.Errorf("--%s: %q is not one of %s", name, value, strings.Join(values, ", ")), "--"+name+" "+values[0])
+	return didYouMean(fmt.Errorf("--%s: %q is not one of %s", name, value, strings.Join(values, ", ")), value, values, "--"+name+" ", "--"+name+" "+values[0])
 }
 
 func completionCommand() *command {

@@ -53,7 +53,8 @@ Example:
 			command := flags.Bool("command", false, "print the llama-quantize command line on standard output; the rules go to -o")
 			return func(c *call, operands []string) error {
 				if !slices.Contains(exportKinds, *to) {
-					return hinted(fmt.Errorf("--to: %q is not one of %s", *to, strings.Join(exportKinds, ", ")), "ggufplan export "+operands[0]+" --to llama-quantize")
+					return didYouMean(fmt.Errorf("--to: %q is not one of %s", *to, strings.Join(exportKinds, ", ")), *to, exportKinds,
+						"ggufplan export "+shellQuote(operands[0])+" --to ", "ggufplan export "+shellQuote(operands[0])+" --to llama-quantize")
 				}
 				carries := *to == "llama-quantize" || *to == "ik-llama"
 				if *command && !carries {

@@ -29,7 +29,7 @@ func TestWholeLoopWithinBudget(t *testing.T) {
 	dir := t.TempDir()
 	errorsPath, planPath, out := filepath.Join(dir, "errors.json"), filepath.Join(dir, "plan.json"), filepath.Join(dir, "out.gguf")
 	ggufplan(t, exitDone, "measure", realModel, "--stats", realImatrix, "--types", "Q2_K,IQ3_XXS,Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K", "-q", "-o", errorsPath)
-	ggufplan(t, exitDone, "plan", realModel, "--stats", realImatrix, "--errors", errorsPath, "--target-size", strconv.FormatUint(budget, 10), "-q", "-o", planPath)
+	ggufplan(t, exitDone, "plan", realModel, "--stats", realImatrix, "--errors", errorsPath, "--target-size", strconv.FormatUint(budget, 10)+"B", "-q", "-o", planPath)
 	plan := decodeManifest(t, planPath)
 	quantize(t, plan, realModel, ggufplan(t, exitDone, "export", planPath, "--to", "llama-quantize"), out, false)
 	if text := ggufplan(t, exitDone, "verify", planPath, out); !strings.HasPrefix(text, "27 of 27 tensors are as planned") {

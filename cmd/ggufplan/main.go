@@ -17,7 +17,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -63,7 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			if cmd := find(args[1]); cmd != nil {
 				return cmd.execute(c, []string{"--help"})
 			}
-			return c.fail(hinted(fmt.Errorf("%q is not a command", args[1]), "ggufplan --help"))
+			return c.fail(notACommand(args[1]))
 		}
 		writeUsage(c.stdout)
 		return exitDone
@@ -72,7 +71,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	cmd := find(name)
 	if cmd == nil {
-		return c.fail(hinted(fmt.Errorf("%q is not a command", name), "ggufplan --help"))
+		return c.fail(notACommand(name))
 	}
 	return cmd.execute(c, args[1:])
 }

@@ -113,9 +113,15 @@ func parsePart(s string) (*measure.Part, error) {
 func parseTypes(flag string, names []string) ([]quant.Type, error) {
 	var types []quant.Type
 	for _, name := range names {
+		if same, ok := sameName(name, plannableTypeNames()); ok {
+			name = same
+		}
 		f, ok := quant.ByName(strings.TrimSpace(name))
+		if ft, mix := llamaquantize.FileTypeByName(name); !ok && mix {
+			return nil, flagError(flag, mixError(ft))
+		}
 		if !ok {
-			return nil, hinted(fmt.Errorf("--%s: %q is not a type", flag, name), "--"+flag+" Q2_K,Q3_K,Q4_K")
+			return nil, flagError(flag, didYouMean(fmt.Errorf("%q is not a type", name), name, plannableTypeNames(), "--"+flag+" ", "--"+flag+" Q2_K,Q3_K,Q4_K"))
 		}
 		if !quant.CanEncode(f.Type) {
 			return nil, hinted(fmt.Errorf("--%s: there is no encoder for %s", flag, f.Name), "--"+flag+" Q2_K,Q3_K,Q4_K")

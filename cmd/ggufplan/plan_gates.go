@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -27,7 +28,8 @@ func addGateFlags(flags *pflag.FlagSet) *gateFlags {
 	flags.StringVar(&g.maxBPW, "max-bpw", "", "exit 1 if the plan has more than `N` bits per weight")
 	flags.StringVar(&g.minSaved, "min-saved", "", "exit 1 if the plan saves less than `AMOUNT`, a size such as 4GiB or a share such as 60%")
 	flags.StringVar(&g.minCoverage, "min-coverage", "", "exit 1 if less than `SHARE` of the MoE layers have counts, 0 to 1 or such as 90%")
-	flags.StringArrayVar(&g.failOn, "fail-on", nil, "exit 1 on a finding with `CODE`, repeatable")
+	flags.StringSliceVar(&g.failOn, "fail-on", nil, "exit 1 on a finding with `CODE`; several with commas, repeatable")
+	oneOf(flags, "fail-on", planner.FindingCodes()...)
 	return g
 }
 
@@ -61,8 +63,8 @@ func (g *gateFlags) gates() ([]gate, error) {
 		})
 	}
 	for _, code := range g.failOn {
-		if !slices.Contains(planner.FindingCodes(), code) {
-			return nil, flagError("fail-on", hinted(fmt.Errorf("%q is not a finding code", code), "use one of "+strings.Join(planner.FindingCodes(), ", ")))
+		if codes := planner.FindingCodes(); !slices.Contains(codes, code) {
+			return nil, flagError("fail-on", didYouMean(fmt.Errorf("%q is not a finding code", code), code, codes, "--fail-on ", "use one of "+strings.Join(codes, ", ")))
 		}
 		list = append(list, func(m *manifest.Manifest) string { return failOn(m, code) })
 	}
@@ -134,11 +136,12 @@ func minSavedGate(text string) (gate, error) {
 		}, nil
 	}
 	want, err := parseSize(text)
-	if strings.Trim(text, "0123456789.") == "" && strings.Contains(text, ".") {
-		err = fmt.Errorf("%q has no unit", text) // a share without its sign, most likely
+	var unitless *unitlessError
+	if errors.As(err, &unitless) {
+		return nil, err
 	}
 	if err != nil {
-		return nil, hinted(fmt.Errorf("%q is neither a size nor a percentage", text), "--min-saved 4GiB, or --min-saved 60%")
+		return nil, hinted(fmt.Errorf("%q is neither a size nor a percentage", text), "--min-saved 4GiB\n--min-saved 60%")
 	}
 	return func(m *manifest.Manifest) string {
 		if m.Totals.SavedBytes >= int64(want) { // a size is at most 2^62

@@ -61,8 +61,22 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 // flagError places an error at a flag.
 func flagError(flag string, err error) error {
 	var h *hintError
-	if errors.As(err, &h) {
+	var unitless *unitlessError
+	switch {
+	case errors.As(err, &h):
 		return hinted(fmt.Errorf("--%s: %w", flag, err), h.hint)
+	case errors.As(err, &unitless):
+		hint := "--" + flag + " " + unitless.text + "GiB"
+		if flag == "min-saved" {
+			percent := unitless.text
+			if v, err := strconv.ParseFloat(percent, 64); err == nil && v < 1 { // a share
+				percent = strconv.FormatFloat(100*v, 'g', 6, 64)
+			}
+			hint = "--" + flag + " " + percent + "%\n" + hint
+		} else if v, err := strconv.ParseFloat(unitless.text, 64); err == nil && v >= 4096 {
+			hint = "--" + flag + " " + unitless.text + "B"
+		}
+		return hinted(fmt.Errorf("--%s: %w", flag, err), hint)
 	}
 	return fmt.Errorf("--%s: %w", flag, err)
 }
@@ -116,11 +130,7 @@ func (p *policyFlags) problem(budget *budgetFlags, frontier bool) (*planner.Prob
 func fileType(name string) (llamaquantize.FileType, error) {
 	ft, ok := llamaquantize.FileTypeByName(name)
 	if !ok {
-		var names []string
-		for _, ft := range llamaquantize.FileTypes() {
-			names = append(names, ft.Name)
-		}
-		return ft, hinted(fmt.Errorf("%q is not a file type of llama-quantize", name), "use one of "+strings.Join(names, ", "))
+		return ft, didYouMean(fmt.Errorf("%q is not a file type of llama-quantize", name), name, fileTypeNames(), "use ", "use one of "+strings.Join(fileTypeNames(), ", "))
 	}
 	return ft, nil
 }
@@ -129,11 +139,11 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *frequency.Types) e
 	switch planner.PolicyName(p.policy) {
 	case planner.PolicyFrequency, planner.PolicyBudget:
 	default:
-		return flagError("policy", hinted(fmt.Errorf("%q is not a policy", p.policy), "--policy frequency, or --target-size 12GiB for the budget policy"))
+		return flagError("policy", didYouMean(fmt.Errorf("%q is not a policy", p.policy), p.policy, []string{"frequency", "budget"}, "--policy ", "--policy frequency, or --target-size 12GiB for the budget policy"))
 	}
 	tiers, ok := frequency.Preset(p.preset)
 	if !ok {
-		return flagError("preset", hinted(fmt.Errorf("%q is not a preset", p.preset), "--preset "+frequency.PresetDefault+"; there are "+review.Or(frequency.PresetNames())))
+		return flagError("preset", didYouMean(fmt.Errorf("%q is not a preset", p.preset), p.preset, frequency.PresetNames(), "--preset ", "--preset "+frequency.PresetDefault+"; there are "+review.Or(frequency.PresetNames())))
 	}
 	fr.Preset, fr.Tiers = p.preset, tiers
 	for _, f := range []struct {
@@ -178,12 +188,23 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *frequency.Types) e
 func lookupType(types *frequency.Types, name string) (frequency.Type, error) {
 	t, err := types.Lookup(name)
 	if err != nil {
-		return t, hinted(err, "use a GGML type such as Q4_K, or declare it: --define-type "+declarable(name)+"=256:144")
+		if same, ok := sameName(name, plannableTypeNames()); ok {
+			return types.Lookup(same)
+		}
+		if ft, ok := llamaquantize.FileTypeByName(name); ok {
+			return t, mixError(ft)
+		}
+		return t, didYouMean(err, name, plannableTypeNames(), "use ", "use a GGML type such as Q4_K, or declare it: --define-type "+declarable(name)+"=256:144")
 	}
 	if err := planner.Plannable(t); err != nil {
 		return t, hinted(err, "use a type such as Q4_K, Q3_K or Q2_K")
 	}
 	return t, nil
+}
+
+// mixError says that a file type is not a type.
+func mixError(ft llamaquantize.FileType) error {
+	return hinted(fmt.Errorf("%s is a mix, the type is %s", ft.Name, ft.Default), "use "+ft.Default.String())
 }
 
 // declarable returns the name if a type could be declared under it, for a

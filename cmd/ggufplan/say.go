@@ -22,7 +22,7 @@ func (c *call) say(grade, format string, args ...any) {
 
 func (c *call) warn(format string, args ...any) { c.say("warning", format, args...) }
 
-// A hintError is an error with a line that would work.
+// A hintError is an error with a line that would work, or several.
 type hintError struct {
 	err  error
 	hint string
@@ -48,7 +48,9 @@ func (c *call) fail(err error) int {
 	}
 	var h *hintError
 	if errors.As(err, &h) {
-		c.say("hint", "%s", h.hint)
+		for _, line := range strings.Split(h.hint, "\n") {
+			c.say("hint", "%s", line)
+		}
 	}
 	var f *findingError
 	if errors.As(err, &f) {

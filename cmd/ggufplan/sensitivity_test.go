@@ -97,7 +97,7 @@ func TestFusedBudgetWithEveryType(t *testing.T) {
 	ggufplan(t, exitDone, "measure", realModel, "--stats", realImatrix, "-q", "-o", errors)
 	for _, tt := range reached {
 		size := fmt.Sprint(tt.bytes)
-		d, written := quantizedPlan(t, e, dir, size, "--target-size", size, "--errors", errors, "--scope-tensors", "experts")
+		d, written := quantizedPlan(t, e, dir, size, "--target-size", size+"B", "--errors", errors, "--scope-tensors", "experts")
 		if written > tt.bytes {
 			t.Errorf("%s: the file has %d bytes", size, written)
 		}
@@ -118,7 +118,7 @@ func TestFusedBudgetWithSensitivities(t *testing.T) {
 	anchor, _ := quantizedPlan(t, e, dir, "uniform Q3_K", "--hot-type", "Q3_K", "--warm-type", "Q3_K", "--cold-type", "Q3_K")
 	for _, tt := range reached {
 		size := fmt.Sprint(tt.bytes)
-		d, written := quantizedPlan(t, e, dir, size, "--target-size", size, "--errors", errors, "--scope-tensors", "experts", "--sensitivity", sensitivityTable)
+		d, written := quantizedPlan(t, e, dir, size, "--target-size", size+"B", "--errors", errors, "--scope-tensors", "experts", "--sensitivity", sensitivityTable)
 		if written > tt.bytes {
 			t.Errorf("%s: the file has %d bytes", size, written)
 		}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/spf13/pflag"
+)
+
+// bare is a name without what people do not remember of it: case, underscores
+// and hyphens.
+func bare(name string) string {
+	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(strings.TrimSpace(name)))
+}
+
+// sameName returns the entry of names that reads the same as name.
+func sameName(name string, names []string) (string, bool) {
+	if slices.Contains(names, name) {
+		return name, true
+	}
+	i := slices.IndexFunc(names, func(n string) bool { return bare(n) == bare(name) })
+	if i < 0 {
+		return "", false
+	}
+	return names[i], true
+}
+
+// nearest returns the name that was probably meant, or "": the one with the
+// fewest changed letters, about a third of them at most, the first of equals. The
+// start of a long name is as good as the name.
+func nearest(name string, names []string) string {
+	if same, ok := sameName(name, names); ok {
+		return same
+	}
+	best, least := "", max(2, len(name)/3)+1
+	if len(bare(name)) < 4 {
+		least = 2
+	}
+	for _, n := range names {
+		d := levenshtein.ComputeDistance(bare(name), bare(n))
+		if len(bare(name)) >= 3 && strings.HasPrefix(bare(n), bare(name)) {
+			d = 1
+		}
+		if d < least && d < len(bare(n)) {
+			best, least = n, d
+		}
+	}
+	return best
+}
+
+// didYouMean adds the name that was probably meant to an error, and a hint to
+// use where there is none.
+func didYouMean(err error, name string, names []string, prefix, otherwise string) error {
+	if n := nearest(name, names); n != "" {
+		return hinted(fmt.Errorf("%w; did you mean %s?", err, n), prefix+n)
+	}
+	return hinted(err, otherwise)
+}
+
+// canonicalValues spells the values of flags that take one of a list as the
+// list does. What is not in it is left to the command, which knows more.
+func canonicalValues(flags *pflag.FlagSet) {
+	flags.Visit(func(f *pflag.Flag) {
+		values := f.Annotations[valuesAnnotation]
+		if len(values) == 0 {
+			return
+		}
+		spell := func(text string) string {
+			if same, ok := sameName(text, values); ok {
+				return same
+			}
+			return text
+		}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			words := list.GetSlice()
+			for i := range words {
+				words[i] = spell(words[i])
+			}
+			_ = list.Replace(words) // words of its own
+			return
+		}
+		_ = f.Value.Set(spell(f.Value.String())) // a value of its own
+	})
+}
+
+// flagNames lists a command's flags.
+func flagNames(flags *pflag.FlagSet) []string {
+	var names []string
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// explainParse turns what pflag says about a command line into an error with a
+// way out.
+func (cmd *command) explainParse(err error, flags *pflag.FlagSet) error {
+	help := "ggufplan " + cmd.name + " --help"
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			err := fmt.Errorf("%s has no flag -%s", cmd.name, name)
+			if len(short) > 2 { // a long name with one hyphen
+				return didYouMean(err, short, flagNames(flags), "--", help)
+			}
+			return hinted(err, help)
+		}
+		return didYouMean(fmt.Errorf("%s has no flag --%s", cmd.name, name), name, flagNames(flags), "--", help)
+	case errors.As(err, &missing):
+		f := missing.GetFlag()
+		varname, usage := pflag.UnquoteUsage(f)
+		return hinted(fmt.Errorf("--%s needs a value: %s", f.Name, usage), "--"+f.Name+" "+varname)
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		what := map[string]string{"bool": "want true or false", "int": "want a whole number", "uint64": "want a whole number from 0", "uint": "want a whole number from 0"}[f.Value.Type()]
+		if what == "" {
+			what = "want a " + f.Value.Type()
+		}
+		return hinted(fmt.Errorf("--%s: %q: %s", f.Name, invalid.GetValue(), what), help)
+	}
+	return hinted(err, help)
+}
+
+// normalizeFlag makes --Target_Size the same as --target-size.
+func normalizeFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return pflag.NormalizedName(strings.ReplaceAll(strings.ToLower(name), "_", "-"))
+}
+
+// naturalNames are flags by the names that people try first, where a command
+// has no flag of that name.
+var naturalNames = map[string]string{"imatrix": "stats"}
+
+func shellQuote(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = w
+		if w == "" || strings.IndexFunc(w, func(r rune) bool {
+			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_-./:+,@%", r))
+		}) >= 0 {
+			quoted[i] = singleQuoted(w)
+		}
+	}
+	return strings.Join(quoted, " ")
+}
