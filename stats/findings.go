@@ -18,8 +18,8 @@ const (
 	CodeDuplicateInput = "duplicate-input"
 	CodeEnergyMismatch = "energy-mismatch"
 	CodeKMismatch      = "k-mismatch"
-	CodeMTPBlock       = "mtp-block"
 	CodeMixedPhases    = "mixed-phases"
+	CodeMTPBlock       = "mtp-block"
 	CodeNoTraffic      = "no-traffic"
 	CodePartialLayers  = "partial-layers"
 	CodeRelativeCounts = "relative-counts"
@@ -28,7 +28,25 @@ const (
 
 // FindingCodes lists the codes in alphabetical order.
 func FindingCodes() []string {
-	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMTPBlock, CodeMixedPhases, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
+	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeMTPBlock, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
+}
+
+// FlagOverused notes experts that were used more often than there were tokens,
+// where the sum of the counts is that of the tokens exactly: no router does
+// that.
+func (ev *Evidence) FlagOverused() {
+	for i := range ev.Layers {
+		l := &ev.Layers[i]
+		sum, err := l.Activations()
+		if err != nil || l.Tokens == nil || *l.Tokens == 0 || *l.Tokens > Float32Whole || sum%*l.Tokens != 0 {
+			continue
+		}
+		for e, n := range l.Counts {
+			if n > *l.Tokens {
+				ev.Find(CodeKMismatch, l.Name(ev.LayerAxis), "expert %d has a count of %d in %d tokens, and an expert is used once a token at most", e, n, *l.Tokens)
+			}
+		}
+	}
 }
 
 // Find notes a finding, once.

@@ -130,7 +130,7 @@ type topKError struct {
 }
 
 func (e *topKError) Error() string {
-	return fmt.Sprintf("counts sum to %d over %d tokens, which is %.4g experts per token, not %d",
+	return fmt.Sprintf("counts sum to %d over %d tokens, which is %.10g experts per token, not %d",
 		e.sum, e.tokens, float64(e.sum)/float64(e.tokens), e.stated)
 }
 
@@ -210,6 +210,6 @@ func (l *Layer) CheckCounts(chunks uint64) error {
 		l.TopK = int(min(k, math.MaxInt32))
 		return nil
 	}
-	return fmt.Errorf("counts sum to %d over %d tokens, which is %.4g experts per token and no whole number: the counts are not those of one run",
+	return fmt.Errorf("counts sum to %d over %d tokens, which is %.10g experts per token, not a whole number: the counts are not those of one run",
 		sum, tokens, float64(sum)/float64(tokens))
 }

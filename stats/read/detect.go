@@ -124,6 +124,7 @@ func (src *source) read(ctx context.Context, opt Options) (*stats.Evidence, erro
 		return nil, src.errorf("%w", err)
 	}
 	agreeTopK(ev)
+	ev.FlagOverused()
 	stats.MarkSuperExperts(ev.Layers)
 	return ev, nil
 }

@@ -92,7 +92,8 @@ func (g *layerEntries) addTo(ev *stats.Evidence) error {
 		l.UnseenKnown = unseen
 		g.file.legacy = append(g.file.legacy, g.legacyTraffic(counts, unseen))
 	} else if counts == nil {
-		l.UnseenKnown = unseen // converted from the legacy format
+		// Converted from the legacy format, whose calls are not tokens.
+		l.UnseenKnown, l.Tokens = unseen, nil
 	} else {
 		if len(unseen) > 0 {
 			return fmt.Errorf("%s: blk.%d: every sum of squares of expert %d equals its count, which is how a legacy imatrix marks an expert that it never saw: the file was merged with a legacy one, and its counts cannot be restored",

@@ -143,3 +143,34 @@ func TestRaggedTable(t *testing.T) {
 		t.Errorf("%v, %d experts", ev.Layers, ev.ExpertCount)
 	}
 }
+
+// What the sums and bounds of counts say, and in which words.
+func TestCountBounds(t *testing.T) {
+	over := `{"layer": 0, "counts": [9007199254740991, 9007199254740991]}`
+	for content, want := range map[string]string{
+		over: "the counts of experts 0 to 1 sum to 18014398509481982, over 9007199254740991",
+	} {
+		if _, _, err := readContent(t, []byte(content), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	ev := read(t, "../../testdata/tables/over-tokens.json")
+	if got := ev.Findings; len(got) != 1 || got[0].Code != stats.CodeKMismatch || !strings.Contains(got[0].Message, "expert 0 has a count of 101 in 100 tokens") {
+		t.Errorf("an expert used more often than there are tokens: findings %v", got)
+	}
+	tokens := uint64(240000)
+	l := stats.Layer{Counts: []uint64{239999, 240000}, Tokens: &tokens}
+	if err := l.CheckCounts(0); err == nil || strings.Contains(err.Error(), "which is 2 ") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// One bit of a stored tensor changed: the checksum says so.
+func TestDamagedTorch(t *testing.T) {
+	if ev := read(t, "../../testdata/damaged/base.pt"); ev.Kind == stats.KindNone {
+		t.Error("the sound file has no counts")
+	}
+	if _, err := File(context.Background(), "../../testdata/damaged/flipped.pt", Options{}); err == nil || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("error %v", err)
+	}
+}

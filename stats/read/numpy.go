@@ -401,6 +401,9 @@ func npzEvidence(ctx context.Context, f io.ReaderAt, size int64, opt Options) (*
 	}
 	defer entry.Close()
 	ev, err := npyEvidence(ctx, entry, opt, "npz")
+	if err == nil { // its checksum is compared at its end
+		_, err = io.Copy(io.Discard, io.LimitReader(entry, 1<<20))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("array %q: %w", chosen, err)
 	}

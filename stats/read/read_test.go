@@ -34,7 +34,7 @@ func TestImatrixFixtures(t *testing.T) {
 		{"moe8.imatrix.gguf", "imatrix-gguf", stats.KindExact, first, 3072, nil, ""},
 		{"moe8.rechunked-256.gguf", "imatrix-gguf", stats.KindExact, first, 3072, nil, ""},
 		{"moe8.merged-gguf+gguf.gguf", "imatrix-gguf", stats.KindExact, double, 6144, nil, ""},
-		{"moe8.dat-to-gguf.gguf", "imatrix-gguf", stats.KindNone, nil, 3072, []int{7}, ""},
+		{"moe8.dat-to-gguf.gguf", "imatrix-gguf", stats.KindNone, nil, 0, []int{7}, ""},
 		{"moe8.legacy.dat", "imatrix-dat", stats.KindNone, nil, 0, []int{7}, ""},
 		{"moe8.merged.dat", "imatrix-dat", stats.KindNone, nil, 0, []int{7}, ""},
 		{"moe8.merged-gguf+dat.gguf", "", "", nil, 0, nil, "blk.0: every sum of squares of expert 7 equals its count"},

@@ -277,8 +277,11 @@ func (t *tally) block(layer uint64, counts []uint64, tokens uint64, known bool) 
 	}
 	var slots uint64
 	for e, n := range counts {
-		if n > maxCount || slots+n > maxCount {
+		if n > maxCount {
 			return fmt.Errorf("expert %d: a count of %d is over %d", e, n, uint64(maxCount))
+		}
+		if slots+n > maxCount {
+			return fmt.Errorf("the counts of experts 0 to %d sum to %d, over %d", e, slots+n, uint64(maxCount))
 		}
 		if known && n > tokens {
 			return fmt.Errorf("expert %d has %d activations in a block of %d tokens", e, n, tokens)

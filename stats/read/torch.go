@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -53,6 +54,7 @@ func (t *torchTensor) String() string { return fmt.Sprintf("tensor %v", t.shape)
 type torchFile struct {
 	ctx      context.Context
 	entries  map[string]*zip.File
+	read     map[string]bool // entries
 	prefix   string
 	storages map[string]*torchStorage
 
@@ -93,7 +95,36 @@ func torchEvidence(ctx context.Context, f io.ReaderAt, size int64, opt Options) 
 	if err != nil {
 		return nil, err
 	}
-	return file.evidence(root, opt)
+	ev, err := file.evidence(root, opt)
+	if err != nil {
+		return nil, err
+	}
+	return ev, file.checkRest()
+}
+
+// checkRest reads the stored entries that hold nothing of what was asked to
+// their ends, where their checksums are compared: a file that is damaged there
+// may be damaged in its numbers too.
+func (f *torchFile) checkRest() error {
+	for _, name := range slices.Sorted(maps.Keys(f.entries)) {
+		entry := f.entries[name]
+		if entry.Method != zip.Store || f.read[name] {
+			continue
+		}
+		if entry.UncompressedSize64 > f.unreadBytes {
+			return errors.New("archive entries are larger than the file")
+		}
+		f.unreadBytes -= entry.UncompressedSize64
+		r, err := entry.Open()
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+			r.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // openTorch reads the pickle of an archive, and no tensor yet.
@@ -102,7 +133,7 @@ func openTorch(ctx context.Context, f io.ReaderAt, size int64) (*torchFile, any,
 	if err != nil {
 		return nil, nil, err
 	}
-	file := &torchFile{ctx: ctx, entries: make(map[string]*zip.File), storages: make(map[string]*torchStorage), unreadValues: max(uint64(size), 1<<16), unreadBytes: uint64(size)}
+	file := &torchFile{ctx: ctx, entries: make(map[string]*zip.File), read: make(map[string]bool), storages: make(map[string]*torchStorage), unreadValues: max(uint64(size), 1<<16), unreadBytes: uint64(size)}
 	var pickle *zip.File
 	for _, entry := range z.File {
 		if file.entries[entry.Name] != nil {
@@ -160,7 +191,8 @@ func readStored(entry *zip.File, limit uint64) ([]byte, error) {
 	}
 	defer r.Close()
 	// The size is a claim; what is read ends with the file.
-	data, err := io.ReadAll(io.LimitReader(r, int64(entry.UncompressedSize64)))
+	// Its checksum is compared at its end.
+	data, err := io.ReadAll(io.LimitReader(r, int64(entry.UncompressedSize64)+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", entry.Name, err)
 	}
@@ -302,6 +334,7 @@ func (f *torchFile) bytesOf(s *torchStorage) ([]byte, error) {
 			return nil, err
 		}
 		f.unreadBytes -= uint64(len(data))
+		f.read[f.prefix+"data/"+s.key] = true
 		if uint64(len(data)) < s.values*uint64(s.size) {
 			return nil, fmt.Errorf("storage %q ends after %d bytes of %d: %w", s.key, len(data), s.values*uint64(s.size), io.ErrUnexpectedEOF)
 		}
