@@ -12,19 +12,43 @@ import (
 type Baseline struct {
 	FileType    llamaquantize.FileType
 	TensorBytes uint64
+	Damage      *float64 // of a budget plan's model; nil where it is not known
 }
 
 // usualBaselines are compared with in every plan.
 var usualBaselines = []string{"Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"}
 
-// baselines returns the usual baselines and those asked for, each once. A
-// model that llama-quantize's mix refuses has only the latter, which then fail.
-func baselines(p *Problem) ([]Baseline, error) {
+// nearest returns the file type made of K and IQ types whose file is nearest to
+// a plan in bytes, the smaller of equals.
+func nearest(p *Problem, planned uint64) (Baseline, bool) {
+	var best Baseline
+	found, least := false, uint64(0)
+	for _, ft := range llamaquantize.FileTypes() {
+		if !llamaquantize.OfKAndIQ(ft) {
+			continue
+		}
+		size, err := llamaquantize.MixBytes(p.Model, ft)
+		if err != nil {
+			continue
+		}
+		off := max(size, planned) - min(size, planned)
+		if !found || off < least || off == least && size < best.TensorBytes {
+			best, found, least = Baseline{FileType: ft, TensorBytes: size}, true, off
+		}
+	}
+	return best, found
+}
+
+// baselines returns the usual baselines, those asked for and the one nearest to
+// the plan, each once; a frontier, which is of many plans, gives no planned
+// bytes. A model that llama-quantize's mix refuses has only those asked for,
+// which then fail.
+func baselines(p *Problem, planned *uint64) ([]Baseline, error) {
 	var list []Baseline
 	for _, name := range usualBaselines {
 		ft, _ := llamaquantize.FileTypeByName(name)
 		if size, err := llamaquantize.MixBytes(p.Model, ft); err == nil {
-			list = append(list, Baseline{ft, size})
+			list = append(list, Baseline{FileType: ft, TensorBytes: size})
 		}
 	}
 	for _, ft := range p.Baselines {
@@ -35,7 +59,13 @@ func baselines(p *Problem) ([]Baseline, error) {
 		if err != nil {
 			return nil, fmt.Errorf("baseline %s: %w", ft.Name, err)
 		}
-		list = append(list, Baseline{ft, size})
+		list = append(list, Baseline{FileType: ft, TensorBytes: size})
+	}
+	if planned == nil {
+		return list, nil
+	}
+	if b, ok := nearest(p, *planned); ok && !slices.ContainsFunc(list, func(x Baseline) bool { return x.FileType == b.FileType }) {
+		list = append(list, b)
 	}
 	return list, nil
 }

@@ -24,7 +24,7 @@ func TestBaselines(t *testing.T) {
 	}
 	// IQ1_M needs an importance matrix to be made, not to be compared with;
 	// q4_k is an alias of a usual one.
-	list, err := baselines(&Problem{Model: m, Baselines: named("IQ1_M", "q4_k", "F16", "IQ1_M")})
+	list, err := baselines(&Problem{Model: m, Baselines: named("IQ1_M", "q4_k", "F16", "IQ1_M")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,14 +39,29 @@ func TestBaselines(t *testing.T) {
 		t.Errorf("Q2_K takes %d bytes", list[0].TensorBytes)
 	}
 
+	// The nearest of K and IQ types comes last, the smaller of two as near.
+	for _, tt := range []struct {
+		planned uint64
+		want    string
+	}{{list[0].TensorBytes - 1, "Q2_K"}, {list[7].TensorBytes, "Q6_K"}, {1, "IQ1_S"}} {
+		b, ok := nearest(&Problem{Model: m}, tt.planned)
+		if !ok || b.FileType.Name != tt.want {
+			t.Errorf("%s is nearest to %d bytes, want %s", b.FileType.Name, tt.planned, tt.want)
+		}
+	}
+	one, err := baselines(&Problem{Model: m}, new(uint64(1)))
+	if err != nil || len(one) != 7 || one[6].FileType.Name != "IQ1_S" {
+		t.Errorf("the nearest file type is not among %v: %v", one, err)
+	}
+
 	// What llama-quantize stops at is left out, unless it was asked for.
 	b := gguftest.MoE{Type: quant.F16}.Builder()
 	b.Add("ffn_up.weight", quant.F16, []uint64{256, 2}, nil)
 	m = openModel(t, b)
-	if list, err := baselines(&Problem{Model: m}); err != nil || len(list) != 0 {
+	if list, err := baselines(&Problem{Model: m}, nil); err != nil || len(list) != 0 {
 		t.Errorf("%d baselines of a model that cannot be quantized: %v", len(list), err)
 	}
-	_, err = baselines(&Problem{Model: m, Baselines: named("Q4_K_M")})
+	_, err = baselines(&Problem{Model: m, Baselines: named("Q4_K_M")}, nil)
 	if want := "baseline Q4_K_M: tensor ffn_up.weight: llama-quantize refuses a model of 2 blocks and 4 experts with such a tensor"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

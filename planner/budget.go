@@ -201,7 +201,7 @@ func (f *frame) chooseBudget() (*decision, error) {
 		return nil, err
 	}
 	w.record(d, both.fused, both.split)
-	d.budget = w.recordPolicy(both.fused, both.split)
+	d.budget, d.weighing = w.recordPolicy(both.fused, both.split), w
 	return d, nil
 }
 

@@ -130,6 +130,7 @@ type decision struct {
 	layers   []LayerPlan // parallel to frame.layers
 	findings []Finding
 	budget   *manifest.Budget // of the budget policy, else nil
+	weighing *weighing        // the same
 }
 
 // undecided returns a decision that holds the facts about experts and nothing

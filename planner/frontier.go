@@ -78,7 +78,7 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	if !reached && missed != nil {
 		return nil, missed
 	}
-	list, err := baselines(&own)
+	list, err := baselines(&own, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -140,7 +140,7 @@ func (p *Plan) recordTotals() manifest.Totals {
 	}
 	for _, b := range t.Baselines {
 		rec.Baselines = append(rec.Baselines, manifest.Baseline{
-			Name: b.FileType.Name, TensorBytes: b.TensorBytes, SavedBytes: saved(t.SourceBytes, b.TensorBytes)})
+			Name: b.FileType.Name, TensorBytes: b.TensorBytes, SavedBytes: saved(t.SourceBytes, b.TensorBytes), Damage: b.Damage})
 	}
 	if t.SourceBytes > 0 {
 		rec.SavedFraction = float64(rec.SavedBytes) / float64(t.SourceBytes)

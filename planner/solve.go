@@ -46,6 +46,17 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 	if err := plan.total(); err != nil {
 		return nil, err
 	}
+	for i := range plan.Totals.Baselines {
+		b := &plan.Totals.Baselines[i]
+		if d.weighing == nil {
+			break
+		}
+		x, err := d.weighing.frontierBaseline(b.FileType)
+		if err != nil {
+			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
+		}
+		b.Damage = x.Damage
+	}
 	plan.Findings = f.findings(plan, d)
 	if err := plan.Check(); err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)
@@ -145,7 +156,7 @@ func (p *Plan) total() error {
 		return err
 	}
 	t.FileBytes = size
-	t.Baselines, err = baselines(p.Problem)
+	t.Baselines, err = baselines(p.Problem, &t.PlannedBytes)
 	return err
 }
 

@@ -60,6 +60,13 @@ var fileTypeAliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_
 // FileTypes returns the file types, from few to many bits.
 func FileTypes() []FileType { return append([]FileType(nil), fileTypes...) }
 
+// OfKAndIQ reports whether a file type is made of K and IQ types, as files that
+// people ship are.
+func OfKAndIQ(ft FileType) bool {
+	name := ft.Default.String()
+	return strings.HasPrefix(name, "IQ") || strings.HasPrefix(name, "Q") && strings.HasSuffix(name, "_K")
+}
+
 // FileTypeByName returns the file type of a name in any case, llama-quantize's
 // aliases included (Q4_K is Q4_K_M), and whether there is one.
 func FileTypeByName(name string) (FileType, bool) {

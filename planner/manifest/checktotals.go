@@ -133,6 +133,9 @@ func (c *checker) totals(m *Manifest) {
 	}
 	for i, b := range t.Baselines {
 		c.saved(c.key("totals.baselines", i, ".saved_bytes"), b.SavedBytes, source, b.TensorBytes, "source_bytes - tensor_bytes")
+		if b.Damage != nil && !(*b.Damage >= 0) {
+			c.failf(c.key("totals.baselines", i, ".damage"), "%v: want 0 or more", *b.Damage)
+		}
 	}
 	c.tiers(m)
 }

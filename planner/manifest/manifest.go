@@ -203,6 +203,10 @@ type Baseline struct {
 	Name        string `json:"name"`
 	TensorBytes uint64 `json:"tensor_bytes"`
 	SavedBytes  int64  `json:"saved_bytes"`
+
+	// Damage is in the unit of policy.budget.damage; null where an error of one
+	// of the file type's types is not known, and for other policies.
+	Damage *float64 `json:"damage" null:"allowed" since:"1"`
 }
 
 // A Layer is one MoE layer's experts.
