@@ -28,6 +28,8 @@ type measureFlags struct {
 	out      string
 	types    []string
 	full     bool
+	quick    bool
+	accuracy string
 	seed     uint64
 	part     string
 	merge    bool
@@ -45,9 +47,11 @@ writes the relative error of each as JSON: what plan --errors weighs traffic
 with. An imatrix gives the column weights; without one they are ones.
 
 Rows are sampled, from --seed, until the 95 % interval of each relative error is
-within 2 %; --full reads all. With -o, finished experts are kept in OUT.partial:
-after an interruption --resume goes on from there and ends with the same bytes.
-Memory stays below 512 MB for any model.
+within --precision (5 %), and the closer the more traffic an expert has: a
+tensor's error, weighted by traffic, is within a fifth of that (1 %). --quick
+takes 20 % and 4 %; --full reads all. With -o, finished experts are kept in
+OUT.partial: after an interruption --resume goes on from there and ends with the
+same bytes. Memory stays below 512 MB for any model.
 
 A type that needs an imatrix is measured where --stats has a complete entry of
 the tensor. A weight that is NaN or infinite, or too large for a candidate's
@@ -71,6 +75,8 @@ Examples:
 			flags.StringVarP(&o.out, "output", "o", "", "write to `OUT` instead of standard output, and keep resumable state in OUT.partial")
 			flags.StringSliceVar(&o.types, "types", nil, "candidate types, comma separated `LIST`; all that can be encoded if not given")
 			flags.BoolVar(&o.full, "full", false, "read every row instead of a sample")
+			flags.StringVar(&o.accuracy, "precision", "5%", "sample until an expert's error is known within `P`, such as 2% or 0.02; its tensor's within a fifth")
+			flags.BoolVar(&o.quick, "quick", false, "a rough sample: the same as --precision 20%")
 			flags.Uint64Var(&o.seed, "seed", 1, "seed of the sample, `N`")
 			flags.StringVar(&o.part, "part", "", "measure share I of N, `I/N`")
 			flags.BoolVar(&o.merge, "merge", false, "join parts into the whole")
@@ -84,6 +90,9 @@ Examples:
 				}
 				if len(operands) != 1 {
 					return hinted(fmt.Errorf("measure takes one MODEL, not %d operands", len(operands)), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json")
+				}
+				if err := refuseTogether(flags, "full", "quick", "precision"); err != nil {
+					return err
 				}
 				return c.measure(o, operands[0])
 			}
@@ -131,6 +140,34 @@ func parseTypes(flag string, names []string) ([]quant.Type, error) {
 	return types, nil
 }
 
+// parsePrecision reads a fraction or a percentage between 0 and 1.
+func parsePrecision(text string) (float64, error) {
+	digits, percent := strings.CutSuffix(strings.TrimSpace(text), "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= measure.FinestPrecision && v <= measure.CoarsestPrecision) {
+		return 0, hinted(fmt.Errorf("--precision: want %g%% to %g%%, got %q", 100*measure.FinestPrecision, 100*measure.CoarsestPrecision, text), "--precision 5%")
+	}
+	return v, nil
+}
+
+// refuseTogether wants at most one of the flags.
+func refuseTogether(flags *pflag.FlagSet, names ...string) error {
+	given := ""
+	for _, name := range names {
+		if !flags.Changed(name) {
+			continue
+		}
+		if given != "" {
+			return hinted(fmt.Errorf("--%s and --%s contradict each other", given, name), "ggufplan measure --help")
+		}
+		given = name
+	}
+	return nil
+}
+
 func (c *call) measure(o *measureFlags, path string) error {
 	part, err := parsePart(o.part)
 	if err != nil {
@@ -142,6 +179,13 @@ func (c *call) measure(o *measureFlags, path string) error {
 	}
 	if o.resume && !o.keepsState() {
 		return hinted(fmt.Errorf("--resume needs -o FILE: the state is in FILE.partial"), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json --resume")
+	}
+	precision, err := parsePrecision(o.accuracy)
+	if err != nil {
+		return err
+	}
+	if o.quick {
+		precision = measure.QuickPrecision
 	}
 	if o.workers < 0 {
 		return hinted(fmt.Errorf("--threads: %d is below 0", o.workers), "--threads 8")
@@ -165,7 +209,7 @@ func (c *call) measure(o *measureFlags, path string) error {
 	}
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
 	options := measure.Options{
-		Types: types, Full: o.full, Seed: o.seed, Part: part, Workers: o.workers,
+		Types: types, Full: o.full, Precision: precision, Seed: o.seed, Part: part, Workers: o.workers,
 		Quantizable: llamaquantize.Quantizable,
 		Progress:    bar.update,
 		Generator:   manifest.GeneratorName + " " + manifest.GeneratorVersion,
@@ -217,6 +261,10 @@ func (o *measureFlags) explain(c *call, journal *measure.Journal, err error) err
 	switch {
 	case errors.Is(err, measure.ErrJournalExists):
 		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", o.statePath()))
+	case errors.Is(err, measure.ErrJournalInUse):
+		return hinted(err, "wait for it, or write to another file: -o other.json")
+	case errors.Is(err, measure.ErrModelChanged) && journal != nil:
+		return hinted(err, fmt.Sprintf("remove %s to start anew", o.statePath()))
 	case c.ctx.Err() != nil && journal != nil:
 		return hinted(c.ctx.Err(), fmt.Sprintf("what is done is kept in %s: run the same command with --resume", o.statePath()))
 	case journal == nil:

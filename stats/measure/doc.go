@@ -9,6 +9,14 @@
 // known); a relative error is their ratio. Sums of a sample are scaled to all
 // rows, with a 95 % interval.
 //
+// # Precision
+//
+// Relative errors are ratio estimates from rows drawn without replacement; their
+// variance is that of the residuals (Cochran, Sampling Techniques, 6.3). Rows go
+// where they decide (5.5): an expert with the share p of its layer's traffic is
+// measured to within P/5/sqrt(p), at most P, so that the sum over a tensor's
+// experts is within P/5. sample.go holds the formulas.
+//
 // # Determinism
 //
 // Rows are drawn by a seed, the tensor's name and the expert's place; sums run

@@ -28,10 +28,11 @@ type Journal struct {
 	resume bool
 	file   *os.File
 	synced time.Time
+	last   int // the last item that it held at the start, -1 for none
 }
 
 // journalMagic starts the first line; the number is the format's version.
-const journalMagic = "ggufplan.errors.partial 1 "
+const journalMagic = "ggufplan.errors.partial 2 "
 
 // maxJournalLineBytes bounds a line: an item has some 30 types of 100 bytes.
 const maxJournalLineBytes = 1 << 20
@@ -46,7 +47,7 @@ var ErrJournalExists = errors.New("holds an interrupted run")
 // NewJournal names the file to keep state in. With resume, items that it holds
 // are not measured again; without, a file that exists is refused.
 func NewJournal(path string, resume bool) *Journal {
-	return &Journal{path: path, resume: resume}
+	return &Journal{path: path, resume: resume, last: -1}
 }
 
 // Close closes the file and leaves it for a later run.
@@ -67,6 +68,27 @@ func (j *Journal) Remove() error {
 	return errors.Join(j.Close(), os.Remove(j.path))
 }
 
+// ErrJournalInUse reports state that another run is writing.
+var ErrJournalInUse = errors.New("another run is measuring into it")
+
+// ErrModelChanged reports files that are not what they were when measuring
+// began, now or in the run that left the state.
+var ErrModelChanged = errors.New("the model has changed since measuring began")
+
+// weightsState says which files the weights are read from, as far as it can be
+// told without reading them all: the result's digests are of headers alone.
+func (m *measurement) weightsState() (string, error) {
+	var state strings.Builder
+	for _, f := range m.model.Files {
+		info, err := os.Stat(f.Path)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&state, "%d %d\n", info.Size(), info.ModTime().UnixNano())
+	}
+	return state.String(), nil
+}
+
 // identity is the digest of what the result follows from.
 func (m *measurement) identity() (string, error) {
 	h := sha256.New()
@@ -83,12 +105,16 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 	if err != nil {
 		return err
 	}
-	header := journalMagic + id + "\n"
+	weights := sha256.Sum256([]byte(m.weights))
+	header := journalMagic + id + " " + hex.EncodeToString(weights[:]) + "\n"
 	_, err = os.Stat(j.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if j.file, err = os.OpenFile(j.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
 			return err
+		}
+		if err := lockFile(j.file); err != nil {
+			return fmt.Errorf("%s: %w", j.path, err)
 		}
 		_, err = j.file.WriteString(header)
 		return err
@@ -100,6 +126,9 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 	if j.file, err = os.OpenFile(j.path, os.O_RDWR, 0); err != nil {
 		return err
 	}
+	if err := lockFile(j.file); err != nil {
+		return fmt.Errorf("%s: %w", j.path, err)
+	}
 	in := bufio.NewReaderSize(j.file, 64<<10)
 	line, err := readLine(in)
 	if err != nil && strings.HasPrefix(header, string(line)) {
@@ -110,10 +139,14 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 	if err != nil || !bytes.HasPrefix(line, []byte(journalMagic)) {
 		return fmt.Errorf("%s: line 1: is not the state of a measurement", j.path)
 	}
+	if string(line) != header && strings.HasPrefix(string(line), journalMagic+id+" ") {
+		return fmt.Errorf("%s: line 1: %w: its files have another size or time", j.path, ErrModelChanged)
+	}
 	if string(line) != header {
 		return fmt.Errorf("%s: line 1: is the state of another measurement: model, statistics, types, sampling and part must be the same", j.path)
 	}
 	good := int64(len(line))
+	j.last = -1
 	for {
 		line, err := readLine(in)
 		if err != nil {
@@ -125,6 +158,7 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 		}
 		*m.items[item].place = x
 		done[item] = true
+		j.last = item
 		good += int64(len(line))
 	}
 	// What follows the last whole line is a torn write.

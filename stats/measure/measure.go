@@ -1,8 +1,11 @@
 package measure
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -17,9 +20,11 @@ type Options struct {
 	// Types are the candidates; nil for [Candidates].
 	Types []quant.Type
 
-	// Full reads every row. Otherwise rows are sampled: see [Measure].
-	Full bool
-	Seed uint64
+	// Full reads every row. Otherwise rows are sampled to Precision, a relative
+	// half width, 0 for [DefaultPrecision]: see [Run].
+	Full      bool
+	Precision float64
+	Seed      uint64
 
 	// Part measures one share of the work; nil for all of it.
 	Part *Part
@@ -72,6 +77,7 @@ func sortBySize(types []quant.Type) {
 // anything is read, and the items of work in the order of the result.
 type measurement struct {
 	model    *ggufio.Model
+	weights  string // the state of the model's files when measuring began
 	data     *ggufio.Data
 	evidence *stats.Evidence // nil without statistics
 	options  Options
@@ -83,9 +89,10 @@ type measurement struct {
 // A measureItem is one expert of one tensor.
 type measureItem struct {
 	*measuredTensor
-	slice int         // the expert's place in the tensor
-	work  uint64      // expected weights times types: what progress and parts count
-	place *ExpertLoss // where the result goes
+	slice  int         // the expert's place in the tensor
+	target float64     // relative half width to measure to
+	work   uint64      // expected weights times types: what progress and parts count
+	place  *ExpertLoss // where the result goes
 }
 
 // A measuredTensor is what the items of one tensor share.
@@ -105,7 +112,10 @@ type measuredTensor struct {
 // Unless all rows are read, they are sampled without replacement, each
 // expert's in an order that follows from the seed, the tensor's name and the
 // expert. Rows are added until the 95 % interval of each type's relative error
-// is within 2 % of it; see sample.go for the estimator.
+// is within the precision of it, and narrower the more traffic the expert has,
+// so that the tensor's traffic-weighted error is within a fifth of that; see
+// sample.go for the estimator. Whole tensors without experts are measured to
+// that fifth.
 //
 // A weight that is NaN, infinite, or too large for a candidate's scale ends
 // the measurement: the error names tensor, expert, row, column and type. It is
@@ -121,11 +131,21 @@ func Run(ctx context.Context, model *ggufio.Model, evidence *stats.Evidence, opt
 	if err != nil {
 		return nil, err
 	}
+	if m.weights, err = m.weightsState(); err != nil {
+		return nil, err
+	}
 	if m.data, err = model.OpenData(); err != nil {
 		return nil, err
 	}
 	defer m.data.Close()
-	return m.run(ctx)
+	result, err := m.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if state, err := m.weightsState(); err != nil || state != m.weights {
+		return nil, errors.Join(ErrModelChanged, err)
+	}
+	return result, nil
 }
 
 func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Options) (*measurement, error) {
@@ -140,12 +160,18 @@ func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Optio
 	types := slices.Clone(options.Types)
 	sortBySize(types)
 	options.Types = slices.Compact(types)
+	if options.Precision == 0 {
+		options.Precision = DefaultPrecision
+	}
+	if !(options.Precision >= FinestPrecision && options.Precision <= CoarsestPrecision) {
+		return nil, fmt.Errorf("precision %v: want %v to %v", options.Precision, FinestPrecision, CoarsestPrecision)
+	}
 	m := &measurement{model: model, evidence: evidence, options: options}
 	m.result = &Result{
 		Schema: ErrorsSchemaName, FormatVersion: ErrorsFormatVersion, Generator: options.Generator,
 		Model:      Model{Name: model.Name, Architecture: model.Architecture.Name, Files: []File{}},
 		Statistics: []Input{}, Weights: "none",
-		Sampling: Sampling{Mode: "sample", Seed: options.Seed, Confidence: sampleConfidence, TargetHalf: sampleTarget},
+		Sampling: Sampling{Mode: "sample", Seed: options.Seed, Confidence: sampleConfidence, TargetHalf: options.Precision},
 		Part:     options.Part,
 		Types:    typeNames(options.Types),
 		Tensors:  []TensorLoss{},
@@ -193,14 +219,15 @@ func (m *measurement) addTensor(t *ggufio.Tensor) {
 	if len(shared.types) == 0 {
 		return
 	}
-	// A sample takes about as many rows of a short expert as of a long one.
-	rows := t.ExpertRows()
-	if !m.options.Full {
-		rows = min(rows, sampleNormRows)
-	}
-	work := rows * t.Shape[0] * uint64(len(shared.types))
 	for slice := range max(1, t.Experts()) {
-		m.items = append(m.items, measureItem{shared, slice, work, nil})
+		it := measureItem{measuredTensor: shared, slice: slice}
+		it.target = targetOf(m.options.Precision, m.share(&it))
+		rows := t.ExpertRows()
+		if !m.options.Full {
+			rows = expectedRows(it.target, rows)
+		}
+		it.work = rows * t.Shape[0] * uint64(len(shared.types))
+		m.items = append(m.items, it)
 	}
 }
 
@@ -266,6 +293,9 @@ func (m *measurement) run(ctx context.Context) (*Result, error) {
 		if err := m.options.Journal.begin(m, done); err != nil {
 			return nil, err
 		}
+		if err := m.measureAgain(ctx, m.options.Journal.last); err != nil {
+			return nil, err
+		}
 	}
 	for i, it := range m.items {
 		if done[i] {
@@ -306,6 +336,27 @@ func (m *measurement) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	return m.result, nil
+}
+
+// measureAgain measures an item that the journal holds and compares: files that
+// look the same may hold other weights. No item is -1.
+func (m *measurement) measureAgain(ctx context.Context, item int) error {
+	if item < 0 {
+		return nil
+	}
+	it := &m.items[item]
+	x, err := newMeasureWorker(m).measure(ctx, it)
+	if err != nil {
+		return err
+	}
+	now, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	if then, err := json.Marshal(*it.place); err != nil || !bytes.Equal(now, then) {
+		return errors.Join(fmt.Errorf("%s: %w: measured again, the errors are others", it.describe(), ErrModelChanged), err)
+	}
+	return nil
 }
 
 // expert returns the number of the item's expert: that of its tensor if it

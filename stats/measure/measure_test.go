@@ -3,14 +3,19 @@ package measure
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -324,6 +329,106 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 	}
 }
 
+// State of a run that read other weights is not gone on with, whether the files'
+// times give them away or only what is measured again.
+func TestResumeKnowsTheWeights(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "model.gguf")
+	if err := gguftest.CopyFile(file, "../../testdata/bytemoe-2x8/model-f16.gguf"); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "state")
+	options := Options{Types: []quant.Type{quant.Q8_0}, Journal: NewJournal(path, false)}
+	if _, err := Run(context.Background(), m, nil, options); err != nil {
+		t.Fatal(err)
+	}
+	options.Journal.Close()
+	resume := func() error {
+		options.Journal = NewJournal(path, true)
+		defer options.Journal.Close()
+		_, err := Run(context.Background(), m, nil, options)
+		return err
+	}
+	if err := resume(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(data) / 2; i < len(data); i += 2 {
+		data[i] ^= 1 // the last bit of every half
+	}
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(file, time.Time{}, info.ModTime().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := resume(); !errors.Is(err, ErrModelChanged) || !strings.Contains(err.Error(), "size or time") {
+		t.Errorf("resumed after the file was written: %v", err)
+	}
+	if err := os.Chtimes(file, time.Time{}, info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if err := resume(); !errors.Is(err, ErrModelChanged) || !strings.Contains(err.Error(), "measured again") {
+		t.Errorf("resumed with other weights of the same time: %v", err)
+	}
+}
+
+// A model that is written to while it is measured gives no result.
+func TestModelChangesWhileMeasured(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "model.gguf")
+	if err := gguftest.CopyFile(file, "../../testdata/bytemoe-2x8/model-f16.gguf"); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	touched := false
+	_, err = Run(context.Background(), m, nil, Options{Types: []quant.Type{quant.Q8_0}, Progress: func(done, total uint64) {
+		if !touched {
+			touched = true
+			if err := os.Chtimes(file, time.Time{}, time.Unix(1, 0)); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if !errors.Is(err, ErrModelChanged) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Two runs into one file: the later is refused while the first goes on.
+func TestOneRunPerJournal(t *testing.T) {
+	m := openModel(t)
+	path := filepath.Join(t.TempDir(), "state")
+	options := Options{Types: []quant.Type{quant.Q8_0}, Workers: 1, Journal: NewJournal(path, false)}
+	var later error
+	options.Progress = func(done, total uint64) {
+		if later == nil {
+			other := Options{Types: options.Types, Journal: NewJournal(path, true)}
+			_, later = Run(context.Background(), m, nil, other)
+			other.Journal.Close()
+		}
+	}
+	if _, err := Run(context.Background(), m, nil, options); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(later, ErrJournalInUse) {
+		t.Errorf("the later run: %v", later)
+	}
+}
+
 // Whatever a state file holds, what is taken from it could have been measured.
 func FuzzJournal(f *testing.F) {
 	m, err := ggufio.Open("../../testdata/bytemoe-2x8/model-f16.gguf")
@@ -351,11 +456,12 @@ func FuzzJournal(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		weights := sha256.Sum256([]byte(work.weights))
 		id, err := work.identity()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, content := range [][]byte{data, append([]byte(journalMagic+id+"\n"), data...)} {
+		for _, content := range [][]byte{data, append([]byte(journalMagic+id+" "+hex.EncodeToString(weights[:])+"\n"), data...)} {
 			path := filepath.Join(t.TempDir(), "state")
 			if err := os.WriteFile(path, content, 0o644); err != nil {
 				t.Fatal(err)

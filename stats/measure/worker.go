@@ -78,12 +78,12 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertLos
 	}
 	sampler := newRowSampler(w.m.options.Seed, it.tensor.Name, it.slice, total)
 	for {
-		w.order = sampler.draw(w.order[:0], growth(sampler.drawn))
+		w.order = sampler.draw(w.order[:0], growth(sampler.drawn, it.target))
 		slices.Sort(w.order) // for the disk
 		if err := w.batch(ctx, it, w.order, &norms); err != nil {
 			return x, err
 		}
-		if done := w.judge(total); sampler.drawn == total || done && sampler.drawn >= sampleNormRows {
+		if done := w.judge(total, it.target); sampler.drawn == total || done && sampler.drawn >= normRows(it.target, total) {
 			w.finish(it, &x, &norms)
 			return x, nil
 		}
@@ -178,11 +178,11 @@ func (w *measureWorker) read(it *measureItem, rows []uint64) error {
 
 // judge marks the types that need no further rows, and reports whether all
 // are done.
-func (w *measureWorker) judge(total uint64) bool {
+func (w *measureWorker) judge(total uint64, target float64) bool {
 	all := true
 	for i := range w.sums {
 		s := &w.sums[i]
-		s.done = s.done || s.settled(total)
+		s.done = s.done || s.settled(total, target)
 		all = all && s.done
 	}
 	return all
@@ -264,6 +264,23 @@ func (m *measurement) count(it *measureItem) *uint64 {
 	}
 	n := layer.Counts[it.expert()]
 	return &n
+}
+
+// share returns an item's share of its layer's traffic: an even one where that
+// is unknown, 1 for a tensor without experts.
+func (m *measurement) share(it *measureItem) float64 {
+	if !it.tensor.Role.IsExpert() {
+		return 1
+	}
+	count := m.count(it)
+	if count == nil {
+		return 1 / float64(max(1, it.tensor.Experts()))
+	}
+	var all stats.Sum
+	for _, n := range m.layer(it).Counts {
+		all.Add(float64(n) + Smoothing)
+	}
+	return (float64(*count) + Smoothing) / all.Value()
 }
 
 // layer returns the statistics of an expert's layer, nil where there are none.
