@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -15,7 +14,7 @@ import (
 )
 
 // exportKinds lists what --to takes.
-var exportKinds = []string{"llama-quantize", "ik-llama", "csv", "markdown", "html"}
+var exportKinds = []string{"llama-quantize", "ik-llama", "csv", "markdown", "html", "model-card"}
 
 // rulesName stands for the rules in a command line when they are written to
 // standard output.
@@ -32,7 +31,10 @@ Spells a plan for those who carry it out or judge it. --to takes
                   that goes with it is shown on standard error
   ik-llama        the --custom-q argument of ik_llama.cpp's llama-quantize
   csv             every tensor, a line each
-  markdown, html  a summary for review
+  markdown, html  a review: the verdict first, details folded; html draws the
+                  maps of types and traffic, and with --frontier the frontier.
+                  Gates given here stand in it as a table
+  model-card      the README of a repository on Hugging Face
 
 A plan that the program cannot carry out is refused, naming the tensor. A tensor
 has one type: where the split plan gives single experts another, what is lost is
@@ -50,6 +52,8 @@ Example:
 			to := flags.String("to", "", "what to write: "+strings.Join(exportKinds, ", "))
 			oneOf(flags, "to", exportKinds...)
 			out := flags.StringP("output", "o", "", "write to `FILE` instead of standard output")
+			frontier := flags.String("frontier", "", "draw into the HTML what plan --frontier --json wrote to `FILE`")
+			gateFlags := addGateFlags(flags)
 			command := flags.Bool("command", false, "print the llama-quantize command line on standard output; the rules go to -o")
 			return func(c *call, operands []string) error {
 				if !slices.Contains(exportKinds, *to) {
@@ -60,6 +64,16 @@ Example:
 				if *command && !carries {
 					return fmt.Errorf("--command goes with --to llama-quantize and --to ik-llama, not %s", *to)
 				}
+				if *frontier != "" && *to != "html" {
+					return fmt.Errorf("--frontier goes with --to html, not %s", *to)
+				}
+				gates, err := gateFlags.gates()
+				if err != nil {
+					return err
+				}
+				if len(gates) > 0 && *to != "html" && *to != "markdown" {
+					return fmt.Errorf("gates go with --to markdown and --to html, not %s", *to)
+				}
 				plan, err := c.readPlan(operands[0])
 				if err != nil {
 					return err
@@ -67,22 +81,49 @@ Example:
 				if *out == "-" {
 					*out = ""
 				}
-				if err := refuseOverwrite(*out, operands[0]); err != nil {
+				if err := refuseOverwrite(*out, operands[0], *frontier); err != nil {
 					return err
 				}
 				if carries {
 					return c.exportRules(plan, *to, *out, *command)
 				}
-				write := map[string]func(io.Writer, *manifest.Manifest) error{
-					"csv": export.CSV, "markdown": review.Markdown, "html": review.HTML}[*to]
+				options, err := documentOptions(c, plan, gates, *frontier)
+				if err != nil {
+					return err
+				}
 				var b bytes.Buffer
-				if err := write(&b, plan); err != nil {
+				switch *to {
+				case "csv":
+					err = export.CSV(&b, plan)
+				case "markdown":
+					err = review.Markdown(&b, plan, options)
+				case "html":
+					err = review.HTML(&b, plan, options)
+				case "model-card":
+					err = export.ModelCard(&b, plan)
+				}
+				if err != nil {
 					return err
 				}
 				return c.writeOutput(*out, b.Bytes())
 			}
 		},
 	}
+}
+
+// documentOptions gathers what a document shows beside the plan.
+func documentOptions(c *call, plan *manifest.Manifest, gates []gate, frontier string) (review.Options, error) {
+	var o review.Options
+	o.Gates, _ = checkGates(gates, plan)
+	if frontier == "" {
+		return o, nil
+	}
+	front, err := c.readFrontier(frontier)
+	if err != nil {
+		return o, err
+	}
+	o.Frontier = frontierChart(plan.Model.Name, plan.Model.Parameters, front)
+	return o, nil
 }
 
 // exportRules writes the rules to out, or to standard output, and shows the

@@ -1,131 +1,140 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"image/color"
 	"io"
 	"math"
+	"path/filepath"
+	"strings"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/review"
 )
 
-var (
-	fusedColour    = color.RGBA{R: 0x1f, G: 0x5f, B: 0xa8, A: 0xff}
-	splitColour    = color.RGBA{R: 0xc8, G: 0x55, B: 0x1b, A: 0xff}
-	baselineColour = color.RGBA{R: 0x55, G: 0x55, B: 0x55, A: 0xff}
-)
-
-// drawFrontier draws size against damage as SVG.
-func drawFrontier(w io.Writer, model string, front *planner.Frontier) error {
-	p, err := frontierPlot(model, front)
-	if err != nil {
-		return err
-	}
-	canvas := vgsvg.New(18*vg.Centimeter, 12*vg.Centimeter)
-	p.Draw(draw.New(canvas))
-	_, err = canvas.WriteTo(w)
-	return err
-}
-
-// frontierPlot shows both plans as lines and file types as crosses. Damage is
-// on a logarithmic scale where all of it is above 0.
-func frontierPlot(model string, front *planner.Frontier) (*plot.Plot, error) {
-	unit, unitBytes := frontierUnit(front)
-	var fused, split, types plotter.XYs
-	var names []string
-	at := func(bytes uint64, damage float64) plotter.XY {
-		return plotter.XY{X: float64(bytes) / unitBytes, Y: damage}
-	}
+// frontierChart is a frontier as a chart. Weights are the model's.
+func frontierChart(model string, weights uint64, front *planner.Frontier) *review.Chart {
+	c := &review.Chart{Model: model, Objective: string(front.Objective), Weights: weights}
 	for _, p := range front.Points {
 		if p.Fused != nil {
-			fused = append(fused, at(p.Fused.FileBytes, p.Fused.Damage))
-			split = append(split, at(p.Split.FileBytes, p.Split.Damage))
+			c.Fused = append(c.Fused, review.ChartPoint{Bytes: p.Fused.FileBytes, Damage: p.Fused.Damage})
+		}
+		if p.Split != nil {
+			c.Split = append(c.Split, review.ChartPoint{Bytes: p.Split.FileBytes, Damage: p.Split.Damage})
 		}
 	}
 	for _, b := range front.Baselines {
 		if b.Damage != nil {
-			types = append(types, at(b.FileBytes, *b.Damage))
-			names = append(names, " "+b.Name)
+			c.Types = append(c.Types, review.ChartPoint{Name: b.Name, Bytes: b.FileBytes, Damage: *b.Damage})
 		}
 	}
-	p := plot.New()
-	p.Title.Text = review.Printable(model)
-	p.X.Label.Text = "size of the file, " + unit
-	p.Y.Label.Text = "predicted damage (" + string(front.Objective) + ")"
-	p.Legend.Top = true
-	p.Legend.Padding = vg.Points(3)
-	p.Title.Padding = vg.Points(8)
-	p.X.Padding, p.Y.Padding = vg.Points(4), vg.Points(4)
-	scaleDamage(p, fused, split, types)
-	p.Add(plotter.NewGrid())
-	for _, series := range []struct {
-		name   string
-		points plotter.XYs
-		colour color.Color
-		shape  draw.GlyphDrawer
-	}{{"fused plan", fused, fusedColour, draw.CircleGlyph{}}, {"split plan", split, splitColour, draw.SquareGlyph{}}} {
-		line, points, err := plotter.NewLinePoints(series.points)
-		if err != nil {
-			return nil, err
-		}
-		line.Color, line.Width = series.colour, vg.Points(1.5)
-		points.Color, points.Shape, points.Radius = series.colour, series.shape, vg.Points(2.5)
-		p.Add(line, points)
-		p.Legend.Add(series.name, line, points)
-	}
-	if len(types) > 0 {
-		points, err := plotter.NewScatter(types)
-		if err != nil {
-			return nil, err
-		}
-		points.Color, points.Shape, points.Radius = baselineColour, draw.CrossGlyph{}, vg.Points(3)
-		labels, err := plotter.NewLabels(plotter.XYLabels{XYs: types, Labels: names})
-		if err != nil {
-			return nil, err
-		}
-		for i := range labels.TextStyle {
-			labels.TextStyle[i].Color = baselineColour
-			labels.TextStyle[i].Font.Size = vg.Points(9)
-		}
-		p.Add(points, labels)
-		p.Legend.Add("file types", points)
-		// Room for the name of the rightmost.
-		p.X.Max += 0.1 * (p.X.Max - p.X.Min)
-	}
-	return p, nil
+	return c
 }
 
-// frontierUnit returns the unit in which the largest file has at least 1.
-func frontierUnit(front *planner.Frontier) (name string, bytes float64) {
-	largest := uint64(0)
-	for _, p := range front.Points {
-		largest = max(largest, p.BudgetBytes)
-	}
-	switch {
-	case largest >= 1<<30:
-		return "GiB", 1 << 30
-	case largest >= 1<<20:
-		return "MiB", 1 << 20
-	}
-	return "KiB", 1 << 10
-}
+// maxFrontierBytes bounds what plan --frontier --json writes.
+const maxFrontierBytes = 4 << 20
 
-// scaleDamage makes the damage axis logarithmic if no damage is 0.
-func scaleDamage(p *plot.Plot, series ...plotter.XYs) {
-	least := math.Inf(1)
-	for _, points := range series {
-		for _, xy := range points {
-			least = math.Min(least, xy.Y)
+// readFrontier reads what plan --frontier --json wrote.
+func (c *call) readFrontier(path string) (*planner.Frontier, error) {
+	data, err := c.readWhole(path, maxFrontierBytes)
+	if err != nil {
+		return nil, err
+	}
+	var front planner.Frontier
+	if err := json.Unmarshal(data, &front); err != nil || len(front.Points) == 0 {
+		return nil, hinted(fmt.Errorf("%s: is not what plan --frontier --json writes", inputName(path)), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 --json > frontier.json")
+	}
+	if len(front.Points) > maxFrontierSizes || len(front.Baselines) > maxFrontierSizes {
+		return nil, fmt.Errorf("%s: more than %d points", inputName(path), maxFrontierSizes)
+	}
+	for i, p := range front.Points {
+		for _, plan := range []*planner.FrontierPlan{p.Fused, p.Split} {
+			if plan != nil && plan.Damage < 0 {
+				return nil, fmt.Errorf("%s: points[%d]: a damage below 0", inputName(path), i)
+			}
 		}
 	}
-	if least > 0 {
-		p.Y.Scale = plot.LogScale{}
-		p.Y.Tick.Marker = plot.LogTicks{Prec: 2}
+	for i, b := range front.Baselines {
+		if b.Damage != nil && *b.Damage < 0 {
+			return nil, fmt.Errorf("%s: baselines[%d]: a damage below 0", inputName(path), i)
+		}
 	}
+	return &front, nil
+}
+
+// drawFrontier draws into a PNG if the name ends so, else an SVG.
+func drawFrontier(w io.Writer, name string, chart *review.Chart) error {
+	if !strings.EqualFold(filepath.Ext(name), ".png") {
+		return chart.SVG(w)
+	}
+	const scale = 2 // sharp on dense displays
+	width, height := vg.Length(review.ChartWidth), vg.Length(review.ChartHeight)
+	canvas := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(72*scale), vgimg.UseBackgroundColor(color.White))
+	chart.Draw(&imagePen{draw.New(canvas)})
+	_, err := vgimg.PngCanvas{Canvas: canvas}.WriteTo(w)
+	return err
+}
+
+// An imagePen draws on a canvas whose origin is at the bottom left.
+type imagePen struct{ canvas draw.Canvas }
+
+var inks = map[review.Ink]color.Color{
+	review.InkText: color.RGBA{0x1b, 0x1f, 0x24, 0xff}, review.InkSoft: color.RGBA{0x57, 0x60, 0x6a, 0xff}, review.InkLine: color.RGBA{0xd0, 0xd7, 0xde, 0xff},
+	review.InkFused: color.RGBA{0x1f, 0x5f, 0xa8, 0xff}, review.InkSplit: color.RGBA{0xa8, 0x48, 0x0f, 0xff},
+	review.InkType: color.RGBA{0x57, 0x60, 0x6a, 0xff}, review.InkMark: color.RGBA{0xb3, 0x26, 0x1e, 0xff},
+}
+
+func at(x, y float64) vg.Point {
+	return vg.Point{X: vg.Length(x), Y: vg.Length(review.ChartHeight - y)}
+}
+
+func (p *imagePen) Line(ink review.Ink, width float64, xy ...[2]float64) {
+	points := make([]vg.Point, len(xy))
+	for i, v := range xy {
+		points[i] = at(v[0], v[1])
+	}
+	p.canvas.StrokeLines(draw.LineStyle{Color: inks[ink], Width: vg.Length(width)}, points)
+}
+
+func (p *imagePen) Dot(ink review.Ink, x, y, radius float64, _ string) {
+	p.canvas.DrawGlyph(draw.GlyphStyle{Color: inks[ink], Radius: vg.Length(radius), Shape: draw.CircleGlyph{}}, at(x, y))
+}
+
+func (p *imagePen) Cross(ink review.Ink, x, y, r float64, _ string) {
+	p.Line(ink, 1.6, [2]float64{x - r, y - r}, [2]float64{x + r, y + r})
+	p.Line(ink, 1.6, [2]float64{x - r, y + r}, [2]float64{x + r, y - r})
+}
+
+func (p *imagePen) Ring(ink review.Ink, x, y, radius float64, _ string) {
+	var path vg.Path
+	centre := at(x, y)
+	path.Move(vg.Point{X: centre.X + vg.Length(radius), Y: centre.Y})
+	path.Arc(centre, vg.Length(radius), 0, 2*math.Pi)
+	path.Close()
+	p.canvas.SetColor(inks[ink])
+	p.canvas.SetLineWidth(2.5)
+	p.canvas.Stroke(path)
+}
+
+func (p *imagePen) Text(ink review.Ink, x, y, size, anchor float64, turned bool, words string) {
+	style := text.Style{Color: inks[ink], Font: font.From(font.Font{Typeface: "Liberation", Variant: "Sans"}, vg.Length(size)),
+		XAlign: text.XAlignment(-anchor), YAlign: text.YBottom, Handler: plot.DefaultTextHandler}
+	if turned {
+		style.Rotation = math.Pi / 2
+	}
+	// The bottom of a line of text is below its baseline by the font's descent.
+	drop := 0.21 * size
+	if turned {
+		p.canvas.FillText(style, at(x+drop, y), words)
+		return
+	}
+	p.canvas.FillText(style, at(x, y+drop), words)
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"cmp"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +65,8 @@ exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 			p.frontier = addFrontierFlags(flags)
 			p.evidence = addEvidenceFlags(flags)
 			p.gates = addGateFlags(flags)
+			p.reports = addReportFlags(flags)
+			flags.StringVar(&p.markdown, "markdown", "", "also write a review with the gates to `FILE`, for a pull request")
 			return func(c *call, operands []string) error { return p.run(c, operands[0]) }
 		},
 	}
@@ -74,11 +76,13 @@ type planFlags struct {
 	stats    []string
 	output   string
 	quiet    bool
+	markdown string
 	policy   *policyFlags
 	budget   *budgetFlags
 	frontier *frontierFlags
 	evidence *evidenceFlags
 	gates    *gateFlags
+	reports  *reportFlags
 }
 
 func (p *planFlags) run(c *call, model string) error {
@@ -105,6 +109,9 @@ func (p *planFlags) run(c *call, model string) error {
 	if err := p.evidence.validate(); err != nil {
 		return err
 	}
+	if err := p.reports.validate(); err != nil {
+		return err
+	}
 	if problem.Model, err = openModel(model); err != nil {
 		return err
 	}
@@ -122,7 +129,7 @@ func (p *planFlags) run(c *call, model string) error {
 		if err != nil {
 			return hintPlanError(err, model, p.stats)
 		}
-		return p.frontier.show(c, problem.Model.Name, front)
+		return p.frontier.show(c, problem.Model, front)
 	}
 	plan, err := planner.Solve(problem)
 	if err != nil {
@@ -133,13 +140,56 @@ func (p *planFlags) run(c *call, model string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(model), err)
 	}
-	if err := c.writeOutput(p.output, data); err != nil {
+	gateResults, missed := checkGates(gates, m)
+	if err := p.writeOutputs(c, m, data, gateResults, missed); err != nil {
 		return err
 	}
 	if p.output != "" && !p.quiet {
 		summarise(c.stderr, p.output, m)
 	}
-	return c.check(gates, m)
+	p.reports.annotatePlan(c, p.output != "", m, missed)
+	return c.missedGates(missed)
+}
+
+// writeOutputs writes the manifest and the reports, all or none.
+func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gates []review.Gate, missed []string) error {
+	var files outputs
+	defer files.discard()
+	if p.output != "" {
+		if err := files.write(p.output, data); err != nil {
+			return err
+		}
+	}
+	if p.markdown != "" {
+		var b bytes.Buffer
+		if err := review.Markdown(&b, m, review.Options{Gates: gates}); err != nil {
+			return err
+		}
+		if err := files.write(p.markdown, b.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := p.reports.writeJUnit(&files, "ggufplan plan", gateCases(gates, missed)); err != nil {
+		return err
+	}
+	if p.output == "" {
+		if _, err := c.stdout.Write(data); err != nil {
+			return err
+		}
+	}
+	return c.commitPrinted(&files)
+}
+
+// missedGates says which gates are missed. The error, a finding, is nil if none.
+func (c *call) missedGates(missed []string) error {
+	if len(missed) == 0 {
+		return nil
+	}
+	last := len(missed) - 1
+	for _, text := range missed[:last] {
+		c.say("error", "%s", text)
+	}
+	return &findingError{fmt.Errorf("%s", missed[last])}
 }
 
 // openModel opens a model for planning.
@@ -173,7 +223,12 @@ func (p *planFlags) keepInputs(m *ggufio.Model) error {
 	for i := range m.Files {
 		inputs = append(inputs, m.Files[i].Path)
 	}
-	return cmp.Or(refuseOverwrite(p.output, inputs...), refuseOverwrite(p.frontier.svg, inputs...))
+	for _, out := range []string{p.output, p.frontier.svg, p.markdown, p.reports.junit} {
+		if err := refuseOverwrite(out, append(inputs, p.frontier.mark)...); err != nil {
+			return err
+		}
+	}
+	return differentFiles(p.output, p.markdown, p.reports.junit)
 }
 
 // hintPlanError adds what to try instead.

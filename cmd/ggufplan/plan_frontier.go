@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/review"
 )
@@ -18,13 +20,15 @@ type frontierFlags struct {
 	sizes string
 	json  bool
 	svg   string
+	mark  string
 }
 
 func addFrontierFlags(flags *pflag.FlagSet) *frontierFlags {
 	f := &frontierFlags{flags: flags}
 	flags.StringVar(&f.sizes, "frontier", "", "instead of a manifest, print what damage each of N sizes from LOW to HIGH comes to: `LOW:HIGH:N`, such as 8GiB:24GiB:17")
 	flags.BoolVar(&f.json, "json", false, "print the frontier as JSON")
-	flags.StringVar(&f.svg, "svg", "", "draw the frontier into `FILE`, - for standard output")
+	flags.StringVar(&f.svg, "svg", "", "draw the frontier into `FILE`, a PNG if its name ends in .png, else an SVG; - for standard output")
+	flags.StringVar(&f.mark, "mark", "", "point out the budget plan in `FILE` in the picture")
 	return f
 }
 
@@ -67,7 +71,7 @@ func (f *frontierFlags) parse() ([]uint64, error) {
 
 // validate refuses flags that go only with a frontier, or not with one.
 func (f *frontierFlags) validate() error {
-	for _, flag := range []struct{ name, use string }{{"json", "--json"}, {"svg", "--svg frontier.svg"}} {
+	for _, flag := range []struct{ name, use string }{{"json", "--json"}, {"svg", "--svg frontier.svg"}, {"mark", "--svg frontier.svg --mark plan.json"}} {
 		if f.flags.Changed(flag.name) && !f.asked() {
 			return hinted(fmt.Errorf("--%s goes with --frontier", flag.name), "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --frontier 8GiB:24GiB:17 "+flag.use)
 		}
@@ -78,7 +82,10 @@ func (f *frontierFlags) validate() error {
 	if f.json && f.svg == "-" {
 		return hinted(fmt.Errorf("--json and --svg - both write to standard output"), "--json --svg frontier.svg")
 	}
-	for _, flag := range []string{"output", "max-size", "max-bpw", "min-saved", "min-coverage", "fail-on"} {
+	if f.mark != "" && f.svg == "" {
+		return hinted(fmt.Errorf("--mark goes with --svg"), "--svg frontier.svg --mark "+f.mark)
+	}
+	for _, flag := range []string{"output", "markdown", "junit", "annotations", "max-size", "max-bpw", "min-saved", "min-coverage", "fail-on"} {
 		if f.flags.Changed(flag) {
 			return hinted(fmt.Errorf("--%s is about a manifest, and --frontier writes none", flag), "leave --"+flag+" out")
 		}
@@ -87,9 +94,21 @@ func (f *frontierFlags) validate() error {
 }
 
 // show prints and draws a frontier.
-func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) error {
+func (f *frontierFlags) show(c *call, model *ggufio.Model, front *planner.Frontier) error {
+	chart := frontierChart(model.Name, model.Parameters(), front)
+	if f.mark != "" {
+		plan, err := c.readPlan(f.mark)
+		if err != nil {
+			return err
+		}
+		mark := review.PlanMark(plan, filepath.Base(f.mark))
+		if mark == nil || plan.Model.Parameters != chart.Weights {
+			return fmt.Errorf("%s: --mark wants a budget plan of this model", inputName(f.mark))
+		}
+		chart.Marks = append(chart.Marks, *mark)
+	}
 	if f.svg == "-" {
-		return drawFrontier(c.stdout, model, front)
+		return chart.SVG(c.stdout)
 	}
 	var out outputs
 	defer out.discard()
@@ -98,7 +117,7 @@ func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) err
 		if err != nil {
 			return err
 		}
-		if err := drawFrontier(file, model, front); err != nil {
+		if err := drawFrontier(file, f.svg, chart); err != nil {
 			return err
 		}
 	}
@@ -107,7 +126,7 @@ func (f *frontierFlags) show(c *call, model string, front *planner.Frontier) err
 		if err := writeJSON(c.stdout, front); err != nil {
 			return err
 		}
-	case f.svg == "":
+	default:
 		writeFrontier(c.stdout, front)
 	}
 	return c.commitPrinted(&out)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -30,7 +31,11 @@ unreadable file`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			log := flags.String("dry-run-log", "", "compare what llama-quantize --dry-run printed, instead of a model; - is standard input, `FILE`")
 			asJSON := flags.Bool("json", false, "print the comparison as JSON")
+			reports := addReportFlags(flags)
 			return func(c *call, operands []string) error {
+				if err := reports.validate(); err != nil {
+					return err
+				}
 				if (*log == "") == (len(operands) == 1) {
 					return hinted(fmt.Errorf("verify takes PLAN and either MODEL or --dry-run-log FILE"), "ggufplan verify plan.json model-planned.gguf")
 				}
@@ -42,8 +47,24 @@ unreadable file`,
 				if err != nil {
 					return err
 				}
+				if err := refuseOverwrite(reports.junit, append(slices.Clone(operands), *log)...); err != nil {
+					return err
+				}
 				if err := writeReport(c.stdout, report, *asJSON); err != nil {
 					return err
+				}
+				var files outputs
+				defer files.discard()
+				if err := reports.writeJUnit(&files, "ggufplan verify", differenceCases(report)); err != nil {
+					return err
+				}
+				if err := c.commitPrinted(&files); err != nil {
+					return err
+				}
+				if *asJSON {
+					reports.annotateVerify(c.stderr, report)
+				} else {
+					reports.annotateVerify(c.stdout, report)
 				}
 				if n := len(report.Differences); n > 0 {
 					return &findingError{fmt.Errorf("%d %s from the plan", n, review.Plural(n, "difference", "differences"))}

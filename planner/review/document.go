@@ -24,6 +24,14 @@ type section struct {
 	table *Table
 }
 
+// Sections that a page shows in another way.
+const (
+	baselineTitle = "Beside llama-quantize's file types"
+	roleTitle     = "Tensors by role"
+	findingTitle  = "Findings"
+	ownRow        = "this plan"
+)
+
 func newReview(m *manifest.Manifest) *review {
 	r := &review{title: "Quantization plan for " + m.Model.Name}
 	t := &m.Totals
@@ -75,10 +83,10 @@ func statisticsInWords(s *manifest.Statistics) string {
 }
 
 func baselineSection(m *manifest.Manifest) section {
-	s := section{title: "Beside llama-quantize's file types",
+	s := section{title: baselineTitle,
 		table: NewTable("whole model as", ">tensors", ">bits per weight", ">the plan is")}
 	planned := m.Totals.PlannedBytes
-	s.table.Add("this plan", Size(planned), decimals(m.Totals.PlannedBitsPerWeight, 3), "")
+	s.table.Add(ownRow, Size(planned), decimals(m.Totals.PlannedBitsPerWeight, 3), "")
 	for _, b := range m.Totals.Baselines {
 		bits := "0"
 		if m.Model.Parameters > 0 {
@@ -105,32 +113,41 @@ func tierSection(m *manifest.Manifest) section {
 }
 
 func roleSection(m *manifest.Manifest) section {
-	s := section{title: "Tensors by role", table: NewTable("role", ">tensors", ">source", ">planned", "types")}
-	type group struct {
-		role            string
-		source, planned uint64
-		tensors         int
-		types           map[string]int
+	s := section{title: roleTitle, table: NewTable("role", ">tensors", ">source", ">planned", "types")}
+	groups := groupRoles(m)
+	for _, g := range groups {
+		s.table.Add(g.role, strconv.Itoa(g.tensors), Size(g.source), Size(g.planned), strings.Join(countedNames(g.types), ", "))
 	}
-	var groups []*group
+	return s
+}
+
+// A roleGroup sums the tensors of one role.
+type roleGroup struct {
+	role                     string
+	source, planned, weights uint64
+	tensors                  int
+	types                    map[string]int
+}
+
+// groupRoles sums by role, the one that takes most bytes first.
+func groupRoles(m *manifest.Manifest) []*roleGroup {
+	var groups []*roleGroup
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		k := slices.IndexFunc(groups, func(g *group) bool { return g.role == t.Role })
+		k := slices.IndexFunc(groups, func(g *roleGroup) bool { return g.role == t.Role })
 		if k < 0 {
 			k = len(groups)
-			groups = append(groups, &group{role: t.Role, types: map[string]int{}})
+			groups = append(groups, &roleGroup{role: t.Role, types: map[string]int{}})
 		}
 		g := groups[k]
 		g.tensors++
 		g.source += t.SourceBytes
 		g.planned += t.PlannedBytes
+		g.weights += t.Parameters
 		g.types[t.PlannedType]++
 	}
-	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.planned, a.planned) })
-	for _, g := range groups {
-		s.table.Add(g.role, strconv.Itoa(g.tensors), Size(g.source), Size(g.planned), strings.Join(countedNames(g.types), ", "))
-	}
-	return s
+	slices.SortStableFunc(groups, func(a, b *roleGroup) int { return cmp.Compare(b.planned, a.planned) })
+	return groups
 }
 
 func layerSection(m *manifest.Manifest) section {
@@ -173,7 +190,7 @@ func lossSection(m *manifest.Manifest) section {
 }
 
 func findingSection(m *manifest.Manifest) section {
-	s := section{title: "Findings", table: NewTable("code", "subject", "message")}
+	s := section{title: findingTitle, table: NewTable("code", "subject", "message")}
 	for _, f := range m.Findings {
 		s.table.Add(f.Code, f.Subject, f.Message)
 	}

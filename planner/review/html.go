@@ -1,115 +1,210 @@
 package review
 
 import (
+	_ "embed"
 	"fmt"
-	"html"
+	"html/template"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
-const htmlHead = `<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>%s</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem } dt { font-weight: 600 } dd { margin: 0 }
-table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-svg text { font: 11px system-ui, sans-serif; fill: #555 }
-</style>
-</head>
-<body>
-`
+// The page is one file that fetches nothing: style, script and data are inside.
+var (
+	//go:embed page/page.html.tmpl
+	pageText string
+	//go:embed page/page.css
+	pageStyle string
+	//go:embed page/page.js
+	pageScript string
 
-// HTML writes the plan's summary as one page that needs nothing else: no
-// script, no image, no font.
-func HTML(w io.Writer, m *manifest.Manifest) error {
-	r := newReview(m)
-	var b strings.Builder
-	fmt.Fprintf(&b, htmlHead, htmlText(r.title))
-	fmt.Fprintf(&b, "<h1>%s</h1>\n<dl>\n", htmlText(r.title))
-	for _, f := range r.facts {
-		fmt.Fprintf(&b, "<dt>%s</dt><dd>%s</dd>\n", f[0], htmlText(f[1]))
-	}
-	b.WriteString("</dl>\n")
-	writeTierMap(&b, m)
-	for _, s := range r.sections {
-		fmt.Fprintf(&b, "<h2>%s</h2>\n", htmlText(s.title))
-		if s.note != "" {
-			fmt.Fprintf(&b, "<p>%s</p>\n", htmlText(s.note))
-		}
-		b.WriteString("<table>\n<thead>")
-		writeHTMLRow(&b, "th", s.table.heading, s.table.right)
-		b.WriteString("</thead>\n<tbody>\n")
-		for _, row := range s.table.rows {
-			writeHTMLRow(&b, "td", row, s.table.right)
-		}
-		b.WriteString("</tbody>\n</table>\n")
-	}
-	b.WriteString("</body>\n</html>\n")
-	_, err := io.WriteString(w, b.String())
-	return err
+	pageTemplate = template.Must(template.New("page").Parse(pageText))
+)
+
+type page struct {
+	Title, Verdict, Made string
+	CSS                  template.CSS
+	JS                   template.JS
+	Cards                []card
+	Gates                []Gate
+	Map                  *tensorMap
+	Heat                 *heatMap
+	Roles                []roleRow
+	Chart                template.HTML
+	Baselines            *htmlTable
+	Findings             []findingGroup
+	Folded               []htmlTable
+	Tensors              []tensorRow
+	Facts                [][2]string
 }
 
-// htmlText escapes text of a manifest, which may come from a stranger. What
-// does not print has no place on a page.
+type card struct{ Name, Value, Note string }
+
+type legendEntry struct{ Class, Text string }
+
+type htmlTable struct {
+	Title, Note string
+	Head        []htmlCell
+	Rows        []htmlRow
+}
+
+type htmlCell struct {
+	Text  string
+	Right bool
+}
+
+type htmlRow struct {
+	Own   bool // the plan itself
+	Cells []htmlCell
+}
+
+type roleRow struct {
+	Name, Source, Planned, Saved, Bits, Types string
+	Tensors                                   int
+	SourceShare, PlannedShare                 float64 // of the largest, in percent
+}
+
+type findingGroup struct {
+	Code        string
+	Count, More int
+	Lines       []string
+}
+
+type tensorRow struct {
+	Name, Role, Shape, Source, Planned, BytesText, Split, Reason string
+	Weights, Bytes                                               uint64
+	Bits                                                         string
+}
+
+// HTML writes a review as one page that needs nothing beside it. Front, if
+// there is one, is drawn with the plan in it.
+func HTML(w io.Writer, m *manifest.Manifest, o Options) error {
+	r := newReview(m)
+	p := &page{Title: htmlText(r.title), Verdict: htmlText(headline(m)), CSS: template.CSS(pageStyle), JS: template.JS(pageScript),
+		Made:  htmlText(fmt.Sprintf("Made by %s %s from the plan; llama.cpp's types as of %s v%s.", m.Generator.Name, m.Generator.Version, m.Target.Engine, m.Target.Version)),
+		Cards: cards(m), Map: newTensorMap(m), Heat: newHeatMap(m), Roles: roleRows(m), Findings: findingGroups(m)}
+	for _, g := range o.Gates {
+		p.Gates = append(p.Gates, Gate{htmlText(g.Name), htmlText(g.Wanted), htmlText(g.Got), g.Passed})
+	}
+	for _, f := range r.facts {
+		p.Facts = append(p.Facts, [2]string{f[0], htmlText(f[1])})
+	}
+	for _, s := range r.sections {
+		switch s.title {
+		case baselineTitle:
+			t := newHTMLTable(s)
+			p.Baselines = &t
+		case roleTitle, findingTitle:
+		default:
+			t := newHTMLTable(s)
+			p.Folded = append(p.Folded, t)
+		}
+	}
+	if chart := planChart(m, o.Frontier); chart != nil {
+		var svg strings.Builder
+		if err := chart.SVG(&svg); err != nil {
+			return err
+		}
+		p.Chart = template.HTML(svg.String())
+	}
+	for i := range m.Tensors {
+		p.Tensors = append(p.Tensors, newTensorRow(&m.Tensors[i]))
+	}
+	return pageTemplate.Execute(w, p)
+}
+
+// htmlText replaces what a page cannot show. The template escapes.
 func htmlText(s string) string {
-	return html.EscapeString(strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '\uFFFD'
 		}
 		return r
-	}, s))
+	}, s)
 }
 
-func writeHTMLRow(b *strings.Builder, cell string, cells []string, right []bool) {
-	b.WriteString("<tr>")
-	for i, c := range cells {
-		class := ""
-		if right[i] {
-			class = ` class="n"`
-		}
-		fmt.Fprintf(b, "<%s%s>%s</%s>", cell, class, htmlText(c), cell)
+func newHTMLTable(s section) htmlTable {
+	t := htmlTable{Title: s.title, Note: s.note}
+	for i, h := range s.table.heading {
+		t.Head = append(t.Head, htmlCell{h, s.table.right[i]})
 	}
-	b.WriteString("</tr>\n")
+	for _, row := range s.table.rows {
+		r := htmlRow{Own: row[0] == ownRow}
+		for i, text := range row {
+			r.Cells = append(r.Cells, htmlCell{htmlText(text), s.table.right[i]})
+		}
+		t.Rows = append(t.Rows, r)
+	}
+	return t
 }
 
-// tierColours are set from hot to cold; grey stands for no statistics.
-var tierColours = map[string]string{"hot": "#c0392b", "warm": "#e8b04a", "cold": "#4a7fb5"}
+func cards(m *manifest.Manifest) []card {
+	t := &m.Totals
+	list := []card{
+		{"fused plan", Size(t.PlannedBytes), "from " + Size(t.SourceBytes)},
+		{"saved", fractionPercent(t.SavedFraction), SignedSize(t.SavedBytes)},
+		{"bits per weight", decimals(t.PlannedBitsPerWeight, 2), "split plan " + decimals(t.SplitBitsPerWeight, 2)},
+	}
+	if t.RoutedExperts.SourceBytes > 0 {
+		list = append(list, card{"routed experts", Size(t.RoutedExperts.PlannedBytes), "from " + Size(t.RoutedExperts.SourceBytes)})
+	}
+	if t.PlannedFileBytes != nil {
+		list = append(list, card{"file", Size(*t.PlannedFileBytes), Count(*t.PlannedFileBytes) + " bytes"})
+	}
+	return list
+}
 
-// writeTierMap draws a square per expert, a row per layer, coloured by tier.
-func writeTierMap(b *strings.Builder, m *manifest.Manifest) {
-	if len(m.Totals.Tiers) == 0 || len(m.Layers) == 0 {
-		return
+func roleRows(m *manifest.Manifest) []roleRow {
+	groups := groupRoles(m)
+	largest := uint64(1)
+	for _, g := range groups {
+		largest = max(largest, g.source, g.planned)
 	}
-	const cell, left = 7, 48
-	columns := 0
-	for _, l := range m.Layers {
-		columns = max(columns, len(l.Experts))
+	var rows []roleRow
+	for _, g := range groups {
+		rows = append(rows, roleRow{Name: htmlText(strings.ReplaceAll(g.role, "_", " ")), Tensors: g.tensors, Source: Size(g.source), Planned: Size(g.planned),
+			Saved: SignedPercent(int64(g.source-g.planned), g.source), Bits: BitsPerWeight(g.planned, g.weights), Types: htmlText(strings.Join(countedNames(g.types), ", ")),
+			SourceShare: share(g.source, largest), PlannedShare: share(g.planned, largest)})
 	}
-	b.WriteString("<h2>Experts by tier</h2>\n<p>A row per layer, a square per expert: hot red, warm yellow, cold blue, grey without statistics.</p>\n")
-	fmt.Fprintf(b, "<svg role=\"img\" aria-label=\"experts by tier\" width=\"%d\" height=\"%d\">\n", left+columns*cell, len(m.Layers)*cell+4)
-	for row, l := range m.Layers {
-		if row%8 == 0 {
-			fmt.Fprintf(b, "<text x=\"0\" y=\"%d\">blk.%d</text>\n", row*cell+cell+2, l.Layer)
+	return rows
+}
+
+// share is a part of a whole in percent, with one decimal.
+func share(part, whole uint64) float64 {
+	v, _ := strconv.ParseFloat(strconv.FormatFloat(100*float64(part)/float64(whole), 'f', 1, 64), 64)
+	return v
+}
+
+// maxFindingLines is how many findings of one code the page lists.
+const maxFindingLines = 100
+
+func findingGroups(m *manifest.Manifest) []findingGroup {
+	var groups []findingGroup
+	for _, f := range m.Findings {
+		i := slices.IndexFunc(groups, func(g findingGroup) bool { return g.Code == f.Code })
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, findingGroup{Code: f.Code})
 		}
-		for column, e := range l.Experts {
-			colour := "#bbb"
-			if e.Tier != nil {
-				if c, ok := tierColours[*e.Tier]; ok {
-					colour = c
-				}
-			}
-			fmt.Fprintf(b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"%s\"/>", left+column*cell, row*cell, cell-1, cell-1, colour)
+		g := &groups[i]
+		if g.Count++; len(g.Lines) < maxFindingLines {
+			g.Lines = append(g.Lines, htmlText(f.Subject+": "+f.Message))
+		} else {
+			g.More++
 		}
-		b.WriteByte('\n')
 	}
-	b.WriteString("</svg>\n")
+	return groups
+}
+
+func newTensorRow(t *manifest.Tensor) tensorRow {
+	row := tensorRow{Name: htmlText(t.Name), Role: htmlText(strings.ReplaceAll(t.Role, "_", " ")), Shape: strings.ReplaceAll(Shape(t.Shape), " x ", "×"), Source: htmlText(t.SourceType), Planned: htmlText(t.PlannedType),
+		BytesText: Count(t.PlannedBytes), Reason: htmlText(t.Reason), Weights: t.Parameters, Bytes: t.PlannedBytes, Bits: BitsPerWeight(t.PlannedBytes, t.Parameters)}
+	if t.ExpertTypes != nil && t.Expert == nil {
+		row.Split = htmlText(typeCounts(t.ExpertTypes))
+	}
+	return row
 }

@@ -1,0 +1,65 @@
+package export
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
+)
+
+// ModelCard writes the README of a model's repository on Hugging Face: the
+// front matter that the site reads, the mixture of types, sizes, digests, and
+// the command lines that made the file. A plan does not know the repository of
+// the model it was made from: base_model is the model's name, to be completed.
+func ModelCard(w io.Writer, m *manifest.Manifest) error {
+	var b strings.Builder
+	front := [][2]string{{"base_model", yamlString(m.Model.Name)}, {"base_model_relation", "quantized"}, {"library_name", "gguf"}, {"pipeline_tag", "text-generation"}}
+	b.WriteString("---\n")
+	for _, f := range front {
+		fmt.Fprintf(&b, "%s: %s\n", f[0], f[1])
+	}
+	b.WriteString("tags:\n")
+	for _, tag := range []string{"gguf", "quantized", "moe", "llama.cpp", m.Generator.Name, m.Model.Architecture} {
+		if tag == "moe" && m.Model.MoELayerCount == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "  - %s\n", yamlString(tag))
+	}
+	b.WriteString("---\n\n")
+	if err := review.ModelCard(&b, m); err != nil {
+		return err
+	}
+	writeCommands(&b, m)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// yamlString writes text as YAML's double-quoted string.
+func yamlString(s string) string {
+	if s == "" {
+		s = "unknown"
+	}
+	return strconv.QuoteToASCII(review.Printable(s))
+}
+
+// writeCommands adds how the file is made, where llama-quantize can make it.
+func writeCommands(b *strings.Builder, m *manifest.Manifest) {
+	q, err := LlamaQuantize(m, "tensor-types.txt")
+	if err != nil {
+		return
+	}
+	lines := append([]string{"ggufplan export plan.json --to llama-quantize -o tensor-types.txt"}, q.Commands...)
+	fence := "```"
+	for slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, fence) }) {
+		fence += "`"
+	}
+	b.WriteString("\n<details>\n<summary>How the file was made</summary>\n\n" + fence + "sh\n")
+	for _, l := range lines {
+		b.WriteString(review.Printable(l) + "\n")
+	}
+	b.WriteString(fence + "\n\n</details>\n")
+}

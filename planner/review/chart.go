@@ -1,0 +1,398 @@
+package review
+
+import (
+	"cmp"
+	"fmt"
+	"html"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// A Chart shows files by size and predicted damage: plans as lines, file types
+// and this plan as points. It draws itself with a [Pen].
+type Chart struct {
+	Model     string
+	Objective string
+	Weights   uint64 // of the model, for the second axis; 0 if unknown
+	Fused     []ChartPoint
+	Split     []ChartPoint
+	Types     []ChartPoint
+	Marks     []ChartPoint // plans to point out
+}
+
+// A ChartPoint is one file.
+type ChartPoint struct {
+	Name   string
+	Bytes  uint64
+	Damage float64
+}
+
+// Ink is what something is drawn in.
+type Ink int
+
+const (
+	InkText Ink = iota
+	InkSoft
+	InkLine // of grids
+	InkFused
+	InkSplit
+	InkType
+	InkMark
+)
+
+// A Pen draws in units of pixels from the top left.
+type Pen interface {
+	Line(ink Ink, width float64, xy ...[2]float64)
+	Dot(ink Ink, x, y, radius float64, title string)
+	Cross(ink Ink, x, y, radius float64, title string)
+	Ring(ink Ink, x, y, radius float64, title string)
+	// Text sets text on the baseline y; anchor is 0 for its start, 0.5 for
+	// its middle, 1 for its end at x. Turned text runs upwards.
+	Text(ink Ink, x, y, size, anchor float64, turned bool, text string)
+}
+
+// The chart's size and the frame of its axes.
+const (
+	ChartWidth, ChartHeight                      = 880.0, 520.0
+	chartLeft, chartRight, chartTop, chartBottom = 84.0, 862.0, 92.0, 452.0
+	labelSize                                    = 11.5
+)
+
+// Title and Description say in words what the chart shows.
+func (c *Chart) Title() string { return "Size against predicted damage: " + Printable(c.Model) }
+
+func (c *Chart) Description() string {
+	text := fmt.Sprintf("%d sizes of the fused plan, %d of the split plan and %d file types of llama-quantize", len(c.Fused), len(c.Split), len(c.Types))
+	for _, p := range c.Marks {
+		text += fmt.Sprintf("; %s: %s, damage %s", Printable(p.Name), Size(p.Bytes), significant(p.Damage))
+	}
+	return text
+}
+
+func significant(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+
+func (c *Chart) all() []ChartPoint { return slices.Concat(c.Fused, c.Split, c.Types, c.Marks) }
+
+// scale maps values to pixels.
+type scale struct {
+	low, high, from, to float64
+	log                 bool
+}
+
+func (s scale) at(v float64) float64 {
+	if s.log {
+		v = math.Log10(math.Max(v, 1e-300))
+	}
+	if s.high == s.low {
+		return (s.from + s.to) / 2
+	}
+	return s.from + float64((v-s.low)/(s.high-s.low)*(s.to-s.from))
+}
+
+// Draw draws the chart.
+func (c *Chart) Draw(pen Pen) {
+	points := c.all()
+	if len(points) == 0 {
+		return
+	}
+	x, y, unit, name := c.scales(points)
+	c.drawAxes(pen, x, y, unit, name)
+	spots := [][4]float64{}
+	occupy := func(px, py, r float64) { spots = append(spots, [4]float64{px - r, py - r, px + r, py + r}) }
+	for _, series := range []struct {
+		ink    Ink
+		name   string
+		points []ChartPoint
+	}{{InkSplit, "split plan", c.Split}, {InkFused, "fused plan", c.Fused}} {
+		var line [][2]float64
+		for _, p := range series.points {
+			line = append(line, [2]float64{x.at(float64(p.Bytes)), y.at(p.Damage)})
+		}
+		if len(line) > 1 {
+			pen.Line(series.ink, 2, line...)
+		}
+		for i, p := range series.points {
+			pen.Dot(series.ink, line[i][0], line[i][1], 2.6, pointTitle(series.name, p))
+			occupy(line[i][0], line[i][1], 3)
+		}
+		for i := 1; i < len(line); i++ { // labels keep off the lines too
+			steps := math.Ceil(math.Hypot(line[i][0]-line[i-1][0], line[i][1]-line[i-1][1]) / 8)
+			for k := 1.0; k < steps; k++ {
+				occupy(line[i-1][0]+float64((line[i][0]-line[i-1][0])*k/steps), line[i-1][1]+float64((line[i][1]-line[i-1][1])*k/steps), 2)
+			}
+		}
+	}
+	for _, p := range c.Types {
+		pen.Cross(InkType, x.at(float64(p.Bytes)), y.at(p.Damage), 4, pointTitle(p.Name, p))
+		occupy(x.at(float64(p.Bytes)), y.at(p.Damage), 4)
+	}
+	for _, p := range c.Marks {
+		pen.Ring(InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), 7, pointTitle(p.Name, p))
+		occupy(x.at(float64(p.Bytes)), y.at(p.Damage), 8)
+	}
+	for _, p := range c.Marks {
+		placeLabel(pen, &spots, InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+	}
+	types := slices.Clone(c.Types)
+	slices.SortStableFunc(types, func(a, b ChartPoint) int { return cmp.Compare(a.Bytes, b.Bytes) })
+	for _, p := range types {
+		placeLabel(pen, &spots, InkType, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+	}
+	c.drawLegend(pen)
+}
+
+func pointTitle(name string, p ChartPoint) string {
+	return fmt.Sprintf("%s: %s (%s bytes), damage %s", Printable(name), Size(p.Bytes), Count(p.Bytes), significant(p.Damage))
+}
+
+func (c *Chart) scales(points []ChartPoint) (x, y scale, unit float64, name string) {
+	x = scale{low: math.Inf(1), high: math.Inf(-1), from: chartLeft, to: chartRight}
+	y = scale{low: math.Inf(1), high: math.Inf(-1), from: chartBottom, to: chartTop}
+	for _, p := range points {
+		x.low, x.high = math.Min(x.low, float64(p.Bytes)), math.Max(x.high, float64(p.Bytes))
+		y.low, y.high = math.Min(y.low, p.Damage), math.Max(y.high, p.Damage)
+	}
+	if y.log = y.low > 0; y.log {
+		y.low, y.high = math.Log10(y.low), math.Log10(y.high)
+	}
+	for _, s := range []*scale{&x, &y} {
+		margin := 0.05 * (s.high - s.low)
+		if margin == 0 {
+			margin = math.Max(0.05*math.Abs(s.high), 0.1)
+		}
+		s.low, s.high = s.low-margin, s.high+margin
+	}
+	x.low = math.Max(0, x.low)
+	switch {
+	case x.high >= 1<<30:
+		return x, y, 1 << 30, "GiB"
+	case x.high >= 1<<20:
+		return x, y, 1 << 20, "MiB"
+	}
+	return x, y, 1 << 10, "KiB"
+}
+
+// steps returns round numbers from low to high, about n of them.
+func steps(low, high float64, n int) []float64 {
+	if !(high > low) {
+		return []float64{low}
+	}
+	raw := (high - low) / float64(n)
+	step := math.Pow(10, math.Floor(math.Log10(raw)))
+	for _, f := range []float64{1, 2, 5, 10} {
+		if float64(f*step) >= raw {
+			step *= f
+			break
+		}
+	}
+	var list []float64
+	for k := math.Ceil(low / step); float64(k*step) <= high; k++ {
+		list = append(list, float64(k*step))
+	}
+	return list
+}
+
+func tickText(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) }
+
+func (c *Chart) drawAxes(pen Pen, x, y scale, unit float64, name string) {
+	for _, v := range steps(x.low/unit, x.high/unit, 8) {
+		px := x.at(v * unit)
+		pen.Line(InkLine, 1, [2]float64{px, chartTop}, [2]float64{px, chartBottom})
+		pen.Text(InkSoft, px, chartBottom+18, 12, 0.5, false, tickText(v))
+	}
+	ticks := steps(y.low, y.high, 6)
+	if y.log {
+		ticks = nil
+		for decade := math.Floor(y.low); decade <= y.high; decade++ {
+			marks := []float64{1, 2, 5}
+			if y.high-y.low > 3 {
+				marks = []float64{1}
+			} else if y.high-y.low < 0.4 {
+				marks = []float64{1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9}
+			}
+			for _, f := range marks {
+				if v := decade + math.Log10(f); v >= y.low && v <= y.high {
+					ticks = append(ticks, math.Pow(10, v))
+				}
+			}
+		}
+	}
+	for _, v := range ticks {
+		py := y.at(v)
+		pen.Line(InkLine, 1, [2]float64{chartLeft, py}, [2]float64{chartRight, py})
+		pen.Text(InkSoft, chartLeft-8, py+4, 12, 1, false, strconv.FormatFloat(v, 'g', 3, 64))
+	}
+	pen.Line(InkSoft, 1, [2]float64{chartLeft, chartTop}, [2]float64{chartLeft, chartBottom}, [2]float64{chartRight, chartBottom})
+	pen.Text(InkText, (chartLeft+chartRight)/2, chartBottom+42, 13, 0.5, false, "size of the file, "+name)
+	pen.Text(InkText, 20, (chartTop+chartBottom)/2, 13, 0.5, true, "predicted damage"+c.objectiveText())
+	if c.Weights > 0 {
+		pen.Line(InkSoft, 1, [2]float64{chartLeft, chartTop}, [2]float64{chartRight, chartTop})
+		perBit := float64(c.Weights) / 8
+		for _, v := range steps(x.low/perBit, x.high/perBit, 8) {
+			px := x.at(v * perBit)
+			pen.Line(InkSoft, 1, [2]float64{px, chartTop}, [2]float64{px, chartTop - 5})
+			pen.Text(InkSoft, px, chartTop-10, 12, 0.5, false, tickText(v))
+		}
+		pen.Text(InkText, (chartLeft+chartRight)/2, chartTop-32, 13, 0.5, false, "bits per weight, the file's bytes over all weights")
+	}
+}
+
+func (c *Chart) objectiveText() string {
+	if c.Objective == "" {
+		return ""
+	}
+	return " (" + Printable(c.Objective) + ")"
+}
+
+func (c *Chart) drawLegend(pen Pen) {
+	pen.Text(InkText, 20, 26, 16, 0, false, shorten(Printable(c.Model), 60))
+	x, y := chartLeft, ChartHeight-8
+	entry := func(ink Ink, name string, draw func(x float64)) {
+		draw(x)
+		pen.Text(InkText, x+18, y, 12, 0, false, name)
+		x += 18 + textWidth(name, 12) + 22
+	}
+	if len(c.Fused) > 0 {
+		entry(InkFused, "fused plan", func(x float64) { pen.Dot(InkFused, x+8, y-4, 4, "") })
+	}
+	if len(c.Split) > 0 {
+		entry(InkSplit, "split plan", func(x float64) { pen.Dot(InkSplit, x+8, y-4, 4, "") })
+	}
+	if len(c.Types) > 0 {
+		entry(InkType, "llama-quantize's file types", func(x float64) { pen.Cross(InkType, x+8, y-4, 4, "") })
+	}
+	if len(c.Marks) > 0 {
+		entry(InkMark, "this plan", func(x float64) { pen.Ring(InkMark, x+8, y-4, 5, "") })
+	}
+}
+
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+// textWidth is a bound on the width of text in the fonts that pens use.
+func textWidth(s string, size float64) float64 { return 0.6 * size * float64(len([]rune(s))) }
+
+// placeLabel sets a point's name where it covers nothing: around the point
+// first, then further out with a line to it. A name without a place is left to
+// the point's title.
+func placeLabel(pen Pen, spots *[][4]float64, ink Ink, px, py float64, text string) {
+	w, h := textWidth(text, labelSize), labelSize
+	for _, distance := range []float64{8, 16, 28, 44, 64, 90} {
+		for _, d := range [][2]float64{{1, 0}, {1, -1}, {0, -1}, {1, 1}, {-1, 0}, {-1, -1}, {0, 1}, {-1, 1}} {
+			cx, cy := px+d[0]*(distance+w/2), py+d[1]*(distance+h/2)
+			box := [4]float64{cx - w/2, cy - h/2, cx + w/2, cy + h/2}
+			if box[0] < chartLeft+2 || box[2] > chartRight+2 || box[1] < chartTop+2 || box[3] > chartBottom-2 || slices.ContainsFunc(*spots, func(s [4]float64) bool {
+				return box[0] < s[2] && s[0] < box[2] && box[1] < s[3] && s[1] < box[3]
+			}) {
+				continue
+			}
+			if distance > 16 {
+				pen.Line(InkLine, 1, [2]float64{px, py}, [2]float64{cx - d[0]*w/2, cy - d[1]*h/2})
+			}
+			pen.Text(ink, cx, cy+0.35*h, labelSize, 0.5, false, text)
+			*spots = append(*spots, box)
+			return
+		}
+	}
+}
+
+// planChart is the chart of a plan: the frontier where there is one, else the
+// file types whose damage the plan knows. It is nil where there is nothing to
+// compare.
+func planChart(m *manifest.Manifest, front *Chart) *Chart {
+	if front == nil {
+		return nil
+	}
+	c := *front
+	c.Model, c.Weights = m.Model.Name, m.Model.Parameters
+	if mark := PlanMark(m, "this plan"); mark != nil {
+		c.Marks = append(slices.Clone(c.Marks), *mark)
+	}
+	return &c
+}
+
+// PlanMark is a budget plan as a point of a chart, nil if its file or its
+// damage is unknown.
+func PlanMark(m *manifest.Manifest, name string) *ChartPoint {
+	if m.Policy.Budget == nil || m.Totals.PlannedFileBytes == nil {
+		return nil
+	}
+	return &ChartPoint{name, *m.Totals.PlannedFileBytes, m.Policy.Budget.Damage}
+}
+
+// SVG writes the chart as a file of its own that follows the reader's scheme
+// of colours, with a title and a description.
+func (c *Chart) SVG(w io.Writer) error {
+	pen := &svgPen{}
+	fmt.Fprintf(pen, `<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 %g %g" role="img" aria-labelledby="chart-title chart-desc">
+<title id="chart-title">%s</title>
+<desc id="chart-desc">%s</desc>
+<style>
+.chart { --c-bg: #fff; --c-text: #1b1f24; --c-soft: #57606a; --c-line: #d0d7de; --c-fused: #1f5fa8; --c-split: #a8480f; --c-type: #57606a; --c-mark: #b3261e; background: var(--c-bg); font-family: system-ui, "Liberation Sans", sans-serif }
+@media (prefers-color-scheme: dark) { .chart { --c-bg: #0f1419; --c-text: #e6edf3; --c-soft: #9da7b3; --c-line: #333c47; --c-fused: #7db7f0; --c-split: #f0a066; --c-type: #9da7b3; --c-mark: #ff9a8f } }
+@media print { .chart { --c-bg: #fff; --c-text: #000; --c-soft: #444; --c-line: #bbb; --c-fused: #1f5fa8; --c-split: #a8480f; --c-type: #444; --c-mark: #b3261e } }
+</style>
+<rect width="%g" height="%g" style="fill:var(--c-bg)"/>
+`, ChartWidth, ChartHeight, html.EscapeString(c.Title()), html.EscapeString(c.Description()), ChartWidth, ChartHeight)
+	c.Draw(pen)
+	pen.WriteString("</svg>\n")
+	_, err := io.WriteString(w, pen.String())
+	return err
+}
+
+// An svgPen writes the elements of an SVG.
+type svgPen struct{ strings.Builder }
+
+func (s *svgPen) colour(ink Ink) string {
+	return "var(--c-" + []string{"text", "soft", "line", "fused", "split", "type", "mark"}[ink] + ")"
+}
+
+func px(v float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0")
+}
+
+func (s *svgPen) Line(ink Ink, width float64, xy ...[2]float64) {
+	var points []string
+	for _, p := range xy {
+		points = append(points, px(p[0])+","+px(p[1]))
+	}
+	fmt.Fprintf(s, "<polyline points=\"%s\" style=\"fill:none;stroke:%s;stroke-width:%s\"/>\n", strings.Join(points, " "), s.colour(ink), px(width))
+}
+
+func (s *svgPen) titled(shape, title string) {
+	if title != "" {
+		title = "<title>" + html.EscapeString(title) + "</title>"
+	}
+	fmt.Fprintf(s, "<g>%s%s</g>\n", title, shape)
+}
+
+func (s *svgPen) Dot(ink Ink, x, y, radius float64, title string) {
+	s.titled(fmt.Sprintf(`<circle cx="%s" cy="%s" r="%s" style="fill:%s"/>`, px(x), px(y), px(radius), s.colour(ink)), title)
+}
+
+func (s *svgPen) Cross(ink Ink, x, y, r float64, title string) {
+	s.titled(fmt.Sprintf(`<path d="M%s %sL%s %sM%s %sL%s %s" style="fill:none;stroke:%s;stroke-width:1.6"/>`,
+		px(x-r), px(y-r), px(x+r), px(y+r), px(x-r), px(y+r), px(x+r), px(y-r), s.colour(ink)), title)
+}
+
+func (s *svgPen) Ring(ink Ink, x, y, radius float64, title string) {
+	s.titled(fmt.Sprintf(`<circle cx="%s" cy="%s" r="%s" style="fill:none;stroke:%s;stroke-width:2.5"/>`, px(x), px(y), px(radius), s.colour(ink)), title)
+}
+
+func (s *svgPen) Text(ink Ink, x, y, size, anchor float64, turned bool, text string) {
+	turn := ""
+	if turned {
+		turn = fmt.Sprintf(` transform="rotate(-90 %s %s)"`, px(x), px(y))
+	}
+	align := map[float64]string{0: "start", 0.5: "middle", 1: "end"}[anchor]
+	fmt.Fprintf(s, "<text x=\"%s\" y=\"%s\" text-anchor=\"%s\" style=\"fill:%s;font-size:%spx\"%s>%s</text>\n", px(x), px(y), align, s.colour(ink), px(size), turn, html.EscapeString(text))
+}
