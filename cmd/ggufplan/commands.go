@@ -38,6 +38,7 @@ func commands() []*command {
 		measureCommand(),
 		planCommand(),
 		showCommand(),
+		applyCommand(),
 		verifyCommand(),
 		simulateCommand(),
 		exportCommand(),

@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"planner/review":           {"planner/manifest", "ggufio/quant"},
 	"planner/export":           {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
 	"planner/verify":           {"ggufio", "planner/manifest"},
+	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest"},
 	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
 }
 
@@ -45,6 +46,7 @@ var foreign = map[string][]string{
 	"planner/llamaquantize": {},
 	"planner/export":        {},
 	"planner/verify":        {},
+	"planner/apply":         {},
 	"planner/simulate":      {},
 }
 

@@ -137,7 +137,7 @@ func normalizeFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 
 // naturalNames are flags by the names that people try first, where a command
 // has no flag of that name.
-var naturalNames = map[string]string{"imatrix": "stats"}
+var naturalNames = map[string]string{"imatrix": "stats", "stats": "imatrix"}
 
 func shellQuote(words ...string) string {
 	quoted := make([]string, len(words))

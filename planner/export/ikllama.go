@@ -56,7 +56,7 @@ func IKLlama(m *manifest.Manifest) (*Quantization, error) {
 	if imatrix != "" {
 		words = append(words, "--imatrix", imatrix)
 	}
-	words = append(words, "--custom-q", argument, source, output, carrier(m))
+	words = append(words, "--custom-q", argument, source, output, llamaquantize.Carrier(m))
 	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{commandLine(words...)}, Losses: review.Losses(m)}
 	if path, _ := llamaquantize.Imatrix(inputs(m)); path != "" {
 		q.Notes = append(q.Notes, "ik_llama.cpp reads importance matrices of the old .dat format only, so the command line leaves "+path+" out")

@@ -92,7 +92,7 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 	if imatrix != "" {
 		words = append(words, "--imatrix", imatrix)
 	}
-	words = append(words, "--tensor-type-file", rulesPath, source, output, carrier(m))
+	words = append(words, "--tensor-type-file", rulesPath, source, output, llamaquantize.Carrier(m))
 	q.Commands = append(q.Commands, commandLine(words...))
 
 	if separateExperts(m) {

@@ -33,7 +33,7 @@ func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 func MixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 	types := make([]quant.Type, len(m.Tensors))
 	x := newMixer(m, ft)
-	for _, i := range loaderOrder(m) {
+	for _, i := range LoaderOrder(m) {
 		t := &m.Tensors[i]
 		types[i] = t.Type
 		if !Quantizable(t) {
@@ -56,9 +56,9 @@ func MixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 // all. No rule reaches the others.
 func Quantizable(t *ggufio.Tensor) bool { return quant.Quantizable(t.Name, t.Shape) }
 
-// loaderOrder returns the indices of the tensors as llama.cpp's loader visits
+// LoaderOrder returns the indices of the tensors as llama.cpp's loader visits
 // them: by block number, those outside blocks first, then by name.
-func loaderOrder(m *ggufio.Model) []int {
+func LoaderOrder(m *ggufio.Model) []int {
 	order := make([]int, len(m.Tensors))
 	blocks := make([]int, len(m.Tensors))
 	for i := range order {

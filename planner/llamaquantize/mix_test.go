@@ -47,7 +47,7 @@ func checkRecorded(t *testing.T, m *ggufio.Model, name, file string) {
 	}
 	var got strings.Builder
 	total := uint64(0)
-	for _, i := range loaderOrder(m) {
+	for _, i := range LoaderOrder(m) {
 		size := encodedBytes(t, &m.Tensors[i], types[i])
 		total += size
 		fmt.Fprintf(&got, "%s\t%s\t%d\n", m.Tensors[i].Name, spelling(types[i]), size)

@@ -228,7 +228,7 @@ func TestMixAgainstLlamaCpp(t *testing.T) {
 				if len(order) != len(m.Tensors) {
 					t.Fatalf("%s: the dry run lists %d of %d tensors", ft.Name, len(order), len(m.Tensors))
 				}
-				for k, i := range loaderOrder(m) {
+				for k, i := range LoaderOrder(m) {
 					name := m.Tensors[i].Name
 					if order[k] != name {
 						t.Fatalf("%s: tensor %d is %s, want %s", ft.Name, k, name, order[k])

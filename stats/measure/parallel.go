@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// maxWorkers bounds the memory of workers where nobody chose their number.
+// maxWorkers bounds the memory of workers, however many were asked for.
 const maxWorkers = 64
 
 // Parallel does pieces 0 to n-1 of a job on several goroutines: workers of
@@ -20,6 +20,7 @@ func Parallel[W any](ctx context.Context, n, workers int, newWorker func() W, do
 	if workers <= 0 {
 		workers = min(runtime.GOMAXPROCS(0), maxWorkers)
 	}
+	workers = min(workers, n, max(maxWorkers, runtime.GOMAXPROCS(0)))
 	var (
 		mu      sync.Mutex // guards what follows
 		failed  = n

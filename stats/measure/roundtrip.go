@@ -61,18 +61,24 @@ func (r *RoundTrip) SetWeights(weights []float64) {
 		r.weights, r.given = nil, nil
 		return
 	}
-	r.weights = weights
-	if cap(r.given) < len(weights) {
-		r.given = make([]float32, len(weights))
+	r.weights, r.given = weights, EncoderWeights(r.given, weights)
+}
+
+// EncoderWeights returns column weights as encoders are given them, in dst
+// where it is large enough: float32, as [RoundTrip.SetWeights] says.
+func EncoderWeights(dst []float32, weights []float64) []float32 {
+	if cap(dst) < len(weights) {
+		dst = make([]float32, len(weights))
 	}
-	r.given = r.given[:len(weights)]
+	dst = dst[:len(weights)]
 	exponent := weightExponent(weights)
 	for i, w := range weights {
 		if exponent != 0 && w > 0 {
 			w = max(math.Ldexp(w, -exponent), math.SmallestNonzeroFloat32)
 		}
-		r.given[i] = float32(w)
+		dst[i] = float32(w)
 	}
+	return dst
 }
 
 // weightExponent returns the power of two to divide weights by so that the

@@ -1,0 +1,418 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/apply"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/review"
+	"github.com/ggufplan/ggufplan/stats"
+)
+
+type applyFlags struct {
+	stats         []string
+	evidence      *evidenceFlags
+	out           string
+	resume        bool
+	dryRun        bool
+	shards, shard int
+	keepSplit     bool
+	sha256        bool
+	record        bool
+	noCheck       bool
+	workers       int
+	quiet         bool
+}
+
+func applyCommand() *command {
+	return &command{
+		name: "apply", operands: "PLAN MODEL", short: "the planned model itself, as llama-quantize would write it", min: 2, max: 2,
+		long: `Writes the fused plan's model: the file that llama-quantize would write for the
+command that export prints, its header the same to the byte. MODEL is the
+plan's source; --imatrix are the files that the plan was made with, known by
+their digests.
+
+The output is read back before it takes its name. An interrupted or killed run
+leaves OUT.partial, which the same command with --resume ends with the same
+bytes. With --shards, OUT names the set: STEM-00001-of-0000N.gguf.
+
+A source whose general.alignment is not 32, which llama-quantize breaks, is
+padded as it says.
+
+Example:
+  $ ggufplan apply plan.json model-f16.gguf --imatrix imatrix.gguf -o planned.gguf
+  ...`,
+		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
+			o := &applyFlags{}
+			flags.StringVarP(&o.out, "output", "o", "", "write the model to `OUT`")
+			flags.StringArrayVar(&o.stats, "imatrix", nil, "the importance matrix that the plan was made with, `FILE`; again for several")
+			flags.BoolVar(&o.resume, "resume", false, "go on with an interrupted run")
+			flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be written, and write nothing")
+			flags.IntVar(&o.shards, "shards", 1, "write `N` files of nearly equal size")
+			flags.IntVar(&o.shard, "shard", 0, "write only file `I` of the shards, counted from 1")
+			flags.BoolVar(&o.keepSplit, "keep-split", false, "write as many files as MODEL has, tensors staying in theirs")
+			flags.BoolVar(&o.sha256, "sha256", false, "print the sha256 of each file written")
+			flags.BoolVar(&o.record, "record", false, "record the plan's sha256 in the file, as ggufplan.plan_sha256")
+			flags.BoolVar(&o.noCheck, "no-check", false, "do not read the output back")
+			flags.IntVar(&o.workers, "threads", 0, "number of threads, `N`; one per processor if 0. The result is the same")
+			flags.BoolVarP(&o.quiet, "quiet", "q", false, "no summary on stderr")
+			o.evidence = addEvidenceFlags(flags)
+			return func(c *call, operands []string) error { return c.apply(o, operands[0], operands[1]) }
+		},
+	}
+}
+
+func (o *applyFlags) validate() error {
+	switch {
+	case o.out == "" && !o.dryRun:
+		return hinted(fmt.Errorf("apply needs -o OUT"), "ggufplan apply plan.json model.gguf --imatrix imatrix.gguf -o planned.gguf")
+	case o.out == "-":
+		return hinted(fmt.Errorf("-o: the output is read back, so it must be a file"), "-o planned.gguf")
+	case o.workers < 0:
+		return fmt.Errorf("--threads: %d is below 0", o.workers)
+	case o.shards < 1 || o.shards > 65535:
+		return fmt.Errorf("--shards: %d: want 1 to 65535", o.shards)
+	case o.keepSplit && o.shards > 1:
+		return fmt.Errorf("--keep-split and --shards exclude each other")
+	case o.shard < 0:
+		return fmt.Errorf("--shard: %d: want 1 or more", o.shard)
+	}
+	return nil
+}
+
+func (c *call) apply(o *applyFlags, planPath, modelPath string) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	plan, err := c.readPlan(planPath)
+	if err != nil {
+		return err
+	}
+	model, err := ggufio.Open(modelPath)
+	if err != nil {
+		return err
+	}
+	if err := apply.SameModel(plan, model); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(modelPath), err)
+	}
+	evidence, err := c.planEvidence(o, plan, model)
+	if err != nil {
+		return err
+	}
+	out := o.out
+	if out == "" {
+		out = "planned.gguf"
+	}
+	files := o.shards
+	if o.keepSplit {
+		files = len(model.Files)
+	}
+	if o.shard > files {
+		return hinted(fmt.Errorf("--shard: there is no file %d of %d", o.shard, files), "--shards "+strconv.Itoa(o.shard))
+	}
+	options := apply.Options{Names: copyNames(out, files), KeepSplit: o.keepSplit, Imatrix: imatrixRecord(plan, evidence)}
+	if evidence != nil {
+		options.Columns = evidence.Columns
+		defer evidence.Close()
+	}
+	inputs := append([]string{planPath}, o.stats...)
+	for _, f := range model.Files {
+		inputs = append(inputs, f.Path)
+	}
+	if o.record {
+		data, err := manifest.Encode(plan)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(data)
+		options.Plan = hex.EncodeToString(sum[:])
+	}
+	layout, err := apply.Fused(plan, model, options)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(modelPath), err)
+	}
+	chosen := o.chosen(files)
+	for _, i := range chosen {
+		target := layout.Files[i].Name
+		if info, err := os.Stat(target); err == nil && !info.Mode().IsRegular() {
+			return hinted(fmt.Errorf("-o: %s is not a regular file: the output is read back", target), "-o planned.gguf")
+		}
+		for _, path := range []string{target, target + ".partial"} {
+			if err := refuseOverwrite(path, inputs...); err != nil {
+				return err
+			}
+		}
+	}
+	if o.dryRun {
+		return c.describeLayout(o, plan, layout, chosen)
+	}
+	if err := checkSpace(layout, chosen); err != nil {
+		return err
+	}
+	return c.writeLayout(o, plan, layout, chosen)
+}
+
+// chosen returns which files to write.
+func (o *applyFlags) chosen(files int) (list []int) {
+	for i := range files {
+		if o.shard == 0 || o.shard == i+1 {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply.Layout, chosen []int) error {
+	var from []string
+	if plan.Statistics != nil {
+		for _, in := range plan.Statistics.Inputs {
+			from = append(from, in.SHA256)
+		}
+	}
+	digests := make([]string, len(layout.Files))
+	for _, i := range chosen {
+		f := &layout.Files[i]
+		partial := f.Name + ".partial"
+		writing, checking := c.newProgress("writing "+filepath.Base(f.Name), review.Size), c.newProgress("checking "+filepath.Base(f.Name), review.Size)
+		digest, err := layout.Write(c.ctx, i, apply.WriteOptions{
+			Path: partial, Resume: o.resume, Inputs: from, Workers: o.workers, NoCheck: o.noCheck, SHA256: o.sha256,
+			Progress: func(doing string, done, total uint64) {
+				if doing == "writing" {
+					writing.update(done, total)
+				} else {
+					checking.update(done, total)
+				}
+			},
+		})
+		writing.done()
+		checking.done()
+		if err != nil {
+			return c.explainApply(partial, err)
+		}
+		digests[i] = digest
+	}
+	for _, i := range chosen {
+		name := layout.Files[i].Name
+		if info, err := os.Stat(name); err == nil {
+			if err := os.Chmod(name+".partial", info.Mode().Perm()); err != nil {
+				return err
+			}
+		}
+		if err := os.Rename(name+".partial", name); err != nil {
+			return err
+		}
+	}
+	for _, i := range chosen {
+		if o.sha256 {
+			fmt.Fprintf(c.stdout, "%s  %s\n", digests[i], layout.Files[i].Name)
+		}
+	}
+	if !o.quiet {
+		changed, copied, size := countTensors(layout, chosen)
+		fmt.Fprintf(c.stderr, "%s: %s, %d tensors encoded, %d copied\n", filepath.Base(layout.Files[chosen[0]].Name), review.Size(size), changed, copied)
+	}
+	return nil
+}
+
+// explainApply adds what to do about a run that did not end. State that no
+// further run could use is removed.
+func (c *call) explainApply(partial string, err error) error {
+	switch {
+	case errors.Is(err, apply.ErrPartialExists):
+		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", review.ShellWord(partial)))
+	case errors.Is(err, quant.ErrNotFinite) || errors.Is(err, quant.ErrScaleOverflow):
+		return errors.Join(err, os.Remove(partial))
+	}
+	if _, there := os.Stat(partial); there == nil {
+		return hinted(err, fmt.Sprintf("what is done is kept in %s: run the same command with --resume", review.ShellWord(partial)))
+	}
+	return err
+}
+
+func countTensors(layout *apply.Layout, chosen []int) (changed, copied int, size uint64) {
+	for _, i := range chosen {
+		size += layout.Files[i].SizeBytes
+		for k := range layout.Files[i].Tensors {
+			if layout.Files[i].Tensors[k].Changed() {
+				changed++
+			} else {
+				copied++
+			}
+		}
+	}
+	return changed, copied, size
+}
+
+// checkSpace refuses output that does not fit beside what an earlier run left.
+func checkSpace(layout *apply.Layout, chosen []int) error {
+	var need uint64
+	for _, i := range chosen {
+		size := layout.PartialBytes(i)
+		size -= min(size, allocatedBytes(layout.Files[i].Name+".partial"))
+		need += size
+	}
+	dir := filepath.Dir(layout.Files[chosen[0]].Name)
+	if free, ok := freeBytes(dir); ok && need > free {
+		return fmt.Errorf("%s: needs %s, and %s are free there", layout.Files[chosen[0]].Name, review.Size(need), review.Size(free))
+	}
+	return nil
+}
+
+func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply.Layout, chosen []int) error {
+	changed, copied, size := countTensors(layout, chosen)
+	for _, i := range chosen {
+		fmt.Fprintf(c.stdout, "%s: %d bytes, %d tensors\n", layout.Files[i].Name, layout.Files[i].SizeBytes, len(layout.Files[i].Tensors))
+	}
+	type move struct{ from, to quant.Type }
+	weights, tensors := map[move]uint64{}, map[move]int{}
+	var moves []move
+	var read, encode uint64
+	for _, i := range chosen {
+		for k := range layout.Files[i].Tensors {
+			t := &layout.Files[i].Tensors[k]
+			m := move{t.Source.Type, t.Type}
+			if tensors[m] == 0 {
+				moves = append(moves, m)
+			}
+			tensors[m]++
+			weights[m] += t.Source.Parameters
+			read += t.Source.SizeBytes
+			if t.Changed() {
+				encode += t.Source.Parameters
+			}
+		}
+	}
+	for _, m := range moves {
+		what := "copied"
+		if m.from != m.to {
+			what = "to " + m.to.String()
+		}
+		fmt.Fprintf(c.stdout, "  %v %s: %d %s, %.1f Mweights\n", m.from, what, tensors[m], review.Plural(tensors[m], "tensor", "tensors"), float64(weights[m])/1e6)
+	}
+	fmt.Fprintf(c.stdout, "%d tensors encoded, %d copied; reads %s, writes %s\n", changed, copied, review.Size(read), review.Size(size))
+	if free, ok := freeBytes(filepath.Dir(layout.Files[chosen[0]].Name)); ok {
+		fmt.Fprintf(c.stdout, "%s free there\n", review.Size(free))
+	}
+	// 5 to 40 million weights a second and core, by type; half of that without AVX2.
+	if encode > 0 {
+		cores := float64(cmp.Or(o.workers, runtime.GOMAXPROCS(0)))
+		fmt.Fprintf(c.stdout, "takes about %s to %s\n", seconds(float64(encode)/40e6/cores), seconds(float64(encode)/5e6/cores))
+	}
+	return nil
+}
+
+func seconds(s float64) time.Duration {
+	return max(time.Second, time.Duration(s*float64(time.Second)).Round(time.Second))
+}
+
+// planEvidence reads the importance matrices of the plan: those that it was
+// made with, in its order; nil where it has none.
+func (c *call) planEvidence(o *applyFlags, plan *manifest.Manifest, model *ggufio.Model) (*stats.Evidence, error) {
+	var wanted []stats.Input
+	var all []stats.Input
+	if plan.Statistics != nil {
+		for _, in := range plan.Statistics.Inputs {
+			x := stats.Input{Name: in.Name, Format: in.Format, SHA256: in.SHA256}
+			all = append(all, x)
+			if in.Format == stats.FormatImatrixGGUF || in.Format == stats.FormatImatrixDat {
+				wanted = append(wanted, x)
+			}
+		}
+	}
+	if len(o.stats) == 0 {
+		if len(wanted) > 0 {
+			return nil, hinted(fmt.Errorf("the plan was made with %s (sha256 %s), which is not given", wanted[0].Name, wanted[0].SHA256), "--imatrix "+review.ShellWord(wanted[0].Name))
+		}
+		return nil, nil
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("--imatrix: the plan was made without statistics")
+	}
+	paths := o.stats
+	for {
+		evidence, err := o.evidence.read(c, paths, model)
+		if err != nil {
+			return nil, err
+		}
+		_, extra := stats.CompareInputs(all, evidence.Inputs)
+		missing, _ := stats.CompareInputs(wanted, evidence.Inputs)
+		switch {
+		case extra != nil && slices.ContainsFunc(all, func(in stats.Input) bool { return in.SHA256 == extra.SHA256 }):
+			return nil, fmt.Errorf("%s: is given more often than the plan was made with it", extra.Name)
+		case extra != nil && len(all) == 1:
+			return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics: %s has %s", extra.Name, extra.SHA256, all[0].Name, all[0].SHA256)
+		case extra != nil:
+			return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics", extra.Name, extra.SHA256)
+		case missing != nil:
+			return nil, hinted(fmt.Errorf("the plan was also made with %s (sha256 %s), which is not given", missing.Name, missing.SHA256), "--imatrix "+review.ShellWord(missing.Name))
+		}
+		ordered := inPlanOrder(paths, evidence.Inputs, all)
+		if slices.Equal(ordered, paths) {
+			return evidence, nil
+		}
+		evidence.Close()
+		paths = ordered
+	}
+}
+
+// inPlanOrder returns the paths of files in the order in which the plan has
+// them.
+func inPlanOrder(paths []string, got, planned []stats.Input) []string {
+	if len(paths) != len(got) || slices.Contains(paths, "-") {
+		return paths
+	}
+	var out []string
+	used := make([]bool, len(got))
+	for _, want := range planned {
+		for i := range got {
+			if !used[i] && got[i].SHA256 == want.SHA256 {
+				used[i] = true
+				out = append(out, paths[i])
+				break
+			}
+		}
+	}
+	if len(out) != len(paths) {
+		return paths
+	}
+	return out
+}
+
+// imatrixRecord returns what llama-quantize records of the plan's importance
+// matrix, nil where it takes none.
+func imatrixRecord(plan *manifest.Manifest, ev *stats.Evidence) *llamaquantize.ImatrixRecord {
+	if plan.Statistics == nil || ev == nil {
+		return nil
+	}
+	path, _ := llamaquantize.Imatrix(plan.Statistics.Inputs)
+	if path == "" {
+		return nil
+	}
+	r := &llamaquantize.ImatrixRecord{File: path, Entries: uint32(len(ev.Entries))}
+	for _, in := range ev.Inputs {
+		if in.Imatrix == nil {
+			continue
+		}
+		if r.Dataset == nil && len(in.Imatrix.Datasets) > 0 {
+			r.Dataset = &in.Imatrix.Datasets[0]
+		}
+		r.Entries = max(r.Entries, uint32(in.Imatrix.Entries))
+		r.Chunks += uint32(in.Imatrix.Chunks)
+	}
+	return r
+}

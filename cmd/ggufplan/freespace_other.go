@@ -1,0 +1,7 @@
+//go:build !linux && !darwin
+
+package main
+
+func freeBytes(string) (uint64, bool) { return 0, false }
+
+func allocatedBytes(string) uint64 { return 0 }

@@ -1,0 +1,312 @@
+package apply
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/measure"
+)
+
+// maxRowWeights bounds a row that is encoded, for the sake of memory.
+const maxRowWeights = 1 << 20
+
+// A Tensor is one tensor of the output.
+type Tensor struct {
+	Name  string
+	Type  quant.Type
+	Shape []uint64
+
+	// Source is where the weights come from, and Experts which of its experts,
+	// in order; nil for the whole of it. A nil Source stands for Data.
+	Source  *ggufio.Tensor
+	Experts []int
+	Data    []byte
+
+	SizeBytes uint64 // without padding
+	offset    uint64 // in its file
+}
+
+// A File is one file of the output.
+type File struct {
+	Name      string // what it becomes
+	SizeBytes uint64
+	Tensors   []Tensor
+
+	header []byte
+}
+
+// A Layout is an output that is to be written.
+type Layout struct {
+	Files []File
+
+	model   *ggufio.Model
+	columns stats.Columns
+}
+
+// Options say how a fused plan is laid out.
+type Options struct {
+	Names []string // of the output's files; more than one makes shards
+
+	// KeepSplit puts tensors where the source's shards have them; otherwise
+	// shards have nearly equal sizes.
+	KeepSplit bool
+
+	Columns stats.Columns                // the plan's column weights; nil for none
+	Imatrix *llamaquantize.ImatrixRecord // nil for none
+	Plan    string                       // recorded as ggufplan.plan_sha256 where not ""
+}
+
+// SameModel reports how the model differs from the one that was planned.
+func SameModel(plan *manifest.Manifest, model *ggufio.Model) error {
+	planned := make([]ggufio.FileID, len(plan.Model.Files))
+	for i, f := range plan.Model.Files {
+		planned[i] = ggufio.FileID(f)
+	}
+	if err := ggufio.SameModel(planned, model.FileIDs()); err != nil {
+		return fmt.Errorf("the plan is for %w", err)
+	}
+	if len(plan.Tensors) != len(model.Tensors) {
+		return fmt.Errorf("the plan has %d tensors, the model %d", len(plan.Tensors), len(model.Tensors))
+	}
+	for i := range plan.Tensors {
+		want, t := &plan.Tensors[i], &model.Tensors[i]
+		if want.Name != t.Name || want.SourceType != t.Type.String() {
+			return fmt.Errorf("tensor %d of the plan is %s (%s), the model's is %s (%s)", i, want.Name, want.SourceType, t.Name, t.Type)
+		}
+	}
+	return nil
+}
+
+// Fused lays out the fused plan's output. It refuses a plan for another model
+// and types that cannot be written.
+func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, error) {
+	if err := SameModel(plan, model); err != nil {
+		return nil, err
+	}
+	tensors := make([]Tensor, 0, len(model.Tensors))
+	order := llamaquantize.LoaderOrder(model)
+	if o.KeepSplit {
+		slices.SortStableFunc(order, func(a, b int) int {
+			x, y := &model.Tensors[a], &model.Tensors[b]
+			return cmp.Or(cmp.Compare(x.File, y.File), cmp.Compare(x.OffsetBytes, y.OffsetBytes))
+		})
+	}
+	for _, i := range order {
+		t := &model.Tensors[i]
+		f, ok := quant.ByName(plan.Tensors[i].PlannedType)
+		if !ok {
+			return nil, fmt.Errorf("tensor %s: %s is not a type of GGML's: it cannot be written", t.Name, plan.Tensors[i].PlannedType)
+		}
+		tensors = append(tensors, Tensor{Name: t.Name, Type: f.Type, Shape: t.Shape, Source: t})
+	}
+	ft, ok := llamaquantize.FileTypeByName(llamaquantize.Carrier(plan))
+	if !ok {
+		return nil, fmt.Errorf("%s is not a file type", llamaquantize.Carrier(plan))
+	}
+	first, err := os.Open(model.Files[0].Path)
+	if err != nil {
+		return nil, err
+	}
+	defer first.Close()
+	metadata, keys, err := llamaquantize.Metadata(model, first, llamaquantize.Record{FileType: ft.Number, Imatrix: o.Imatrix})
+	if err != nil {
+		return nil, err
+	}
+	if o.Plan != "" {
+		metadata = llamaquantize.AppendString(metadata, "ggufplan.plan_sha256")
+		metadata = binary.LittleEndian.AppendUint32(metadata, uint32(ggufio.ValueString))
+		metadata = llamaquantize.AppendString(metadata, o.Plan)
+		keys++
+	}
+	l := &Layout{model: model, columns: o.Columns}
+	return l, l.place(tensors, metadata, keys, o)
+}
+
+// New lays out a single file of given tensors and encoded metadata.
+func New(model *ggufio.Model, name string, tensors []Tensor, metadata []byte, keys uint64, columns stats.Columns) (*Layout, error) {
+	l := &Layout{model: model, columns: columns}
+	return l, l.place(tensors, metadata, keys, Options{Names: []string{name}})
+}
+
+// place checks the tensors and gives each its file and offset.
+func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options) error {
+	align := l.model.Files[0].AlignmentBytes
+	var total uint64
+	for i := range tensors {
+		if err := l.check(&tensors[i]); err != nil {
+			return fmt.Errorf("tensor %s: %w", tensors[i].Name, err)
+		}
+		total += ggufio.Padded(tensors[i].SizeBytes, align)
+	}
+	parts := make([][]Tensor, len(o.Names))
+	var done uint64
+	for i, t := range tensors {
+		size := ggufio.Padded(t.SizeBytes, align)
+		part := 0
+		switch {
+		case len(parts) == 1:
+		case o.KeepSplit:
+			part = t.Source.File
+		default:
+			// by where the tensor's middle falls; total > 0 as there is one
+			part = int(float64(done+size/2) / float64(total) * float64(len(parts)))
+			// no part goes empty where there are tensors enough
+			part = max(min(part, len(parts)-1), len(parts)-(len(tensors)-i))
+			if last := lastFilled(parts); part > last+1 {
+				part = last + 1
+			}
+		}
+		parts[part] = append(parts[part], t)
+		done += size
+	}
+	for i, name := range o.Names {
+		if len(parts[i]) == 0 && !o.KeepSplit {
+			return fmt.Errorf("%d shards for %d tensors", len(parts), len(tensors))
+		}
+		var pairs []byte
+		var n uint64
+		if i == 0 {
+			pairs, n = metadata, keys
+		}
+		if len(parts) > 1 {
+			pairs = appendSplitKeys(pairs[:len(pairs):len(pairs)], i, len(parts), len(tensors), o.KeepSplit)
+			n += 3
+		}
+		l.Files = append(l.Files, newFile(name, parts[i], pairs, n, align))
+	}
+	return nil
+}
+
+func lastFilled(parts [][]Tensor) int {
+	last := -1
+	for i := range parts {
+		if len(parts[i]) > 0 {
+			last = i
+		}
+	}
+	return last
+}
+
+// appendSplitKeys appends what says that a file is a shard: in the order of
+// llama-quantize --keep-split, or that of llama-gguf-split.
+func appendSplitKeys(b []byte, i, count, tensors int, keepSplit bool) []byte {
+	u16 := func(key string, v int) {
+		b = llamaquantize.AppendString(b, key)
+		b = binary.LittleEndian.AppendUint32(b, uint32(ggufio.ValueUint16))
+		b = binary.LittleEndian.AppendUint16(b, uint16(v))
+	}
+	u16("split.no", i)
+	if keepSplit {
+		u16("split.count", count)
+	}
+	b = llamaquantize.AppendString(b, "split.tensors.count")
+	b = binary.LittleEndian.AppendUint32(b, uint32(ggufio.ValueInt32))
+	b = binary.LittleEndian.AppendUint32(b, uint32(tensors))
+	if !keepSplit {
+		u16("split.count", count)
+	}
+	return b
+}
+
+func newFile(name string, tensors []Tensor, pairs []byte, keys, align uint64) File {
+	f := File{Name: name, Tensors: tensors}
+	h := append([]byte("GGUF"), 3, 0, 0, 0)
+	h = binary.LittleEndian.AppendUint64(h, uint64(len(tensors)))
+	h = binary.LittleEndian.AppendUint64(h, keys)
+	h = append(h, pairs...)
+	var data uint64
+	for i := range tensors {
+		t := &tensors[i]
+		h = llamaquantize.AppendString(h, t.Name)
+		shape := t.Shape[:quant.Dimensions(t.Shape)]
+		h = binary.LittleEndian.AppendUint32(h, uint32(len(shape)))
+		for _, n := range shape {
+			h = binary.LittleEndian.AppendUint64(h, n)
+		}
+		h = binary.LittleEndian.AppendUint32(h, uint32(t.Type))
+		h = binary.LittleEndian.AppendUint64(h, data)
+		t.offset = data
+		data += ggufio.Padded(t.SizeBytes, align)
+	}
+	h = append(h, make([]byte, ggufio.Padded(uint64(len(h)), align)-uint64(len(h)))...)
+	for i := range tensors {
+		tensors[i].offset += uint64(len(h))
+	}
+	f.header, f.SizeBytes = h, uint64(len(h))+data
+	return f
+}
+
+// check checks that a tensor can be written, and computes its size.
+func (l *Layout) check(t *Tensor) error {
+	f, ok := quant.Lookup(t.Type)
+	if !ok || len(t.Shape) == 0 || t.Shape[0] == 0 {
+		return fmt.Errorf("%v of shape %v cannot be written", t.Type, t.Shape)
+	}
+	rows := uint64(1)
+	for _, n := range t.Shape[1:] {
+		rows *= n
+	}
+	var err error
+	if t.SizeBytes, err = f.Layout.EncodedBytes(rows, t.Shape[0]); err != nil {
+		return err
+	}
+	if t.Source == nil {
+		if uint64(len(t.Data)) != t.SizeBytes {
+			return fmt.Errorf("has %d bytes of data for %d", len(t.Data), t.SizeBytes)
+		}
+		return nil
+	}
+	if t.Experts != nil {
+		if got := uint64(len(t.Experts)) * t.Source.ExpertRows(); got != rows || t.Source.Shape[0] != t.Shape[0] {
+			return fmt.Errorf("%d experts of %v do not make %v", len(t.Experts), t.Source.Shape, t.Shape)
+		}
+		for _, e := range t.Experts {
+			if e < 0 || e >= max(1, t.Source.Experts()) {
+				return fmt.Errorf("there is no expert %d of %d", e, max(1, t.Source.Experts()))
+			}
+		}
+	}
+	switch {
+	case t.Type == t.Source.Type:
+		return nil
+	case !quant.CanEncode(t.Type):
+		return fmt.Errorf("%v cannot be encoded", t.Type)
+	case !quant.CanDecode(t.Source.Type):
+		return fmt.Errorf("its source is %v, which cannot be decoded", t.Source.Type)
+	case t.Shape[0] > maxRowWeights:
+		return fmt.Errorf("rows of %d weights are over the limit of %d", t.Shape[0], maxRowWeights)
+	case quant.EncodeNeedsWeights(t.Type) && !measure.Covers(l.columns, t.Source):
+		return fmt.Errorf("%v needs column weights: give an imatrix that has them for every column", t.Type)
+	}
+	return nil
+}
+
+// Changed reports whether the tensor's weights are encoded anew.
+func (t *Tensor) Changed() bool { return t.Source != nil && t.Type != t.Source.Type }
+
+// slices returns how many runs of rows the tensor is made of.
+func (t *Tensor) slices() int {
+	switch {
+	case t.Source == nil:
+		return 1
+	case t.Experts != nil:
+		return len(t.Experts)
+	}
+	return max(1, t.Source.Experts())
+}
+
+// expert returns the source's expert of a slice.
+func (t *Tensor) expert(slice int) int {
+	if t.Experts != nil {
+		return t.Experts[slice]
+	}
+	return slice
+}
