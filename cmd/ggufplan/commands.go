@@ -41,6 +41,7 @@ func commands() []*command {
 		applyCommand(),
 		verifyCommand(),
 		simulateCommand(),
+		patchCommand(),
 		exportCommand(),
 		diffCommand(),
 		schemaCommand(),
@@ -118,7 +119,7 @@ func (cmd *command) writeHelp(w io.Writer, flags *pflag.FlagSet) {
 func writeUsage(w io.Writer) {
 	fmt.Fprint(w, "usage: ggufplan COMMAND [operands] [flags]\n\ncommands:\n")
 	for _, cmd := range commands() {
-		fmt.Fprintf(w, "  %-11s %s\n", cmd.name, cmd.short)
+		fmt.Fprintf(w, "  %-14s %s\n", cmd.name, cmd.short)
 	}
 	fmt.Fprint(w, "\n'ggufplan COMMAND --help' shows a command's flags and an example\n")
 }

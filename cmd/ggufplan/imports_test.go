@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"planner/verify":           {"ggufio", "planner/manifest"},
 	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest"},
 	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
+	"planner/llamapatch":       {},
 }
 
 // foreign says which imports from outside the standard library a package may
@@ -48,6 +49,7 @@ var foreign = map[string][]string{
 	"planner/verify":        {},
 	"planner/apply":         {},
 	"planner/simulate":      {},
+	"planner/llamapatch":    {},
 }
 
 // pure packages neither touch files nor know the time.
