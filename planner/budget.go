@@ -102,7 +102,6 @@ func (o Objective) needsTraffic() bool {
 
 // Reasons why the budget policy has too little to go by.
 var (
-	ErrNeedsErrors      = errors.New("typical errors cannot tell fused expert tensors apart: measured errors or sensitivities are needed")
 	ErrNeedsTraffic     = errors.New("the statistics say nothing about how often experts are used, which the objective needs")
 	ErrNoExpertsToBound = errors.New("the model has no routed experts, which the target bounds")
 	ErrNeedsMeasured    = errors.New("the objective needs measured errors")

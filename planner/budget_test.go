@@ -143,7 +143,7 @@ func bestFused(p *Problem, plan *Plan, types []frequency.Type) float64 {
 			return
 		}
 		x := &trial.Tensors[free[k]]
-		for _, typ := range types {
+		for _, typ := range append([]frequency.Type{frequency.GGML(x.Tensor.Type)}, types...) {
 			x.Type = typ
 			x.SizeBytes, _ = typ.Layout.EncodedBytes(x.Tensor.Rows(), x.Tensor.Shape[0])
 			try(k + 1)
@@ -171,7 +171,7 @@ func TestBudgetTargets(t *testing.T) {
 			plan := solve(t, p)
 			checkBudget(t, plan)
 			switch attn := plan.planOf(t, "blk.0.attn_q.weight"); {
-			case scope == ScopeAll && b.Target == TargetExpertBPW && attn.Type.GGML != quant.Q8_0:
+			case scope == ScopeAll && b.Target == TargetExpertBPW && attn.Type.GGML != quant.F16:
 				t.Errorf("%s: attention gets %s where only experts are bounded", b.Target, attn.Type)
 			case scope == ScopeExperts && !strings.HasPrefix(attn.Reason, "base"):
 				t.Errorf("%s: attention is decided by %q", b.Target, attn.Reason)
@@ -362,15 +362,15 @@ func TestBudgetCandidates(t *testing.T) {
 	}
 	const gate, down = "blk.0.ffn_gate_exps.weight", "blk.0.ffn_down_exps.weight"
 	p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.Q6_K), frequency.GGML(quant.Q3_K), frequency.GGML(quant.IQ3_XXS), frequency.GGML(quant.Q2_K), frequency.GGML(quant.IQ4_XS)}
-	if got := names(gate); got != "Q2_K IQ3_XXS Q3_K IQ4_XS Q6_K" {
+	if got := names(gate); got != "Q2_K IQ3_XXS Q3_K IQ4_XS Q6_K F16" {
 		t.Errorf("gate: %s", got)
 	}
 	// Rows of 288 divide into 32 but not 256; two K types fall back to Q4_0.
-	if got := names(down); got != "Q4_0 IQ4_NL Q8_0" {
+	if got := names(down); got != "Q4_0 IQ4_NL Q8_0 F16" {
 		t.Errorf("down: %s", got)
 	}
 	p.Evidence.Columns = nil
-	if got := names(gate); got != "Q2_K Q3_K IQ4_XS Q6_K" {
+	if got := names(gate); got != "Q2_K Q3_K IQ4_XS Q6_K F16" {
 		t.Errorf("gate without imatrix: %s", got)
 	}
 	// The source's own type stands for all that would enlarge.
@@ -488,7 +488,6 @@ func TestBudgetNeeds(t *testing.T) {
 		want   error
 	}{
 		{"all", func(p *Problem) {}, nil},
-		{"typical errors alone", func(p *Problem) { p.Policy.Budget.Errors = nil }, ErrNeedsErrors},
 		{"typical errors and sensitivities", func(p *Problem) {
 			p.Policy.Budget.Errors = nil
 			p.Policy.Budget.Sensitivity = &NamedSensitivity{"s.csv", "00", &measure.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight"}, Values: []float64{1}}}

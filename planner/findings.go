@@ -33,7 +33,7 @@ const (
 func FindingCodes() []string {
 	codes := append(ownCodes(), stats.FindingCodes()...)
 	slices.Sort(codes)
-	return codes
+	return slices.Compact(codes)
 }
 
 func ownCodes() []string {

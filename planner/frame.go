@@ -67,7 +67,7 @@ type outcome struct {
 	Type      frequency.Type
 	SizeBytes uint64 // of the whole tensor in Type; every expert takes an equal share
 	Fallback  bool   // rows do not divide into the chosen type's blocks
-	Kept      bool   // the chosen type would take more bytes than the source's, which stays
+	Kept      bool   // the chosen type would save no bytes over the source's, which stays
 }
 
 // An UnfitTypeError reports a type that a tensor cannot have: its rows do not
@@ -84,8 +84,19 @@ func (e *UnfitTypeError) Error() string {
 
 func (e *UnfitTypeError) Unwrap() error { return e.Err }
 
+// A ForeignTypeError reports a model that llama.cpp cannot open: another
+// engine's type is in it.
+type ForeignTypeError struct {
+	Tensor string
+	Format quant.Format
+}
+
+func (e *ForeignTypeError) Error() string {
+	return fmt.Sprintf("%s: its type %s is %s's own, which llama.cpp cannot open: such a model is not planned", e.Tensor, e.Format.Name, e.Format.Engine)
+}
+
 // resolve applies what holds for any choice: llama.cpp's shape fallback and,
-// save for pins, that no tensor grows. Types without a fallback (the declared
+// save for pins, that no tensor changes to a type that is no smaller. Types without a fallback (the declared
 // ones) that do not divide the tensor's rows are an [*UnfitTypeError].
 func (s *slot) resolve(t frequency.Type, mayEnlarge bool) (outcome, error) {
 	if t == s.source {
@@ -101,7 +112,7 @@ func (s *slot) resolve(t frequency.Type, mayEnlarge bool) (outcome, error) {
 	if err != nil {
 		return outcome{}, &UnfitTypeError{s.tensor.Name, got.Name, err}
 	}
-	if size > s.tensor.SizeBytes && !mayEnlarge {
+	if size >= s.tensor.SizeBytes && !mayEnlarge {
 		return outcome{Type: s.source, SizeBytes: s.tensor.SizeBytes, Fallback: got != t, Kept: true}, nil
 	}
 	return outcome{Type: got, SizeBytes: size, Fallback: got != t}, nil
@@ -172,6 +183,9 @@ func newFrame(p *Problem) (*frame, error) {
 		t := &p.Model.Tensors[i]
 		if len(t.Shape) == 0 || t.Shape[0] == 0 || t.Parameters == 0 {
 			return nil, fmt.Errorf("%s: a tensor without weights cannot be planned", t.Name)
+		}
+		if format, ok := quant.Lookup(t.Type); ok && format.Engine != quant.LlamaCpp {
+			return nil, &ForeignTypeError{t.Name, format}
 		}
 		s := &f.slots[i]
 		*s = slot{tensor: t, source: frequency.GGML(t.Type), layer: -1}

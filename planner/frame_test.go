@@ -90,7 +90,7 @@ func TestNothingGrows(t *testing.T) {
 	if up.Type.Name != "Q3_K" || fmt.Sprint(up.ExpertTypes) != "[Q3_K Q3_K Q3_K Q2_K]" {
 		t.Errorf("%s, %v", up.Type, up.ExpertTypes)
 	}
-	if want := "its hottest expert is hot; that would take more bytes than the source's Q3_K, which stays"; up.Reason != want {
+	if want := "its hottest expert is hot; that would save no bytes over the source's Q3_K, which stays"; up.Reason != want {
 		t.Errorf("reason %q", up.Reason)
 	}
 	if want := uint64(256 * (110 + 110 + 110 + 84)); up.SplitSizeBytes != want {

@@ -109,7 +109,7 @@ func (s *slot) aside(chosen frequency.Type, o outcome) string {
 		}
 	}
 	if o.Kept {
-		fmt.Fprintf(&b, "; that would take more bytes than the source's %s, which stays", s.source.Name)
+		fmt.Fprintf(&b, "; that would save no bytes over the source's %s, which stays", s.source.Name)
 	}
 	return b.String()
 }

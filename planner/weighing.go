@@ -127,6 +127,9 @@ func (w *weighing) findCells() error {
 			return ErrNeedsTraffic
 		}
 	}
+	if err := w.checkPinnedTies(); err != nil {
+		return err
+	}
 	for i := range f.slots {
 		s := &f.slots[i]
 		w.cellOf[i] = -1
@@ -150,32 +153,70 @@ func (w *weighing) findCells() error {
 		s, t := a.slot.tensor, b.slot.tensor
 		return cmp.Or(cmp.Compare(s.Layer, t.Layer), cmp.Compare(projection(s.Role), projection(t.Role)), cmp.Compare(s.Expert, t.Expert))
 	})
-	fused := false
 	for c := range w.cells {
 		w.cellOf[w.cells[c].index] = c
-		fused = fused || w.cells[c].splits()
-	}
-	if fused && b.Errors == nil && b.Sensitivity == nil && b.Objective != ObjectiveUniform && b.Objective != ObjectiveRandom {
-		return ErrNeedsErrors
 	}
 	return w.checkTies()
 }
 
 // tieToPin notes the type of an open gate or up that is tied to a pinned one.
 func (w *weighing) tieToPin(i int) bool {
+	if p := w.pinnedPartner(i); p != nil {
+		w.tiedTo[i] = p.settled
+		return true
+	}
+	return false
+}
+
+// pinnedPartner returns the pinned tensor that a gate or up is tied to, or nil.
+func (w *weighing) pinnedPartner(i int) *slot {
 	s := &w.frame.slots[i]
 	partner := map[ggufio.Role]ggufio.Role{ggufio.RoleExpertGate: ggufio.RoleExpertUp, ggufio.RoleExpertUp: ggufio.RoleExpertGate}[s.tensor.Role]
-	if !w.budget.TieGateUp || partner == "" {
-		return false
+	if !w.budget.TieGateUp || partner == "" || s.layer < 0 {
+		return nil
 	}
 	for _, j := range w.frame.layers[s.layer].slots {
 		p := &w.frame.slots[j]
 		if p.tensor.Role == partner && p.tensor.Expert == s.tensor.Expert && p.state == slotPinned {
-			w.tiedTo[i] = p.settled
-			return true
+			return p
 		}
 	}
-	return false
+	return nil
+}
+
+// checkPinnedTies refuses pins that leave a gate and an up that are tied with
+// two types.
+func (w *weighing) checkPinnedTies() error {
+	for i := range w.frame.slots {
+		s, p := &w.frame.slots[i], w.pinnedPartner(i)
+		if p == nil {
+			continue
+		}
+		pinned, err := p.resolve(p.settled, true)
+		if err != nil {
+			return err
+		}
+		own := s.settled
+		if s.state == slotOpen {
+			own = p.settled
+		}
+		tied, err := s.resolve(own, s.state == slotPinned)
+		if err != nil {
+			return err
+		}
+		if tied.Type != pinned.Type {
+			return &TieError{[2]string{s.tensor.Name, p.tensor.Name}, [2]string{tied.Type.Name, pinned.Type.Name}}
+		}
+	}
+	return nil
+}
+
+// A TieError reports a gate and an up that are to have one type, where pins
+// leave them with two.
+type TieError struct{ Tensors, Types [2]string }
+
+func (e *TieError) Error() string {
+	return fmt.Sprintf("gate and up are tied, but pins make %s %s and %s %s", e.Tensors[0], e.Types[0], e.Tensors[1], e.Types[1])
 }
 
 // hasCounts reports whether the evidence says how busy experts are.
@@ -195,7 +236,7 @@ func projection(r ggufio.Role) int {
 }
 
 // candidates lists what the types asked for come to for a tensor: after shape
-// fallback, and the source's type instead of one that is larger.
+// fallback, none that saves no bytes over the source's type, and that type.
 func (w *weighing) candidates(s *slot) ([]candidate, error) {
 	var list []candidate
 	for _, t := range w.types {
@@ -219,6 +260,9 @@ func (w *weighing) candidates(s *slot) ([]candidate, error) {
 	}
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%s: none of the types can be had without an imatrix entry of its own: add a type that needs none, such as Q2_K", s.tensor.Name)
+	}
+	if !slices.ContainsFunc(list, func(c candidate) bool { return c.free }) {
+		list = append(list, candidate{outcome{Type: s.source, SizeBytes: s.tensor.SizeBytes}, true})
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.SizeBytes, b.SizeBytes), cmp.Compare(a.Type.GGML, b.Type.GGML))

@@ -24,7 +24,7 @@ func (c *call) readErrors(path string) (*errorsFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := filepath.Base(path)
+	name := filepath.Base(inputName(path))
 	e, err := measure.Decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

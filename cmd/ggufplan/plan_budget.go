@@ -130,6 +130,9 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 		out.BitsPerWeight, err = parseBits(b.bpw)
 	default:
 		out.Target = planner.TargetExpertBPW
+		if !b.flags.Changed("scope-tensors") {
+			out.Scope = planner.ScopeExperts // the target says nothing of the rest
+		}
 		out.BitsPerWeight, err = parseBits(b.expertBPW)
 	}
 	if err != nil {
@@ -206,7 +209,7 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 	if b.sensitivity == "" {
 		return nil
 	}
-	name := filepath.Base(b.sensitivity)
+	name := filepath.Base(inputName(b.sensitivity))
 	data, err := c.readWhole(b.sensitivity, maxSensitivityBytes)
 	if err != nil {
 		return err
@@ -259,7 +262,7 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	switch {
 	case errors.As(err, &unreachable):
 		return &findingError{err}
-	case errors.Is(err, planner.ErrNeedsErrors), errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
+	case errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
 		return hinted(err, "ggufplan measure "+model+given+" -o errors.json, then plan with --errors errors.json")
 	case errors.Is(err, planner.ErrNoExpertsToBound):
 		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "bound the whole model: --target-bpw 4.5 or --target-size 4GiB")
