@@ -20,6 +20,7 @@ import (
 type Budget struct {
 	Target        Target
 	SizeBytes     uint64             // TargetSize: the largest planned file
+	Like          string             // TargetSize: the file type that SizeBytes is the size of, for the record
 	BitsPerWeight frequency.Fraction // TargetBPW and TargetExpertBPW
 
 	Objective Objective

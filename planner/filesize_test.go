@@ -185,3 +185,42 @@ func TestHeaderBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestFileTypeBytes: a plan like a file type keeps within that type's file, and
+// an importance matrix changes a few file types.
+func TestFileTypeBytes(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 8, Experts: 4})
+	for _, name := range []string{"Q3_K_M", "Q4_K_M", "Q8_0"} {
+		ft, _ := llamaquantize.FileTypeByName(name)
+		p := budgetProblem(m, 1, 0)
+		size, err := FileTypeBytes(m, p.Evidence, ft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Policy.Budget.SizeBytes, p.Policy.Budget.Like = size, name
+		plan := solve(t, p)
+		if plan.Totals.FileBytes > size || plan.Budget.Like == nil || *plan.Budget.Like != name {
+			t.Errorf("%s: %d bytes of %d, like %v", name, plan.Totals.FileBytes, size, plan.Budget.Like)
+		}
+	}
+	for _, tt := range []struct{ name, tensor, without, with string }{
+		{"IQ3_XXS", "blk.7.ffn_down_exps.weight", "Q3_K", "IQ3_XXS"},
+		{"IQ3_XXS", "blk.0.ffn_down_exps.weight", "Q4_K", "IQ3_XXS"},
+		{"IQ4_XS", "blk.0.ffn_down_exps.weight", "Q5_K", "IQ4_XS"},
+		{"Q4_0", "blk.0.ffn_down_exps.weight", "Q4_0", "Q4_1"},
+		{"Q5_0", "blk.0.ffn_down_exps.weight", "Q5_0", "Q5_1"},
+		{"Q4_K_M", "blk.0.ffn_down_exps.weight", "Q6_K", "Q6_K"},
+	} {
+		ft, _ := llamaquantize.FileTypeByName(tt.name)
+		without, err1 := llamaquantize.MixWith(m, ft, false)
+		with, err2 := llamaquantize.MixWith(m, ft, true)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		for i := range m.Tensors {
+			if m.Tensors[i].Name == tt.tensor && (without[i].String() != tt.without || with[i].String() != tt.with) {
+				t.Errorf("%s: %s is %s without an imatrix and %s with, want %s and %s", tt.name, tt.tensor, without[i], with[i], tt.without, tt.with)
+			}
+		}
+	}
+}

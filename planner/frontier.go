@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
@@ -104,14 +103,11 @@ func (w *weighing) frontierBaseline(ft llamaquantize.FileType) (*FrontierBaselin
 	if err != nil {
 		return nil, err
 	}
-	x := &FrontierBaseline{Name: ft.Name, FileBytes: llamaquantize.HeaderBytes(m, w.frame.problem.Evidence)}
-	for i, t := range types {
-		size, err := llamaquantize.TensorBytes(&m.Tensors[i], t)
-		if err != nil {
-			return nil, fmt.Errorf("tensor %s: %w", m.Tensors[i].Name, err)
-		}
-		x.FileBytes += ggufio.Padded(size, llamaquantize.OutputAlignment)
+	size, err := fileBytes(m, w.frame.problem.Evidence, types)
+	if err != nil {
+		return nil, err
 	}
+	x := &FrontierBaseline{Name: ft.Name, FileBytes: size}
 	total := 0.0
 	for c := range w.cells {
 		cell := &w.cells[c]

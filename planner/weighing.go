@@ -423,6 +423,9 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 	}
 	if b.Target == TargetSize {
 		rec.TargetValue = float64(b.SizeBytes)
+		if b.Like != "" {
+			rec.Like = &b.Like
+		}
 	}
 	for _, t := range w.types {
 		rec.Types = append(rec.Types, t.Name)

@@ -27,6 +27,8 @@ type budgetFlags struct {
 	flags *pflag.FlagSet
 
 	size, bpw, expertBPW string
+	like                 string
+	likeType             llamaquantize.FileType
 	objective, scope     string
 	seed                 uint64
 	types                []string
@@ -42,6 +44,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 		objectives = append(objectives, string(o))
 	}
 	flags.StringVar(&b.size, "target-size", "", "choose types for the least damage in a file of at most `SIZE`, such as 12GiB; implies --policy budget")
+	flags.StringVar(&b.like, "like", "", "the same in a file of at most what llama-quantize's `FILETYPE` takes, such as Q4_K_M")
 	flags.StringVar(&b.bpw, "target-bpw", "", "the same within `N` bits per weight of the whole model")
 	flags.StringVar(&b.expertBPW, "target-expert-bpw", "", "the same within `N` bits per weight of the routed experts")
 	flags.StringVar(&b.objective, "objective", objectives[0], "what damage is: `NAME` is "+review.Or(objectives))
@@ -53,19 +56,20 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.BoolVar(&b.measure, "measure", false, "measure the errors first, as measure does without further flags")
 	flags.StringVar(&b.sensitivity, "sensitivity", "", "how much each tensor matters: `FILE`, a CSV of KL divergences with a column per tensor, or JSON")
 	oneOf(flags, "objective", objectives...)
+	oneOf(flags, "like", fileTypeNames()...)
 	oneOf(flags, "scope-tensors", string(planner.ScopeAll), string(planner.ScopeExperts))
 	return b
 }
 
 // budgetOnly are the flags that mean nothing to another policy.
-var budgetOnly = []string{"target-size", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity"}
+var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity"}
 
 // frequencyOnly are the flags that mean nothing to the budget policy.
 var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "scope", "fuse"}
 
 // targets lists the target flags that were given.
 func (b *budgetFlags) targets() []string {
-	return slices.DeleteFunc([]string{"target-size", "target-bpw", "target-expert-bpw"}, func(name string) bool { return !b.flags.Changed(name) })
+	return slices.DeleteFunc([]string{"target-size", "like", "target-bpw", "target-expert-bpw"}, func(name string) bool { return !b.flags.Changed(name) })
 }
 
 // choosePolicy settles which policy applies and refuses the other's flags.
@@ -112,7 +116,7 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 	case frontier && len(targets) > 0:
 		return out, hinted(fmt.Errorf("--frontier and --%s exclude each other", targets[0]), "leave --"+targets[0]+" out")
 	case len(targets) == 0 && !frontier:
-		return out, hinted(fmt.Errorf("the budget policy needs --target-size, --target-bpw or --target-expert-bpw"), hint)
+		return out, hinted(fmt.Errorf("the budget policy needs --target-size, --like, --target-bpw or --target-expert-bpw"), hint)
 	case len(targets) > 1:
 		return out, hinted(fmt.Errorf("--%s and --%s exclude each other", targets[0], targets[1]), hint)
 	case b.errors != "" && b.measure:
@@ -125,6 +129,10 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 	case targets[0] == "target-size":
 		out.Target = planner.TargetSize
 		out.SizeBytes, err = parseSize(b.size)
+	case targets[0] == "like":
+		out.Target = planner.TargetSize
+		b.likeType, err = fileType(b.like)
+		out.Like = b.likeType.Name
 	case targets[0] == "target-bpw":
 		out.Target = planner.TargetBPW
 		out.BitsPerWeight, err = parseBits(b.bpw)
@@ -183,9 +191,16 @@ func (b *budgetFlags) inputs() []string {
 	return slices.DeleteFunc([]string{b.errors, b.sensitivity}, func(s string) bool { return s == "" })
 }
 
-// read reads or measures errors and reads sensitivities.
+// read settles the size of --like, reads or measures errors and reads
+// sensitivities.
 func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) error {
 	budget := &problem.Policy.Budget
+	if budget.Like != "" {
+		var err error
+		if budget.SizeBytes, err = planner.FileTypeBytes(problem.Model, problem.Evidence, b.likeType); err != nil {
+			return flagError("like", fmt.Errorf("%s: %w", filepath.Base(model), err))
+		}
+	}
 	switch {
 	case b.errors != "":
 		e, err := c.readErrors(b.errors)

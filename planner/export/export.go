@@ -74,7 +74,7 @@ func (g *target) check(t *manifest.Tensor) (f quant.Format, reason string) {
 	switch {
 	case !ok:
 		return f, fmt.Sprintf("%s is not one of %s's types", t.PlannedType, g.engine)
-	case g.engine == quant.LlamaCpp && f.Engine != quant.LlamaCpp:
+	case t.PlannedType == t.SourceType && g.engine == quant.LlamaCpp && f.Engine != quant.LlamaCpp:
 		return f, fmt.Sprintf("%s is %s's own type, which %s cannot open", t.PlannedType, f.Engine, g.engine)
 	case t.PlannedType == t.SourceType:
 		return f, "" // copied

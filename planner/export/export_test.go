@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: PiQ3 is not one of llama.cpp's types (and 1 more)",
 			ik + "blk.0.ffn_up_exps.weight: PiQ3 is not one of ik_llama.cpp's types (and 1 more)"},
 		{"type of the other engine", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "IQ3_K" },
-			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ3_K is ik_llama.cpp's own type, which llama.cpp cannot open", ""},
+			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: llama.cpp's llama-quantize cannot write IQ3_K", ""},
 		{"type that ik lacks", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "TQ1_0" },
 			"", ik + "blk.0.ffn_up_exps.weight: ik_llama.cpp's llama-quantize cannot write TQ1_0"},
 		{"activation type", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "Q8_K" },
@@ -147,10 +147,10 @@ func TestRefusals(t *testing.T) {
 			m.Findings = []manifest.Finding{{Code: "alignment", Subject: "model-f16.gguf", Message: "unreadable, at x first"}}
 		}, "llama-quantize cannot carry out the plan: model-f16.gguf: unreadable, at x first", ""},
 		{"interleaved rows", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "Q4_K_R4"; m.Tensors[3].Shape[1] = 6 },
-			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: Q4_K_R4 is ik_llama.cpp's own type, which llama.cpp cannot open",
+			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: llama.cpp's llama-quantize cannot write Q4_K_R4",
 			ik + "blk.0.ffn_up_exps.weight: Q4_K_R4 interleaves 4 rows, which 6 do not divide into"},
 		{"interleaved embedding", func(m *manifest.Manifest) { m.Tensors[0].PlannedType = "Q4_0_R8" },
-			"llama-quantize cannot carry out the plan: token_embd.weight: Q4_0_R8 is ik_llama.cpp's own type, which llama.cpp cannot open",
+			"llama-quantize cannot carry out the plan: token_embd.weight: llama.cpp's llama-quantize cannot write Q4_0_R8",
 			ik + "token_embd.weight: token embeddings cannot have Q4_0_R8, which interleaves rows"},
 		{"experts apart", func(m *manifest.Manifest) {
 			m.Tensors[3].Expert, m.Tensors[4].Expert, m.Tensors[4].Role = expert(0), expert(1), "expert_up"

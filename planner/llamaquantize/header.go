@@ -58,6 +58,10 @@ func replaced(key string, written []writtenKey) bool {
 	return slices.Contains(droppedKeys, key) || slices.ContainsFunc(written, func(k writtenKey) bool { return k.key == key })
 }
 
+// HasImatrix reports whether export's command line gives llama-quantize an
+// importance matrix.
+func HasImatrix(ev *stats.Evidence) bool { return imatrixKeys(ev) != nil }
+
 // imatrixKeys returns what llama-quantize records of an importance matrix.
 func imatrixKeys(ev *stats.Evidence) []writtenKey {
 	if ev == nil {

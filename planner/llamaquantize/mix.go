@@ -16,8 +16,12 @@ import (
 // m.Tensors. Tensors that it copies keep their type. It is an error where
 // llama-quantize would stop: a model of experts with a feed-forward tensor
 // outside its blocks.
-func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
-	types, err := MixBeforeFallback(m, ft)
+func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) { return MixWith(m, ft, false) }
+
+// MixWith is [Mix] with or without an importance matrix: a few file types
+// trust one with smaller types.
+func MixWith(m *ggufio.Model, ft FileType, imatrix bool) ([]quant.Type, error) {
+	types, err := mixBeforeFallback(m, ft, imatrix)
 	if err != nil {
 		return nil, err
 	}
@@ -31,8 +35,13 @@ func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
 
 // MixBeforeFallback is [Mix] without the shape fallback.
 func MixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
+	return mixBeforeFallback(m, ft, false)
+}
+
+func mixBeforeFallback(m *ggufio.Model, ft FileType, imatrix bool) ([]quant.Type, error) {
 	types := make([]quant.Type, len(m.Tensors))
 	x := newMixer(m, ft)
+	x.imatrix = imatrix
 	for _, i := range LoaderOrder(m) {
 		t := &m.Tensors[i]
 		types[i] = t.Type
@@ -146,7 +155,8 @@ func (c category) holdsValues() bool {
 // A mixer decides tensor after tensor: llama-quantize's choice depends on how
 // many of a kind came before.
 type mixer struct {
-	ft FileType
+	ft      FileType
+	imatrix bool
 
 	falcon    bool
 	bailing3  bool
@@ -350,7 +360,7 @@ func (x *mixer) valueTensor() quant.Type {
 	switch {
 	case x.is("Q2_K") && !grouped:
 		t = quant.Q3_K
-	case x.is("IQ3_XXS") && !grouped:
+	case x.is("IQ3_XXS") && !grouped && !x.imatrix:
 		t = quant.IQ3_S
 	case x.is("Q2_K", "Q2_K_S", "IQ3_XXS", "IQ3_XS", "IQ3_S") && grouped, x.is("IQ3_M"):
 		t = quant.Q4_K
@@ -420,10 +430,13 @@ func (x *mixer) down(i int) quant.Type {
 			return quant.Q4_K
 		}
 	case "IQ3_XXS":
-		if first {
+		switch {
+		case x.imatrix:
+		case first:
 			return quant.Q4_K
+		default:
+			return quant.Q3_K
 		}
-		return quant.Q3_K
 	case "IQ3_M":
 		if first || x.experts == 8 && more {
 			return quant.Q4_K
@@ -452,8 +465,16 @@ func (x *mixer) down(i int) quant.Type {
 			return quant.Q6_K
 		}
 	case "IQ4_NL", "IQ4_XS":
-		if first {
+		if first && !x.imatrix {
 			return quant.Q5_K
+		}
+	case "Q4_0":
+		if first && x.imatrix {
+			return quant.Q4_1
+		}
+	case "Q5_0":
+		if first && x.imatrix {
+			return quant.Q5_1
 		}
 	case "Q4_K_S":
 		if first && !x.falcon {

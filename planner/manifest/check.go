@@ -245,6 +245,9 @@ func (c *checker) policy(m *Manifest) {
 
 func (c *checker) budget(b *Budget) {
 	c.oneOf("policy.budget.target", b.Target, Targets)
+	if b.Like != nil && b.Target != "size" {
+		c.failf("policy.budget.like", "%q, but the target is %s", *b.Like, b.Target)
+	}
 	c.oneOf("policy.budget.objective", b.Objective, Objectives)
 	c.oneOf("policy.budget.scope_tensors", b.ScopeTensors, TensorScopes)
 	c.oneOf("policy.budget.errors.kind", b.Errors.Kind, ErrorKinds)

@@ -138,6 +138,7 @@ type DefinedType struct {
 type Budget struct {
 	Target       string       `json:"target"`
 	TargetValue  float64      `json:"target_value"`
+	Like         *string      `json:"like" since:"1"` // the file type whose file's size is the target; else null
 	Objective    string       `json:"objective"`
 	Seed         uint64       `json:"seed"`
 	ScopeTensors string       `json:"scope_tensors"`
