@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 
@@ -68,6 +69,7 @@ func buildFacts() facts {
 		Go:     runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
+		v.Version = buildVersion(info.Main.Version)
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":
@@ -78,4 +80,17 @@ func buildFacts() facts {
 		}
 	}
 	return v
+}
+
+// releaseVersion is what Go records of a build from a tag. Others, such as
+// v0.1.1-0.20260102030405-0123456789ab+dirty, are of no release.
+var releaseVersion = regexp.MustCompile(`^v([0-9]+\.[0-9]+\.[0-9]+(-(rc|beta|alpha)[.0-9]*)?)$`)
+
+// buildVersion is the version of a release from the build's information, and
+// the next release's where the build is of none.
+func buildVersion(recorded string) string {
+	if m := releaseVersion.FindStringSubmatch(recorded); m != nil {
+		return m[1]
+	}
+	return manifest.GeneratorVersion
 }
