@@ -17,6 +17,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // Routed experts of Qwen3-30B-A3B: 48 layers of 128.
@@ -65,12 +66,13 @@ func qwenLayer(tb testing.TB, dir string, experts int) *ggufio.Model {
 	return m
 }
 
-// BenchmarkMeasureQwenLayer samples one layer of Qwen3-30B-A3B's shapes in all
-// default types. What it says of the model is an extrapolation: 48 layers of
-// made-up weights that are like the real ones in shape and spread alone, read
-// from memory. minutes/48-layers is by the clock, and cpu-minutes/48-layers
-// what all cores together worked: on an idle machine, the first is the second
-// over the number of cores.
+// BenchmarkMeasureQwenLayer samples one layer of Qwen3-30B-A3B's shapes in the
+// K and IQ types, and in all that can be encoded. What it says of the model is
+// an extrapolation: 48 layers of made-up weights that are like the real ones in
+// shape and spread alone, read from memory. minutes/48-layers is by the clock,
+// and cpu-minutes/48-layers what all cores together worked: on an idle machine,
+// the first is the second over the number of cores. each-2% is what version
+// 0.1.0 measured to.
 func BenchmarkMeasureQwenLayer(b *testing.B) {
 	dir, err := os.MkdirTemp("", "layer")
 	if err != nil {
@@ -79,10 +81,30 @@ func BenchmarkMeasureQwenLayer(b *testing.B) {
 	defer os.RemoveAll(dir)
 	m := qwenLayer(b, dir, qwenExperts)
 	e := waveEvidence(m)
+	kAndIQ := []quant.Type{quant.IQ1_S, quant.IQ1_M, quant.IQ2_XXS, quant.IQ2_XS, quant.IQ2_S, quant.Q2_K, quant.IQ3_XXS, quant.IQ3_S,
+		quant.Q3_K, quant.IQ4_XS, quant.IQ4_NL, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q8_0}
+	for _, bench := range []struct {
+		name      string
+		types     []quant.Type
+		precision float64
+	}{
+		{"k+iq/each-2%", kAndIQ, 0.02},
+		{"k+iq", kAndIQ, DefaultPrecision},
+		{"k+iq/quick", kAndIQ, QuickPrecision},
+		{"all", nil, DefaultPrecision},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			measureLayer(b, m, e, Options{Types: bench.types, Precision: bench.precision, Seed: 1})
+		})
+	}
+}
+
+func measureLayer(b *testing.B, m *ggufio.Model, e *stats.Evidence, o Options) {
 	var got *Result
+	var err error
 	before := cpuSeconds(b)
 	for b.Loop() {
-		if got, err = Run(context.Background(), m, e, Options{Seed: 1}); err != nil {
+		if got, err = Run(context.Background(), m, e, o); err != nil {
 			b.Fatal(err)
 		}
 	}
