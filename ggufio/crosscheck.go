@@ -1,9 +1,11 @@
 package ggufio
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	gguf_parser "github.com/gpustack/gguf-parser-go"
 )
@@ -27,7 +29,10 @@ func crossCheck(path string, headers []*header) error {
 	if err != nil {
 		return fileError(path, err)
 	}
-	gf, err := parse(abs)
+	gf, err := parse(abs, gguf_parser.UseMMap())
+	if errors.Is(err, syscall.ENOMEM) { // the address space is limited: the header is all that is needed
+		gf, err = parse(abs)
+	}
 	if err != nil {
 		return fileError(path, fmt.Errorf("gguf-parser-go: %w", err))
 	}
@@ -39,13 +44,13 @@ func crossCheck(path string, headers []*header) error {
 
 // parse calls the parser, which panics on some inputs that the scan has not
 // refused.
-func parse(path string) (gf *gguf_parser.GGUFFile, err error) {
+func parse(path string, options ...gguf_parser.GGUFReadOption) (gf *gguf_parser.GGUFFile, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			gf, err = nil, fmt.Errorf("panic: %v", r)
 		}
 	}()
-	return gguf_parser.ParseGGUFFile(path, gguf_parser.UseMMap(), gguf_parser.SkipLargeMetadata())
+	return gguf_parser.ParseGGUFFile(path, append(options, gguf_parser.SkipLargeMetadata())...)
 }
 
 func compare(gf *gguf_parser.GGUFFile, headers []*header, tensors int) (err error) {

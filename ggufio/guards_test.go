@@ -101,7 +101,7 @@ func TestGuards(t *testing.T) {
 		{"version 4", patch(4, 4), 0, "byte 4: version: 4 is not supported"},
 		{"big endian", patch(4, 0, 0, 0, 3), 0, "byte 4: version: big-endian GGUF is not supported"},
 
-		{"tensor count over the limit", declared(1<<60, 0), 0, "byte 8: tensor count: 1152921504606846976 is over the limit of 1048576 (limit of this program)"},
+		{"tensor count over the limit", declared(1<<60, 0), 0, "byte 8: tensor count: 1152921504606846976 is over the limit of 200000 (limit of this program)"},
 		{"tensor count over the size", declared(1000, 0), 0, "(file size)"},
 		{"one tensor more", declared(3, 0), 0, "tensor 2: name"},
 		{"pair count over the limit", declared(0, 1<<60), 0, "byte 16: metadata count: 1152921504606846976 is over the limit of 65536 (limit of this program)"},
@@ -144,7 +144,7 @@ func TestGuards(t *testing.T) {
 		{"alignment as uint64", set("general.alignment", uint64(32)), 0, "metadata general.alignment: is uint64, not uint32"},
 		{"alignment as string", set("general.alignment", "32"), 0, "is string, not uint32"},
 		{"split.tensors.count -1", set("split.tensors.count", int32(-1)), 0, "metadata split.tensors.count: -1 is negative"},
-		{"split.tensors.count 2e9", set("split.tensors.count", int32(2_000_000_000)), 0, "2000000000 is over the limit of 1048576"},
+		{"split.tensors.count 2e9", set("split.tensors.count", int32(2_000_000_000)), 0, "2000000000 is over the limit of 200000"},
 		{"split.tensors.count as string", set("split.tensors.count", "99999999999999"), 0, "is string, not int32"},
 
 		{"no name", name(""), 0, "tensor 0: name: is empty"},

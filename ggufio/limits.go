@@ -16,9 +16,9 @@ const (
 	// is 14, less one that no writer has been seen to need.
 	minPairBytes = 13
 
-	// maxTensors bounds tensors of one file. A model of 512 blocks with 256
-	// separate experts of three projections has under 400 000.
-	maxTensors = 1 << 20
+	// maxTensors bounds the tensors of a model. The largest that is known has
+	// under 70 000: 60 blocks of 384 experts in tensors of their own.
+	maxTensors = 200_000
 
 	// minTensorBytes is the smallest tensor info: name length 8, name 1,
 	// dimension count 4, one dimension 8, type 4, offset 8.
@@ -52,7 +52,8 @@ const (
 	// maxBlocks is LLAMA_MAX_LAYERS.
 	maxBlocks = 512
 
-	// maxExperts bounds the routed experts of a layer; LLAMA_MAX_EXPERTS is 512.
+	// maxExperts bounds the routed experts of a layer; LLAMA_MAX_EXPERTS is
+	// 1024 in llama.cpp v0.5.0.
 	maxExperts = 1 << 16
 
 	// Of values, only what a lookup may want is kept in memory: no

@@ -71,6 +71,9 @@ func checkSet(headers []*header) error {
 	for _, h := range headers {
 		total += uint64(len(h.tensors))
 	}
+	if total > maxTensors {
+		return &FormatError{File: headers[0].file.Path, OffsetBytes: -1, Field: "tensor count", Err: &LimitError{Got: total, Max: maxTensors, Source: "limit of this program"}}
+	}
 	seen := map[string]string{}
 	for i, h := range headers {
 		if err := h.checkPlace(i, len(headers), total); err != nil {
@@ -121,14 +124,17 @@ func (h *header) checkPlace(i, count int, total uint64) error {
 		}
 		return h.fault(keySplitCount, fmt.Errorf("%d against the %d of the file name", splitCount, count))
 	}
+	if count == 1 {
+		return nil
+	}
 	no, hasNo, err := h.lookupUint(keySplitNo)
 	if err != nil {
 		return err
 	}
 	switch {
-	case !hasNo && count > 1:
+	case !hasNo:
 		return h.fault(keySplitNo, fmt.Errorf("is absent in shard %d of %d", i+1, count))
-	case hasNo && no != uint64(i):
+	case no != uint64(i):
 		return h.fault(keySplitNo, fmt.Errorf("%d (counted from 0) does not fit file %d of %d", no, i+1, count))
 	}
 	tensors, hasTensors, err := h.lookupUint(keySplitTensors)
@@ -136,9 +142,9 @@ func (h *header) checkPlace(i, count int, total uint64) error {
 		return err
 	}
 	switch {
-	case !hasTensors && count > 1:
+	case !hasTensors:
 		return h.fault(keySplitTensors, fmt.Errorf("is absent in shard %d of %d", i+1, count))
-	case hasTensors && tensors != total:
+	case tensors != total:
 		return h.fault(keySplitTensors, fmt.Errorf("%d against the %d tensors that are there", tensors, total))
 	}
 	return nil

@@ -196,8 +196,6 @@ func TestMergedShards(t *testing.T) {
 	// What else such a file says of its past is of no account to llama.cpp.
 	openBuilt(t, b.Set("split.tensors.count", int32(1)))
 	openBuilt(t, b.Unset("split.count"))
-	_, err := ggufio.Open(writeBuilt(t, b.Set("split.count", uint16(1))))
-	if err == nil || !strings.Contains(err.Error(), "split.tensors.count: 1 against the") {
-		t.Errorf("a set of one with a wrong number of tensors: %v", err)
-	}
+	openBuilt(t, b.Set("split.count", uint16(1)))
+	openBuilt(t, b.Set("split.no", uint16(7)))
 }

@@ -22,19 +22,19 @@ func (p *Plan) Manifest() *manifest.Manifest {
 		m.Tensors = append(m.Tensors, recordTensor(&p.Tensors[i]))
 	}
 	for _, f := range p.Findings {
-		m.Findings = append(m.Findings, manifest.Finding(f))
+		m.Findings = append(m.Findings, manifest.Finding{Code: f.Code, Subject: manifest.Printable(f.Subject), Message: manifest.Printable(f.Message)})
 	}
 	return m
 }
 
 func recordModel(m *ggufio.Model, moeLayers int) manifest.Model {
 	rec := manifest.Model{
-		Name: m.Name, Architecture: m.Architecture.Name, Files: []manifest.File{},
+		Name: manifest.Printable(m.Name), Architecture: manifest.Printable(m.Architecture.Name), Files: []manifest.File{},
 		TensorCount: uint64(len(m.Tensors)), Parameters: m.Parameters(), TensorBytes: m.TensorBytes(), FileBytes: m.FileBytes(),
 		BlockCount: uint64(m.Architecture.BlockCount), MoELayerCount: uint64(moeLayers),
 	}
 	for _, f := range m.Files {
-		rec.Files = append(rec.Files, manifest.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
+		rec.Files = append(rec.Files, manifest.File{Name: manifest.Printable(f.Name), SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
 	}
 	experts := 0
 	for _, l := range m.MoELayers() {
@@ -95,7 +95,7 @@ func (p *Plan) recordStatistics() *manifest.Statistics {
 func recordInputs(ev *stats.Evidence) []manifest.Input {
 	inputs := []manifest.Input{}
 	for _, in := range ev.Inputs {
-		inputs = append(inputs, manifest.Input{Name: in.Name, Format: in.Format, SizeBytes: in.SizeBytes, SHA256: in.SHA256})
+		inputs = append(inputs, manifest.Input{Name: manifest.Printable(in.Name), Format: in.Format, SizeBytes: in.SizeBytes, SHA256: in.SHA256})
 	}
 	return inputs
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -65,8 +67,12 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 		opt.Progress = func(doneBytes, totalBytes int64) { reading.update(uint64(doneBytes), uint64(totalBytes)) }
 		var ev *stats.Evidence
 		var err error
-		if path == "-" {
-			ev, err = read.Reader(c.ctx, c.stdin, stdinName, opt)
+		if info, errStat := os.Stat(path); path == "-" || errStat == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			var in io.ReadCloser
+			if in, err = c.openInput(path); err == nil {
+				ev, err = read.Reader(c.ctx, in, inputName(path), opt)
+				in.Close()
+			}
 		} else {
 			ev, err = read.File(c.ctx, path, opt)
 		}

@@ -143,7 +143,7 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 	if err != nil {
 		return err
 	}
-	var files outputs
+	files := outputs{c: c}
 	defer files.discard()
 	switch {
 	case out != "":

@@ -21,7 +21,37 @@ func (c *call) openInput(path string) (io.ReadCloser, error) {
 	if info.IsDir() {
 		return nil, fmt.Errorf("%s: is a directory, not a file", path)
 	}
-	return os.Open(path)
+	if info.Mode().IsRegular() {
+		return os.Open(path)
+	}
+	f, err := c.openSpecial(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{&interruptibleReader{ctx: c.ctx, r: f}, f}, nil
+}
+
+// openSpecial opens what is no regular file. Opening a pipe waits for its other
+// end: an interrupt ends that.
+func (c *call) openSpecial(path string, flag int) (*os.File, error) {
+	type opened struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		f, err := os.OpenFile(path, flag, 0)
+		done <- opened{f, err}
+	}()
+	select {
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	case o := <-done:
+		return o.f, o.err
+	}
 }
 
 // stdinName is what messages and manifests call standard input.

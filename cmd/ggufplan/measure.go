@@ -314,7 +314,7 @@ func (c *call) writeErrors(o *measureFlags, e *measure.Result) error {
 	if o.out == "" || o.out == "-" {
 		return measure.Write(c.stdout, e)
 	}
-	var out outputs
+	out := outputs{c: c}
 	defer out.discard()
 	f, err := out.create(o.out)
 	if err != nil {

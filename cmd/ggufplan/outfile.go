@@ -1,16 +1,21 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Outputs are written to temporary files beside their targets; only when all
 // are complete is the first renamed, so that a failed run touches nothing.
 type outputs struct {
+	c       *call
 	pending []pendingFile
 }
 
@@ -26,7 +31,7 @@ func (o *outputs) create(target string) (*os.File, error) {
 			return nil, fmt.Errorf("%s: is a directory", target)
 		}
 		// A device or a pipe cannot be renamed onto: write it directly.
-		f, err := os.OpenFile(target, os.O_WRONLY, 0)
+		f, err := o.c.openSpecial(target, os.O_WRONLY)
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +41,7 @@ func (o *outputs) create(target string) (*os.File, error) {
 	if strings.HasSuffix(target, string(filepath.Separator)) {
 		return nil, fmt.Errorf("%s: names a folder, not a file", target)
 	}
-	f, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+".*.tmp")
+	f, err := createTemp(target)
 	if err != nil {
 		var fault *os.PathError // names the temporary file, which nobody asked for
 		if errors.As(err, &fault) {
@@ -54,8 +59,54 @@ func (o *outputs) write(target string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	return err
+	if _, err := f.Write(content); err != nil {
+		return o.pending[len(o.pending)-1].fault(err)
+	}
+	return nil
+}
+
+// fault is an error of the temporary file, which nobody asked for, under the
+// name of its target.
+func (p *pendingFile) fault(err error) error {
+	var fault *os.PathError
+	if p.target == "" || !errors.As(err, &fault) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", p.target, fault.Err)
+}
+
+// tempSuffix marks the files of runs that have not ended.
+const tempSuffix = ".ggufplan-tmp"
+
+// createTemp creates a file beside target, named after it and this process. It
+// removes those that runs on this machine left there when they were killed: a
+// model's copy is as large as the model.
+func createTemp(target string) (*os.File, error) {
+	host, _ := os.Hostname()
+	sum := sha256.Sum256([]byte(host))
+	prefix := fmt.Sprintf(".%s.%x-", filepath.Base(target), sum[:4])
+	dir := filepath.Dir(target)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.TrimSuffix(rest, tempSuffix)); err == nil && strings.HasSuffix(rest, tempSuffix) && !isRunning(pid) {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	return os.OpenFile(filepath.Join(dir, prefix+strconv.Itoa(os.Getpid())+tempSuffix), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+}
+
+// isRunning reports whether there is, or may be, a process of a number.
+func isRunning(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Release()
+	return pid == os.Getpid() || runtime.GOOS == "windows" || !errors.Is(p.Signal(syscall.Signal(0)), os.ErrProcessDone)
 }
 
 // commit makes every output durable and then renames them all into place.
@@ -64,17 +115,20 @@ func (o *outputs) commit() error {
 		if p.target == "" {
 			continue
 		}
-		mode := os.FileMode(0o644)
+		// A file that is replaced keeps its mode; that of a new one is the
+		// umask's.
 		if info, err := os.Stat(p.target); err == nil {
-			mode = info.Mode().Perm()
+			if err := p.temp.Chmod(info.Mode().Perm()); err != nil {
+				return p.fault(err)
+			}
 		}
-		if err := errors.Join(p.temp.Chmod(mode), p.temp.Sync()); err != nil {
-			return err
+		if err := p.temp.Sync(); err != nil {
+			return p.fault(err)
 		}
 	}
 	for _, p := range o.pending {
 		if err := p.temp.Close(); err != nil {
-			return err
+			return p.fault(err)
 		}
 	}
 	for i, p := range o.pending {
@@ -132,10 +186,13 @@ func (c *call) commitPrinted(files *outputs) error {
 // "" or "-".
 func (c *call) writeOutput(path string, content []byte) error {
 	if path == "" || path == "-" {
+		if c.closed {
+			return errors.New("standard output: is closed")
+		}
 		_, err := c.stdout.Write(content)
 		return err
 	}
-	var files outputs
+	files := outputs{c: c}
 	defer files.discard()
 	if err := files.write(path, content); err != nil {
 		return err

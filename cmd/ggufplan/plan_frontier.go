@@ -110,7 +110,7 @@ func (f *frontierFlags) show(c *call, model *ggufio.Model, front *planner.Fronti
 	if f.svg == "-" {
 		return chart.SVG(c.stdout)
 	}
-	var out outputs
+	out := outputs{c: c}
 	defer out.discard()
 	if f.svg != "" {
 		file, err := out.create(f.svg)

@@ -105,7 +105,7 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 			return err
 		}
 	}
-	var out outputs
+	out := outputs{c: c}
 	defer out.discard()
 	files := make([]simulate.Output, len(targets))
 	for i, target := range targets {

@@ -114,7 +114,7 @@ func (s *statsRun) run(c *call, files []string) error {
 			return withHint(fmt.Errorf("%s: %w", s.diff, err))
 		}
 	}
-	var out outputs
+	out := outputs{c: c}
 	defer out.discard()
 	if s.output != "" {
 		content, err := read.MarshalCanonical(ev)

@@ -144,6 +144,9 @@ func (c *checker) text(v reflect.Value, path string) {
 		if !utf8.ValidString(v.String()) {
 			c.failf(path, "%q is not UTF-8 text", v.String())
 		}
+		if !isText(v.String()) {
+			c.failf(path, "%q holds what does not print", v.String())
+		}
 	case reflect.Float64:
 		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
 			c.failf(path, "%v is not a number that JSON has", f)

@@ -4,7 +4,6 @@ import (
 	"math"
 	"reflect"
 	"strconv"
-	"unicode/utf8"
 )
 
 // A row is an element of one of the long lists. It hands out pointers to its
@@ -168,9 +167,9 @@ func rowIsJSON(r row) bool {
 		ok := false
 		switch p := p.(type) {
 		case *string:
-			ok = utf8.ValidString(*p)
+			ok = isText(*p)
 		case **string:
-			ok = *p == nil || utf8.ValidString(**p)
+			ok = *p == nil || isText(**p)
 		case *uint64, *int64, *int, **uint64, **int:
 			ok = true
 		case **float64:
@@ -180,7 +179,7 @@ func rowIsJSON(r row) bool {
 		case *[]string:
 			ok = *p != nil || keys[i].nullAllowed
 			for _, s := range *p {
-				ok = ok && utf8.ValidString(s)
+				ok = ok && isText(s)
 			}
 		}
 		if !ok {

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
 // How numbers, lists and names are written for a person.
@@ -128,14 +129,7 @@ func ValueOr[T any](v *T, none string) string {
 }
 
 // Printable replaces what could steer a terminal: names come from strangers.
-func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
+func Printable(s string) string { return manifest.Printable(s) }
 
 // ShellWord quotes a word as a POSIX shell reads it, where it must be.
 func ShellWord(w string) string {

@@ -13,8 +13,8 @@ import (
 // which is layers x experts.
 const (
 	maxLayers  = 512       // llama.cpp's LLAMA_MAX_LAYERS
-	maxExperts = 4096      // eight times llama.cpp's LLAMA_MAX_EXPERTS: room for replicas in physical ids
-	maxTopK    = 512       // llama.cpp's LLAMA_MAX_EXPERTS: a token cannot use more
+	maxExperts = 4096      // four times llama.cpp's LLAMA_MAX_EXPERTS: room for replicas in physical ids
+	maxTopK    = 1024      // llama.cpp's LLAMA_MAX_EXPERTS: a token cannot use more
 	maxCount   = 1<<53 - 1 // whole numbers stay exact in float64 and JSON
 )
 
