@@ -153,7 +153,7 @@ func (p *planFlags) run(c *call, model string) error {
 
 // writeOutputs writes the manifest and the reports, all or none.
 func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gates []review.Gate, missed []string) error {
-	var files outputs
+	files := outputs{c: c}
 	defer files.discard()
 	if p.output != "" {
 		if err := files.write(p.output, data); err != nil {

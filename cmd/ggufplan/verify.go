@@ -53,7 +53,7 @@ unreadable file`,
 				if err := writeReport(c.stdout, report, *asJSON); err != nil {
 					return err
 				}
-				var files outputs
+				files := outputs{c: c}
 				defer files.discard()
 				if err := reports.writeJUnit(&files, "ggufplan verify", differenceCases(report)); err != nil {
 					return err
