@@ -17,6 +17,7 @@ type Finding struct {
 const (
 	CodeDuplicateInput = "duplicate-input"
 	CodeEnergyMismatch = "energy-mismatch"
+	CodeImatrixSize    = "imatrix-size"
 	CodeKMismatch      = "k-mismatch"
 	CodeMixedPhases    = "mixed-phases"
 	CodeMTPBlock       = "mtp-block"
@@ -28,7 +29,7 @@ const (
 
 // FindingCodes lists the codes in alphabetical order.
 func FindingCodes() []string {
-	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeKMismatch, CodeMixedPhases, CodeMTPBlock, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
+	return []string{CodeDuplicateInput, CodeEnergyMismatch, CodeImatrixSize, CodeKMismatch, CodeMixedPhases, CodeMTPBlock, CodeNoTraffic, CodePartialLayers, CodeRelativeCounts, CodeRoundedCounts}
 }
 
 // FlagOverused notes experts that were used more often than there were tokens,

@@ -50,6 +50,7 @@ type fitter struct {
 	blocks []moeBlock // ascending
 
 	differences []string
+	short       []Finding // entries that llama-quantize refuses
 }
 
 // A moeBlock is a block with routed experts.
@@ -114,7 +115,7 @@ func (f *fitter) fit() (*Evidence, error) {
 	}
 	out := *f.ev
 	out.Layers, out.Match = nil, match
-	out.Findings = slices.Clone(f.ev.Findings)
+	out.Findings = slices.Concat(f.ev.Findings, f.short)
 	out.LayerAxis, out.Rows = AxisBlocks, 0
 	out.Architecture = f.model.Architecture.Name
 	out.BlockCount = f.model.Architecture.BlockCount
@@ -243,10 +244,14 @@ func (f *fitter) checkShape(name string, s EntrySize, role ggufio.Role, columns,
 		f.differs("%s has %d experts, the model %d", name, s.Counts, matrices)
 		return false
 	}
-	// Row lengths: those of attention with a matrix per head may be given for
-	// all heads or for one.
-	if s.Values == columns && !role.IsExpert() || s.Values%columns == 0 && s.Values/columns == matrices {
+	if s.Values%columns == 0 && s.Values/columns == matrices {
 		return true
+	}
+	if s.Values == columns && !role.IsExpert() {
+		// Legacy files have one set of columns for all heads of attention.
+		f.short = append(f.short, Finding{CodeImatrixSize, name,
+			fmt.Sprintf("has %d values, llama-quantize wants %d for %d matrices of %d columns and stops", s.Values, columns*matrices, matrices, columns)})
+		return false
 	}
 	if s.Counts > 1 && s.Values%s.Counts == 0 {
 		f.differs("%s has rows of %d, the model of %d", name, s.Values/s.Counts, columns)

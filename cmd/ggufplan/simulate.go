@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/planner/simulate"
@@ -142,7 +143,7 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 // none are given and the plan needs none.
 func (c *call) planColumns(o *simulateFlags, plan *manifest.Manifest, model *ggufio.Model) (stats.Columns, error) {
 	if len(o.stats) == 0 {
-		if plan.Statistics != nil && slices.ContainsFunc(plan.Statistics.Inputs, func(in manifest.Input) bool { return in.Format == stats.FormatImatrixGGUF }) {
+		if plan.Statistics != nil && slices.ContainsFunc(plan.Statistics.Inputs, func(in manifest.Input) bool { return llamaquantize.IsImatrix(in.Format) }) {
 			c.warn("without --stats, weights are encoded without the imatrix that the plan was made with")
 		}
 		return nil, nil

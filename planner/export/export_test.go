@@ -135,13 +135,13 @@ func TestRefusals(t *testing.T) {
 			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: rows of 96 weights do not divide into blocks of Q3_K",
 			ik + "blk.0.ffn_up_exps.weight: rows of 96 weights do not divide into blocks of Q3_K: ik_llama.cpp would write IQ4_NL"},
 		{"no imatrix", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "IQ2_S" },
-			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and the plan's statistics are no imatrix GGUF",
+			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and the plan's statistics are not one",
 			ik + "blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and the plan's statistics are no imatrix of the old .dat format"},
 		{"imatrix that leaves it out", func(m *manifest.Manifest) {
 			m.Tensors[3].PlannedType = "IQ2_S"
 			m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.gguf", Format: "imatrix-gguf"}, {Name: "im.dat", Format: "imatrix-dat"}}}
 			m.Findings = []manifest.Finding{{Code: "needs-imatrix", Subject: "blk.0.ffn_up_exps.weight"}}
-		}, "llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and im.gguf has none under the tensor's own name", ""},
+		}, "llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and merged.imatrix.gguf has none under the tensor's own name", ""},
 		{"embedding without imatrix", func(m *manifest.Manifest) { m.Tensors[0].PlannedType = "IQ2_S" }, "", ""},
 		{"alignment", func(m *manifest.Manifest) {
 			m.Findings = []manifest.Finding{{Code: "alignment", Subject: "model-f16.gguf", Message: "unreadable, at x first"}}

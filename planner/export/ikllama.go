@@ -58,8 +58,14 @@ func IKLlama(m *manifest.Manifest) (*Quantization, error) {
 	}
 	words = append(words, "--custom-q", argument, source, output, llamaquantize.Carrier(m))
 	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{commandLine(words...)}, Losses: review.Losses(m)}
-	if path, _ := llamaquantize.Imatrix(inputs(m)); path != "" {
-		q.Notes = append(q.Notes, "ik_llama.cpp reads importance matrices of the old .dat format only, so the command line leaves "+path+" out")
+	var left []string
+	for _, in := range inputs(m) {
+		if llamaquantize.IsImatrix(in.Format) && in.Name != imatrix {
+			left = append(left, in.Name)
+		}
+	}
+	if len(left) > 0 {
+		q.Notes = append(q.Notes, "ik_llama.cpp reads one importance matrix, of the old .dat format only, so the command line leaves out "+strings.Join(left, ", "))
 	}
 	return q, nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
-	"github.com/ggufplan/ggufplan/stats"
 )
 
 // A Quantization is a plan as a llama-quantize takes it.
@@ -43,7 +42,7 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 			return ""
 		}
 		if imatrix == "" {
-			return fmt.Sprintf("%s needs an importance matrix, and the plan's statistics are no imatrix GGUF", f.Name)
+			return fmt.Sprintf("%s needs an importance matrix, and the plan's statistics are not one", f.Name)
 		}
 		if hasFinding(m, "needs-imatrix", t.Name) {
 			return fmt.Sprintf("%s needs an importance matrix, and %s has none under the tensor's own name", f.Name, imatrix)
@@ -69,7 +68,7 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 	q.Rules = b.Bytes()
 
 	for _, in := range inputs(m) {
-		if in.Format != stats.FormatImatrixGGUF || llamaquantize.Unpacked(in.Name) == in.Name {
+		if !llamaquantize.IsImatrix(in.Format) || llamaquantize.Unpacked(in.Name) == in.Name {
 			continue
 		}
 		unpack := "gzip"

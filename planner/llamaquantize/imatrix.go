@@ -1,6 +1,7 @@
 package llamaquantize
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -9,6 +10,12 @@ import (
 
 // mergedImatrix is what several importance matrices are merged into.
 const mergedImatrix = "merged.imatrix.gguf"
+
+// IsImatrix reports whether a file of statistics is an importance matrix that
+// llama-quantize takes: of either format.
+func IsImatrix(format string) bool {
+	return slices.Contains([]string{stats.FormatImatrixGGUF, stats.FormatImatrixDat}, format)
+}
 
 // Imatrix returns the importance matrix that carrying out a plan takes, as the
 // command line of llama-quantize spells it; "" where no input is one. Several
@@ -19,7 +26,7 @@ const mergedImatrix = "merged.imatrix.gguf"
 // size depends on it.
 func Imatrix(inputs []manifest.Input) (path string, merge []string) {
 	for _, in := range inputs {
-		if in.Format == stats.FormatImatrixGGUF {
+		if IsImatrix(in.Format) {
 			merge = append(merge, Unpacked(in.Name))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -556,6 +557,25 @@ func BenchmarkReadImatrix(b *testing.B) {
 	for b.Loop() {
 		if _, err := File(context.Background(), path, Options{}); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Legacy files hold one set of columns for all heads of attention, which
+// llama-quantize refuses.
+func TestEntriesThatLlamaQuantizeRefuses(t *testing.T) {
+	const name = "blk.0.attn_k_b.weight"
+	model := buildModel(t, tiny, func(b *gguftest.Builder) { b.Add(name, quant.F16, []uint64{32, 8, 3}, nil) })
+	for _, tt := range []struct {
+		values uint64
+		fits   bool
+	}{{32, false}, {96, true}} {
+		im := tiny.Imatrix(everyLayer(5, 3, 2, 10))
+		im.AddF32(name+".in_sum2", []uint64{tt.values, 1}, make([]float32, tt.values)).AddF32(name+".counts", []uint64{1, 1}, []float32{10})
+		fit := mustFit(t, mustReadBuilt(t, im), model, stats.FitOptions{})
+		found := slices.ContainsFunc(fit.Findings, func(f stats.Finding) bool { return f.Code == stats.CodeImatrixSize && f.Subject == name })
+		if found == tt.fits || (fit.Match.Named == fit.Match.Entries) != tt.fits {
+			t.Errorf("%d values for 3 matrices of 32 columns: found %v, %d of %d entries fit", tt.values, found, fit.Match.Named, fit.Match.Entries)
 		}
 	}
 }

@@ -106,7 +106,7 @@ func readImatrixDat(ctx context.Context, src *source, opt Options) (*stats.Evide
 	}
 	f := &imatrixFile{path: src.path, file: file, perCall: true}
 	w := &legacyWalk{path: src.path, size: info.Size(), r: bufio.NewReaderSize(io.NewSectionReader(file, 0, info.Size()), 64<<10), entry: "entries"}
-	dataset, err := f.walkLegacy(w)
+	record, err := f.walkLegacy(w)
 	if err != nil {
 		return nil, err
 	}
@@ -121,46 +121,44 @@ func readImatrixDat(ctx context.Context, src *source, opt Options) (*stats.Evide
 	if err != nil {
 		return nil, err
 	}
-	if dataset != "" {
-		ev.Datasets = []string{dataset}
-	}
+	ev.Datasets, ev.Inputs = record.Datasets, []stats.Input{{Imatrix: record}}
 	finishLegacy(ev, f.legacy, f.separateExperts() > 0)
 	return ev, finishKinds(ev, src.path)
 }
 
 // walkLegacy reads everything but the values, and checks that the entries and
-// the trailer make up the whole file.
-func (f *imatrixFile) walkLegacy(w *legacyWalk) (dataset string, err error) {
+// the trailer make up the whole file. It returns what llama-quantize records.
+func (f *imatrixFile) walkLegacy(w *legacyWalk) (*stats.Imatrix, error) {
 	n, err := w.int32("number")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	// An entry takes at least 17 bytes: three numbers, a letter, a value.
 	if n < 1 || int64(n) > w.size/17 {
-		return "", w.errorf("%d entries in %d bytes", n, w.size)
+		return nil, w.errorf("%d entries in %d bytes", n, w.size)
 	}
 	seen := make(map[string]bool, n)
 	for i := range n {
 		w.entry = fmt.Sprintf("entry %d", i)
 		length, err := w.int32("length of the name")
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		// What a converter that misjudges fused tensors writes parses up to
 		// here and then turns into nonsense.
 		if length < 1 || length > maxLegacyNameBytes {
-			return "", w.errorf("inconsistent entry length: a name of %d bytes", length)
+			return nil, w.errorf("inconsistent entry length: a name of %d bytes", length)
 		}
 		name, err := w.text(length, "name")
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if !plausibleName(name) {
-			return "", w.errorf("inconsistent entry length: %q is no tensor name", name)
+			return nil, w.errorf("inconsistent entry length: %q is no tensor name", name)
 		}
 		w.entry = "entry " + name
 		if seen[name] {
-			return "", w.errorf("occurs twice")
+			return nil, w.errorf("occurs twice")
 		}
 		seen[name] = true
 		e := entry{name: name}
@@ -168,48 +166,55 @@ func (f *imatrixFile) walkLegacy(w *legacyWalk) (dataset string, err error) {
 		e.countsOffset = w.offset
 		calls, err := w.int32("calls")
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		values, err := w.int32("number of values")
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if calls < 0 || values < 1 {
-			return "", w.errorf("inconsistent entry length: %d calls, %d values", calls, values)
+			return nil, w.errorf("inconsistent entry length: %d calls, %d values", calls, values)
 		}
 		e.counts, e.values, e.offsetBytes = []float64{float64(calls)}, uint64(values), w.offset
 		bytes := 4 * int64(values)
 		if bytes > w.size-w.offset {
-			return "", w.errorf("%d values take %d bytes, the file has %d left", values, bytes, w.size-w.offset)
+			return nil, w.errorf("%d values take %d bytes, the file has %d left", values, bytes, w.size-w.offset)
 		}
 		for left := bytes; left > 0; {
 			step := min(left, 1<<30)
 			if _, err := w.r.Discard(int(step)); err != nil {
-				return "", w.errorf("values: %w", err)
+				return nil, w.errorf("values: %w", err)
 			}
 			left -= step
 		}
 		w.offset += bytes
 		f.entries = append(f.entries, e)
 	}
+	record := &stats.Imatrix{Entries: uint64(n)}
 	if w.offset == w.size {
-		return "", nil
+		return record, nil
 	}
 	w.entry = "trailer"
-	if _, err := w.int32("last call"); err != nil {
-		return "", err
+	chunks, err := w.int32("last call")
+	if err != nil {
+		return nil, err
 	}
+	record.Chunks = uint64(max(0, chunks))
 	if w.offset == w.size {
-		return "", nil
+		return record, nil
 	}
 	length, err := w.int32("length of the dataset's name")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if length < 0 || int64(length) != w.size-w.offset {
-		return "", w.errorf("inconsistent entry length: a dataset's name of %d bytes where the file has %d left", length, w.size-w.offset)
+		return nil, w.errorf("inconsistent entry length: a dataset's name of %d bytes where the file has %d left", length, w.size-w.offset)
 	}
-	return w.text(length, "dataset")
+	dataset, err := w.text(length, "dataset")
+	if dataset != "" {
+		record.Datasets = []string{dataset}
+	}
+	return record, err
 }
 
 // legacyVariation is the least coefficient of variation, across experts, of
