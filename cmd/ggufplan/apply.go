@@ -32,6 +32,7 @@ type applyFlags struct {
 	dryRun        bool
 	shards, shard int
 	keepSplit     bool
+	split         bool
 	sha256        bool
 	record        bool
 	noCheck       bool
@@ -51,6 +52,11 @@ The output is read back before it takes its name. An interrupted or killed run
 leaves OUT.partial, which the same command with --resume ends with the same
 bytes. With --shards, OUT names the set: STEM-00001-of-0000N.gguf.
 
+With --split each expert gets its own type: where the experts of a tensor have
+several, those of one type form a tier, BASE.tier0.weight and so on, and the table
+BASE.tiers says where each expert is. Stock llama.cpp refuses such a file;
+patch-llamacpp has the lines that run it.
+
 A source whose general.alignment is not 32, which llama-quantize breaks, is
 padded as it says.
 
@@ -66,6 +72,7 @@ Example:
 			flags.IntVar(&o.shards, "shards", 1, "write `N` files of nearly equal size")
 			flags.IntVar(&o.shard, "shard", 0, "write only file `I` of the shards, counted from 1")
 			flags.BoolVar(&o.keepSplit, "keep-split", false, "write as many files as MODEL has, tensors staying in theirs")
+			flags.BoolVar(&o.split, "split", false, "write the split plan: a tier file, for a llama.cpp that patch-llamacpp has changed")
 			flags.BoolVar(&o.sha256, "sha256", false, "print the sha256 of each file written")
 			flags.BoolVar(&o.record, "record", false, "record the plan's sha256 in the file, as ggufplan.plan_sha256")
 			flags.BoolVar(&o.noCheck, "no-check", false, "do not read the output back")
@@ -125,7 +132,7 @@ func (c *call) apply(o *applyFlags, planPath, modelPath string) error {
 	if o.shard > files {
 		return hinted(fmt.Errorf("--shard: there is no file %d of %d", o.shard, files), "--shards "+strconv.Itoa(o.shard))
 	}
-	options := apply.Options{Names: copyNames(out, files), KeepSplit: o.keepSplit, Imatrix: imatrixRecord(plan, evidence)}
+	options := apply.Options{Names: copyNames(out, files), KeepSplit: o.keepSplit, Split: o.split, Imatrix: imatrixRecord(plan, evidence)}
 	if evidence != nil {
 		options.Columns = evidence.Columns
 		defer evidence.Close()
@@ -143,6 +150,9 @@ func (c *call) apply(o *applyFlags, planPath, modelPath string) error {
 		options.Plan = hex.EncodeToString(sum[:])
 	}
 	layout, err := apply.Fused(plan, model, options)
+	if errors.Is(err, apply.ErrNothingSplit) {
+		return hinted(err, "leave --split out: every llama.cpp runs that file")
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(modelPath), err)
 	}
@@ -285,15 +295,23 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 	for _, i := range chosen {
 		for k := range layout.Files[i].Tensors {
 			t := &layout.Files[i].Tensors[k]
+			if t.Source == nil {
+				continue // a table of tiers
+			}
 			m := move{t.Source.Type, t.Type}
 			if tensors[m] == 0 {
 				moves = append(moves, m)
 			}
 			tensors[m]++
-			weights[m] += t.Source.Parameters
-			read += t.Source.SizeBytes
+			n, size := t.Source.Parameters, t.Source.SizeBytes
+			if t.Experts != nil {
+				all := uint64(t.Source.Experts())
+				n, size = n/all*uint64(len(t.Experts)), size/all*uint64(len(t.Experts))
+			}
+			weights[m] += n
+			read += size
 			if t.Changed() {
-				encode += t.Source.Parameters
+				encode += n
 			}
 		}
 	}

@@ -59,6 +59,9 @@ type Options struct {
 	// shards have nearly equal sizes.
 	KeepSplit bool
 
+	// Split lays out the split plan as a tier file: see tensorsOf.
+	Split bool
+
 	Columns stats.Columns                // the plan's column weights; nil for none
 	Imatrix *llamaquantize.ImatrixRecord // nil for none
 	Plan    string                       // recorded as ggufplan.plan_sha256 where not ""
@@ -85,7 +88,8 @@ func SameModel(plan *manifest.Manifest, model *ggufio.Model) error {
 	return nil
 }
 
-// Fused lays out the fused plan's output. It refuses a plan for another model
+// Fused lays out the fused plan's output, or with Options.Split the split
+// plan's. It refuses a plan for another model
 // and types that cannot be written.
 func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, error) {
 	if err := SameModel(plan, model); err != nil {
@@ -101,11 +105,14 @@ func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, er
 	}
 	for _, i := range order {
 		t := &model.Tensors[i]
-		f, ok := quant.ByName(plan.Tensors[i].PlannedType)
-		if !ok {
-			return nil, fmt.Errorf("tensor %s: %s is not a type of GGML's: it cannot be written", t.Name, plan.Tensors[i].PlannedType)
+		list, err := tensorsOf(&plan.Tensors[i], t, o.Split)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
 		}
-		tensors = append(tensors, Tensor{Name: t.Name, Type: f.Type, Shape: t.Shape, Source: t})
+		tensors = append(tensors, list...)
+	}
+	if o.Split && len(tensors) == len(model.Tensors) {
+		return nil, ErrNothingSplit
 	}
 	ft, ok := llamaquantize.FileTypeByName(llamaquantize.Carrier(plan))
 	if !ok {
@@ -119,6 +126,10 @@ func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, er
 	metadata, keys, err := llamaquantize.Metadata(model, first, llamaquantize.Record{FileType: ft.Number, Imatrix: o.Imatrix})
 	if err != nil {
 		return nil, err
+	}
+	if o.Split {
+		metadata = appendTierKeys(metadata)
+		keys += 2
 	}
 	if o.Plan != "" {
 		metadata = llamaquantize.AppendString(metadata, "ggufplan.plan_sha256")
@@ -154,7 +165,10 @@ func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options
 		switch {
 		case len(parts) == 1:
 		case o.KeepSplit:
-			part = t.Source.File
+			part = max(0, lastFilled(parts)) // a table lies where its tiers do
+			if t.Source != nil {
+				part = t.Source.File
+			}
 		default:
 			// by where the tensor's middle falls; total > 0 as there is one
 			part = int(float64(done+size/2) / float64(total) * float64(len(parts)))
