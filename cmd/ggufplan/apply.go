@@ -61,7 +61,8 @@ A source whose general.alignment is not 32, which llama-quantize breaks, is
 padded as it says.
 
 Example:
-  $ ggufplan apply plan.json model-f16.gguf --imatrix imatrix.gguf -o planned.gguf
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json
+  $ ggufplan apply plan.json model-f16.gguf --imatrix mix.imatrix.gguf -o planned.gguf
   ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			o := &applyFlags{}

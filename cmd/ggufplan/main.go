@@ -38,13 +38,16 @@ type call struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	closed bool // nobody reads stdout: it was closed when the program began
+	closed bool      // nobody reads stdout: it was closed when the program began
+	out    io.Writer // standard output itself: is it a terminal?
+	args   []string  // as they were typed
 }
 
 // run carries out a command line and returns its exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	out := &stickyWriter{w: stdout}
-	c := &call{ctx: ctx, stdin: &interruptibleReader{ctx: ctx, r: stdin}, stdout: out, stderr: stderr, closed: wasClosed(stdout)}
+	c := &call{ctx: ctx, stdin: &interruptibleReader{ctx: ctx, r: stdin}, stdout: out, stderr: stderr,
+		closed: wasClosed(stdout), out: stdout, args: args}
 	defer func() {
 		// A full disk or a closed pipe must not pass for success.
 		if out.err != nil && code != exitTrouble {

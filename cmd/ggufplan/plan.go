@@ -32,10 +32,10 @@ Example:
 
   $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -o plan.json
   plan.json: bytemoe-2x8, frequency policy, preset default, base Q4_K_M
-  source      7.0 MiB  16.02 bits per weight
-  fused plan  1.7 MiB   3.85 bits per weight  saves 76.0 %  file of 1,774,880 bytes
-  split plan  1.7 MiB   3.87 bits per weight  saves 75.8 %
+  size        1.7 MiB of 7.0 MiB, saves 76.0 %, 3.85 bits per weight, a file of 1,774,880 bytes
+  ...
   experts     2 hot, 12 warm, 2 cold
+  ...
 
 Gates make a plan fail a pipeline: the manifest is still written, but the exit
 status is 1.
@@ -86,7 +86,8 @@ type planFlags struct {
 }
 
 func (p *planFlags) run(c *call, model string) error {
-	if p.output == "-" {
+	asked := p.output == "-"
+	if asked {
 		p.output = ""
 	}
 	problem, err := p.policy.problem(p.budget, p.frontier.asked())
@@ -141,17 +142,31 @@ func (p *planFlags) run(c *call, model string) error {
 		return fmt.Errorf("%s: %w", filepath.Base(model), err)
 	}
 	gateResults, missed := checkGates(gates, m)
+	screen := p.output == "" && !asked && isTerminal(c.out)
+	if screen {
+		data = nil
+	}
 	if err := p.writeOutputs(c, m, data, gateResults, missed); err != nil {
 		return err
 	}
 	if p.output != "" && !p.quiet {
-		summarise(c.stderr, p.output, m)
+		summarise(c.wrapped(c.stderr), p, model, m)
 	}
 	p.reports.annotatePlan(c, p.output != "", m, missed)
-	return c.missedGates(missed)
+	answers := c.stdout
+	switch {
+	case screen:
+		review.WritePlan(c.page(), m)
+		if !p.quiet {
+			c.say("hint", "to keep it: ggufplan %s -o plan.json", shellQuote(c.args...))
+		}
+	case p.output == "":
+		answers = c.stderr // the manifest has standard output
+	}
+	return missedGates(answers, missed)
 }
 
-// writeOutputs writes the manifest and the reports, all or none.
+// writeOutputs writes the manifest, where there are data, and the reports, all or none.
 func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gates []review.Gate, missed []string) error {
 	files := outputs{c: c}
 	defer files.discard()
@@ -180,16 +195,16 @@ func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gat
 	return c.commitPrinted(&files)
 }
 
-// missedGates says which gates are missed. The error, a finding, is nil if none.
-func (c *call) missedGates(missed []string) error {
-	if len(missed) == 0 {
-		return nil
+// missedGates says which gates are missed: that is an answer, on w. The error, a
+// finding, is nil if none is.
+func missedGates(w io.Writer, missed []string) error {
+	for _, text := range missed {
+		fmt.Fprintf(w, "missed %s\n", review.Printable(text))
 	}
-	last := len(missed) - 1
-	for _, text := range missed[:last] {
-		c.say("error", "%s", text)
+	if len(missed) > 0 {
+		return errAnswered
 	}
-	return &findingError{fmt.Errorf("%s", missed[last])}
+	return nil
 }
 
 // openModel opens a model for planning.
@@ -250,54 +265,31 @@ func hintPlanError(err error, model string, statistics []string) error {
 	return hintBudgetError(err, model, statistics)
 }
 
-// summarise says in a few lines what was planned.
-func summarise(w io.Writer, path string, m *manifest.Manifest) {
+// summarise says in at most eight lines what was planned, and what to do next.
+func summarise(w io.Writer, p *planFlags, model string, m *manifest.Manifest) {
 	policy := m.Policy.Name + " policy"
 	if m.Policy.Preset != nil {
 		policy += ", preset " + *m.Policy.Preset
 	}
-	fmt.Fprintf(w, "%s: %s, %s, base %s\n", review.Printable(path), review.Printable(m.Model.Name), policy, m.Policy.Base)
-	t := &m.Totals
-	sizes := review.NewTable("", ">", ">", ">", "")
-	sizes.Add("source", review.Size(t.SourceBytes), review.BitsPerWeight(t.SourceBytes, m.Model.Parameters)+" bits per weight")
-	file := ""
-	if t.PlannedFileBytes != nil {
-		file = "file of " + review.Count(*t.PlannedFileBytes) + " bytes"
+	fmt.Fprintf(w, "%s: %s, %s, base %s\n", review.Printable(p.output), review.Printable(m.Model.Name), policy, m.Policy.Base)
+	for _, f := range review.Verdict(m) {
+		fmt.Fprintf(w, "%-12s%s\n", f[0], review.Printable(f[1]))
 	}
-	sizes.Add("fused plan", review.Size(t.PlannedBytes), review.BitsPerWeight(t.PlannedBytes, m.Model.Parameters)+" bits per weight",
-		"saves "+review.SignedPercent(t.SavedBytes, t.SourceBytes), file)
-	sizes.Add("split plan", review.Size(t.SplitPlannedBytes), review.BitsPerWeight(t.SplitPlannedBytes, m.Model.Parameters)+" bits per weight",
-		"saves "+review.SignedPercent(t.SplitSavedBytes, t.SourceBytes))
-	sizes.WriteRows(w, "")
-	if len(t.Tiers) > 0 {
-		var parts []string
-		for _, tier := range t.Tiers {
-			parts = append(parts, review.Count(tier.Experts)+" "+tier.Tier)
-		}
-		fmt.Fprintf(w, "%-12s%s\n", "experts", strings.Join(parts, ", "))
-	}
-	if m.Policy.Budget != nil {
-		summariseBudget(w, m.Policy.Budget)
-	}
-	if codes := countFindings(m.Findings); codes != "" {
-		fmt.Fprintf(w, "%-12s%s\n", "findings", codes)
-	}
+	fmt.Fprintf(w, "%-12s%s\n", "next", review.Printable(p.next(model, m)))
 }
 
-// countFindings writes how often each code occurs.
-func countFindings(findings []manifest.Finding) string {
-	var parts []string
-	for i := 0; i < len(findings); {
-		j := i
-		for j < len(findings) && findings[j].Code == findings[i].Code {
-			j++
-		}
-		part := review.Printable(findings[i].Code)
-		if j-i > 1 {
-			part += fmt.Sprintf(" x %d", j-i)
-		}
-		parts = append(parts, part)
-		i = j
+// next is the command that carries the plan out.
+func (p *planFlags) next(model string, m *manifest.Manifest) string {
+	if find("apply") == nil {
+		return "ggufplan " + shellQuote("export", p.output, "--to", "llama-quantize", "-o", "tensor-types.txt")
 	}
-	return strings.Join(parts, ", ")
+	words := []string{"apply", p.output, model}
+	if m.Statistics != nil {
+		for i, in := range m.Statistics.Inputs {
+			if strings.HasPrefix(in.Format, "imatrix") && len(m.Statistics.Inputs) == len(p.stats) {
+				words = append(words, "--imatrix", p.stats[i])
+			}
+		}
+	}
+	return "ggufplan " + shellQuote(append(words, "-o", strings.TrimSuffix(model, ".gguf")+"-planned.gguf")...)
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"path/filepath"
 	"slices"
@@ -285,15 +284,4 @@ func hintBudgetError(err error, model string, statistics []string) error {
 		return hinted(err, "count with llama-imatrix and give --stats imatrix.gguf, or take all experts alike: --objective relative")
 	}
 	return err
-}
-
-// summariseBudget says how good the plans are known to be.
-func summariseBudget(w io.Writer, b *manifest.Budget) {
-	quality := func(gap float64) string {
-		if gap == 0 {
-			return "the least there is"
-		}
-		return fmt.Sprintf("within %.2g %% of the least there is", 100*gap)
-	}
-	fmt.Fprintf(w, "%-12s%.6g fused, %s; %.6g split, %s\n", "damage", b.Damage, quality(b.Gap), b.SplitDamage, quality(b.SplitGap))
 }

@@ -39,8 +39,14 @@ type findingError struct{ err error }
 func (e *findingError) Error() string { return e.err.Error() }
 func (e *findingError) Unwrap() error { return e.err }
 
+// errAnswered is a finding that the command has printed as its answer.
+var errAnswered = &findingError{errors.New("answered")}
+
 // fail says what is wrong and returns the exit status for it.
 func (c *call) fail(err error) int {
+	if err == error(errAnswered) {
+		return exitFinding
+	}
 	if interrupted := c.ctx.Err(); interrupted != nil && errors.Is(err, interrupted) {
 		c.say("error", "interrupted")
 	} else {

@@ -73,7 +73,7 @@ func (s *showFlags) run(c *call, path string) error {
 			_, err = c.stdout.Write(data)
 			return err
 		}
-		review.WritePlan(c.stdout, m)
+		review.WritePlan(c.page(), m)
 		return nil
 	}
 	x := &explanation{Explanation: review.Explanation{Policy: m.Policy, Layers: []manifest.Layer{}, Tensors: []manifest.Tensor{}}}
@@ -97,9 +97,9 @@ func (s *showFlags) run(c *call, path string) error {
 	if s.json {
 		return writeJSON(c.stdout, x)
 	}
-	x.write(c.stdout, m, s.flags)
+	x.write(c.page(), m, s.flags)
 	if s.errors != "" {
-		x.writeChoices(c.stdout)
+		x.writeChoices(c.page())
 	}
 	return nil
 }

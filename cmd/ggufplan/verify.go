@@ -67,7 +67,10 @@ unreadable file`,
 					reports.annotateVerify(c.stdout, report)
 				}
 				if n := len(report.Differences); n > 0 {
-					return &findingError{fmt.Errorf("%d %s from the plan", n, review.Plural(n, "difference", "differences"))}
+					if !*asJSON {
+						fmt.Fprintf(c.stdout, "%d %s from the plan\n", n, review.Plural(n, "difference", "differences"))
+					}
+					return errAnswered
 				}
 				return nil
 			}

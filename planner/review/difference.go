@@ -1,126 +1,351 @@
 package review
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
-// writeDifference prints what changed between two plans.
-func WriteDifference(w io.Writer, d *manifest.Difference) {
-	for _, section := range []struct {
-		title  string
-		fields []manifest.FieldChange
-	}{{"inputs", d.Inputs}, {"policy", d.Policy}, {"totals", d.Totals}} {
-		if len(section.fields) > 0 {
-			fmt.Fprintf(w, "%s\n", section.title)
+// Comparable reports whether two plans are of one model: its name,
+// architecture and tensors.
+func Comparable(before, after *manifest.Manifest) bool {
+	a, b := &before.Model, &after.Model
+	if a.Name != b.Name || a.Architecture != b.Architecture || a.Parameters != b.Parameters || len(before.Tensors) != len(after.Tensors) {
+		return false
+	}
+	shapes := map[string][]uint64{}
+	for i := range before.Tensors {
+		shapes[before.Tensors[i].Name] = before.Tensors[i].Shape
+	}
+	for i := range after.Tensors {
+		shape, ok := shapes[after.Tensors[i].Name]
+		if !ok || !slices.Equal(shape, after.Tensors[i].Shape) {
+			return false
 		}
-		for _, f := range section.fields {
-			fmt.Fprintf(w, "  %s: %s -> %s%s\n", f.Field, f.Old, f.New, deltaText(f))
+	}
+	return true
+}
+
+// newDifference reviews what changed between two plans of one model: the
+// headline old to new, the new plan's verdict, and changes in groups.
+func newDifference(before, after *manifest.Manifest, d *manifest.Difference) *review {
+	r := &review{title: "Changes to the plan for " + after.Model.Name, facts: Verdict(after)}
+	r.add(headlineSection(before, after),
+		fieldSection("Inputs", d.Inputs), fieldSection("Policy", d.Policy),
+		tensorMoves(d.Tensors), expertMoves(before, after, d.Experts),
+		findingChanges("Findings gone", d.Removed), findingChanges("New findings", d.Added))
+	return r
+}
+
+// WriteDifference prints what changed between two plans.
+func WriteDifference(w io.Writer, before, after *manifest.Manifest, d *manifest.Difference) {
+	if d.Empty() {
+		fmt.Fprintln(w, "no difference")
+		return
+	}
+	r := newDifference(before, after, d)
+	for _, f := range r.facts {
+		fmt.Fprintf(w, "%-12s%s\n", f[0], Printable(f[1]))
+	}
+	for _, s := range r.sections {
+		fmt.Fprintf(w, "\n%s\n", strings.ToLower(s.title))
+		for _, row := range s.table.rows {
+			for i := range row {
+				row[i] = Printable(row[i])
+			}
 		}
-	}
-	writeTensorMoves(w, d.Tensors)
-	writeExpertMoves(w, d.Experts)
-	if len(d.Added)+len(d.Removed) > 0 {
-		fmt.Fprintln(w, "findings")
-	}
-	for _, f := range d.Removed {
-		fmt.Fprintf(w, "  - %s\n", Printable(f.Code+": "+f.Subject+": "+f.Message))
-	}
-	for _, f := range d.Added {
-		fmt.Fprintf(w, "  + %s\n", Printable(f.Code+": "+f.Subject+": "+f.Message))
+		s.table.Write(w, "  ")
 	}
 }
 
-// deltaText says by how much a size moved.
-func deltaText(f manifest.FieldChange) string {
-	if !strings.HasSuffix(f.Field, "_bytes") {
-		return ""
+// MarkdownDifference writes the same for a comment on a pull request: the
+// headline open, the rest folded, with as many rows of each table as fit.
+func MarkdownDifference(w io.Writer, before, after *manifest.Manifest, d *manifest.Difference) error {
+	if d.Empty() {
+		_, err := fmt.Fprintf(w, "# The plan for %s is unchanged\n", escapeMarkdown(after.Model.Name))
+		return err
 	}
-	old, err1 := strconv.ParseInt(string(f.Old), 10, 64)
-	now, err2 := strconv.ParseInt(string(f.New), 10, 64)
+	r := newDifference(before, after, d)
+	rows, text := 256, ""
+	for {
+		var b strings.Builder
+		r.writeMarkdown(&b, rows)
+		if text = b.String(); len(text) <= maxCommentBytes || rows == 0 {
+			break
+		}
+		rows /= 2
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// maxCommentBytes is what GitHub takes as one comment, in characters.
+const maxCommentBytes = 65536
+
+func (r *review) writeMarkdown(b *strings.Builder, rows int) {
+	fmt.Fprintf(b, "# %s\n\n", escapeMarkdown(clip(r.title, 200)))
+	for _, f := range r.facts {
+		fmt.Fprintf(b, "- **%s:** %s\n", f[0], escapeMarkdown(clip(f[1], 600)))
+	}
+	for i, s := range r.sections {
+		if i == 0 {
+			b.WriteByte('\n')
+		} else {
+			fmt.Fprintf(b, "\n<details><summary>%s (%d)</summary>\n\n", s.title, len(s.table.rows))
+		}
+		writeMarkdownRow(b, s.table.heading)
+		b.WriteString(strings.Repeat("| --- ", len(s.table.heading)) + "|\n")
+		for k, row := range s.table.rows {
+			if k == rows {
+				fmt.Fprintf(b, "\nand %d more\n", len(s.table.rows)-k)
+				break
+			}
+			for c := range row {
+				row[c] = clip(row[c], 300)
+			}
+			writeMarkdownRow(b, row)
+		}
+		if i > 0 {
+			b.WriteString("\n</details>\n")
+		}
+	}
+}
+
+// clip shortens text to at most n characters.
+func clip(s string, n int) string {
+	runes := []rune(s)
+	if len(runes) <= n {
+		return s
+	}
+	return string(runes[:n-1]) + "…"
+}
+
+// headlineSection puts old beside new.
+func headlineSection(before, after *manifest.Manifest) section {
+	t := NewTable("", ">old", ">new", ">change")
+	o, n := &before.Totals, &after.Totals
+	add := func(name, old, now, change string) {
+		if old != now || change != "" {
+			t.Add(name, old, now, change)
+		}
+	}
+	sizes := func(name string, old, now uint64) {
+		if old != now {
+			add(name, Size(old), Size(now), relative(float64(old), float64(now)))
+		}
+	}
+	sizes("tensors", o.PlannedBytes, n.PlannedBytes)
+	if o.PlannedFileBytes != nil && n.PlannedFileBytes != nil && *o.PlannedFileBytes != *n.PlannedFileBytes {
+		add("file, bytes", Count(*o.PlannedFileBytes), Count(*n.PlannedFileBytes), relative(float64(*o.PlannedFileBytes), float64(*n.PlannedFileBytes)))
+	}
+	add("bits per weight", decimals(o.PlannedBitsPerWeight, 3), decimals(n.PlannedBitsPerWeight, 3), "")
+	a, b := before.Policy.Budget, after.Policy.Budget
 	switch {
-	case err1 != nil || err2 != nil:
-		return ""
-	case now >= old:
-		return fmt.Sprintf(" (+%s)", Size(uint64(now-old)))
+	case a != nil && b != nil && a.Damage != b.Damage:
+		add("predicted damage", Damage(a.Damage), Damage(b.Damage), relative(a.Damage, b.Damage))
+	case a == nil && b != nil:
+		add("predicted damage", "-", Damage(b.Damage), "")
+	case a != nil && b == nil:
+		add("predicted damage", Damage(a.Damage), "-", "")
 	}
-	return fmt.Sprintf(" (-%s)", Size(uint64(old-now)))
+	sizes("split plan", o.SplitPlannedBytes, n.SplitPlannedBytes)
+	if a != nil && b != nil && a.SplitDamage != b.SplitDamage {
+		add("split plan's damage", Damage(a.SplitDamage), Damage(b.SplitDamage), relative(a.SplitDamage, b.SplitDamage))
+	}
+	if len(t.rows) == 0 {
+		t.Add("size", Size(o.PlannedBytes), Size(n.PlannedBytes), "none")
+	}
+	return section{title: "Old and new", table: t}
 }
 
-// A group is a set of moves that read the same.
-type group struct {
-	label   string
+// relative writes a change in percent of the old value.
+func relative(old, now float64) string {
+	if old == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%+.1f %%", 100*(now-old)/old)
+}
+
+// fieldSection lists fields that changed, what has the same name in several
+// entries of a list once.
+func fieldSection(title string, fields []manifest.FieldChange) section {
+	t := NewTable("field", "old", "new")
+	for _, f := range fields {
+		if strings.HasPrefix(f.Field, "policy.budget.") && !strings.HasPrefix(f.Field, "policy.budget.target") {
+			switch strings.TrimPrefix(f.Field, "policy.budget.") {
+			case "damage", "bound", "gap", "split_damage", "split_bound", "split_gap", "price":
+				continue // the headline has them
+			}
+		}
+		t.Add(f.Field, fieldValue(f.Old), fieldValue(f.New))
+	}
+	return section{title: title, table: t}
+}
+
+// fieldValue writes a value for a person: no quotes, six digits, a few words
+// of an object.
+func fieldValue(raw json.RawMessage) string {
+	var v any
+	if json.Unmarshal(raw, &v) != nil {
+		return string(raw)
+	}
+	switch v := v.(type) {
+	case nil:
+		return "-"
+	case string:
+		if len(v) == 64 && strings.Trim(v, "0123456789abcdef") == "" {
+			return v[:12] + "…" // a digest
+		}
+		return clip(v, 60)
+	case float64:
+		if n, err := strconv.ParseUint(string(raw), 10, 64); err == nil {
+			return Count(n)
+		}
+		return strconv.FormatFloat(v, 'g', 6, 64)
+	case map[string]any:
+		for _, key := range []string{"name", "pattern"} {
+			if name, ok := v[key].(string); ok {
+				return clip(name, 60)
+			}
+		}
+		return fmt.Sprintf("an object of %d fields", len(v))
+	case []any:
+		if len(v) == 0 {
+			return "none"
+		}
+	}
+	return clip(string(raw), 60)
+}
+
+// A moveGroup is a set of moves that read the same.
+type moveGroup struct {
+	cells   []string
 	members []string
 }
 
-// grouped collects members under their labels, in order of first appearance.
-type grouped struct {
-	groups []group
-	index  map[string]int
+// moves collects members under what moved, in order of first appearance.
+type moves struct{ groups []*moveGroup }
+
+func (m *moves) add(member string, cells ...string) {
+	i := slices.IndexFunc(m.groups, func(g *moveGroup) bool { return slices.Equal(g.cells, cells) })
+	if i < 0 {
+		i = len(m.groups)
+		m.groups = append(m.groups, &moveGroup{cells: cells})
+	}
+	m.groups[i].members = append(m.groups[i].members, member)
 }
 
-func (g *grouped) add(label, member string) {
-	if g.index == nil {
-		g.index = map[string]int{}
-	}
-	i, ok := g.index[label]
-	if !ok {
-		i = len(g.groups)
-		g.index[label] = i
-		g.groups = append(g.groups, group{label: label})
-	}
-	g.groups[i].members = append(g.groups[i].members, member)
-}
-
-// write lists each group with its first few members.
-func (g *grouped) write(w io.Writer, one, many string) {
+// list names the first few members.
+func (g *moveGroup) list() string {
 	const shown = 4
-	for _, gr := range g.groups {
-		list := strings.Join(gr.members[:min(shown, len(gr.members))], ", ")
-		if more := len(gr.members) - shown; more > 0 {
-			list += fmt.Sprintf(" and %d more", more)
-		}
-		fmt.Fprintf(w, "  %s: %d %s: %s\n", Printable(gr.label), len(gr.members), Plural(len(gr.members), one, many), Printable(list))
+	list := strings.Join(g.members[:min(shown, len(g.members))], ", ")
+	if more := len(g.members) - shown; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
 	}
+	return list
 }
 
-func writeTensorMoves(w io.Writer, changes []manifest.TensorChange) {
-	if len(changes) == 0 {
-		return
-	}
-	fmt.Fprintln(w, "tensors")
-	var g grouped
+// tensorMoves groups tensors by role and direction.
+func tensorMoves(changes []manifest.TensorChange) section {
+	var g moves
 	for _, t := range changes {
+		move, direction := "only experts of the split plan", "-"
 		switch {
 		case t.OldType == nil:
-			g.add(t.Role+" added as "+*t.NewType, t.Name)
+			move, direction = "added as "+*t.NewType, "larger"
 		case t.NewType == nil:
-			g.add(t.Role+" removed, was "+*t.OldType, t.Name)
+			move, direction = "removed, was "+*t.OldType, "smaller"
 		case *t.OldType != *t.NewType:
-			g.add(fmt.Sprintf("%s %s -> %s", t.Role, *t.OldType, *t.NewType), t.Name)
-		default:
-			g.add(t.Role+" split plan only", t.Name)
+			move, direction = *t.OldType+" -> "+*t.NewType, "as large"
+			if t.OldBytes != nil && t.NewBytes != nil {
+				direction = [...]string{"smaller", "as large", "larger"}[cmp.Compare(*t.NewBytes, *t.OldBytes)+1]
+			}
 		}
+		g.add(t.Name, t.Role, direction, move)
 	}
-	g.write(w, "tensor", "tensors")
+	slices.SortStableFunc(g.groups, func(a, b *moveGroup) int {
+		return cmp.Or(cmp.Compare(slices.Index(manifest.Roles, a.cells[0]), slices.Index(manifest.Roles, b.cells[0])), cmp.Compare(a.cells[1], b.cells[1]))
+	})
+	s := section{title: "Tensors", table: NewTable("role", "now", "type", ">tensors", "which")}
+	for _, x := range g.groups {
+		s.table.Add(x.cells[0], x.cells[1], x.cells[2], strconv.Itoa(len(x.members)), x.list())
+	}
+	return s
 }
 
-func writeExpertMoves(w io.Writer, changes []manifest.ExpertChange) {
-	if len(changes) == 0 {
-		return
+// expertMoves groups experts that moved tier or type.
+func expertMoves(before, after *manifest.Manifest, changes []manifest.ExpertChange) section {
+	var g moves
+	var old, now mixes
+	if len(changes) > 0 {
+		old, now = newMixes(before), newMixes(after)
 	}
-	fmt.Fprintln(w, "experts")
-	var g grouped
 	for _, e := range changes {
-		label := ValueOr(e.OldTier, "none") + " -> " + ValueOr(e.NewTier, "none")
+		move := ValueOr(e.OldTier, "none") + " -> " + ValueOr(e.NewTier, "none")
 		if e.OldTier == nil && e.NewTier == nil || e.OldTier != nil && e.NewTier != nil && *e.OldTier == *e.NewTier {
-			label = ValueOr(e.OldType, "none") + " -> " + ValueOr(e.NewType, "none")
+			move = old.of(e.OldType, e.Layer, e.Expert) + " -> " + now.of(e.NewType, e.Layer, e.Expert)
 		}
-		g.add(label, fmt.Sprintf("blk.%d expert %d", e.Layer, e.Expert))
+		g.add(fmt.Sprintf("blk.%d expert %d", e.Layer, e.Expert), move)
 	}
-	g.write(w, "expert", "experts")
+	s := section{title: "Experts", table: NewTable("move", ">experts", "which")}
+	for _, x := range g.groups {
+		s.table.Add(x.cells[0], strconv.Itoa(len(x.members)), x.list())
+	}
+	return s
+}
+
+// mixes are the types of experts whose projections differ, by layer.
+type mixes map[int][]*manifest.Tensor
+
+func newMixes(m *manifest.Manifest) mixes {
+	x := mixes{}
+	for i := range m.Tensors {
+		if t := &m.Tensors[i]; t.Layer != nil && t.ExpertTypes != nil {
+			x[*t.Layer] = append(x[*t.Layer], t)
+		}
+	}
+	return x
+}
+
+// of writes an expert's type: one, or one per projection.
+func (x mixes) of(one *string, layer, expert int) string {
+	if one != nil {
+		return *one
+	}
+	var parts []string
+	for _, t := range x[layer] {
+		name := ""
+		switch {
+		case t.Expert != nil && *t.Expert == expert:
+			name = t.PlannedType
+		case t.Expert == nil && expert >= 0 && expert < len(t.ExpertTypes):
+			name = t.ExpertTypes[expert]
+		default:
+			continue
+		}
+		parts = append(parts, strings.TrimPrefix(t.Role, "expert_")+" "+name)
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return "mixed (" + strings.Join(parts, ", ") + ")"
+}
+
+// findingChanges lists findings, those that say the same once.
+func findingChanges(title string, findings []manifest.Finding) section {
+	var g moves
+	for _, f := range findings {
+		g.add(f.Subject, f.Code, f.Message)
+	}
+	s := section{title: title, table: NewTable("code", "where", "what")}
+	for _, x := range g.groups {
+		s.table.Add(x.cells[0], x.list(), x.cells[1])
+	}
+	return s
 }

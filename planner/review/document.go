@@ -34,7 +34,9 @@ const (
 
 func newReview(m *manifest.Manifest) *review {
 	r := &review{title: "Quantization plan for " + m.Model.Name}
-	t := &m.Totals
+	for _, f := range Verdict(m) {
+		r.facts = append(r.facts, [2]string{strings.ToUpper(f[0][:1]) + f[0][1:], f[1]})
+	}
 	fact := func(name, format string, args ...any) {
 		r.facts = append(r.facts, [2]string{name, fmt.Sprintf(format, args...)})
 	}
@@ -46,14 +48,6 @@ func newReview(m *manifest.Manifest) *review {
 	}
 	fact("Policy", "%s", strings.Join(policy, "; "))
 	fact("Statistics", "%s", statisticsInWords(m.Statistics))
-	fact("Fused plan", "%s → %s, saves %s (%s), %s bits per weight", Size(t.SourceBytes), Size(t.PlannedBytes),
-		SignedSize(t.SavedBytes), fractionPercent(t.SavedFraction), decimals(t.PlannedBitsPerWeight, 3))
-	if t.PlannedFileBytes != nil {
-		fact("File", "%d bytes as llama-quantize writes it", *t.PlannedFileBytes)
-	}
-	fact("Split plan", "%s, saves %s, %s bits per weight; needs a tensor per expert or tier and a runtime that knows them",
-		Size(t.SplitPlannedBytes), SignedSize(t.SplitSavedBytes), decimals(t.SplitBitsPerWeight, 3))
-
 	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m), findingSection(m))
 	return r
 }

@@ -149,7 +149,8 @@ func TestMarkdownTables(t *testing.T) {
 		"| Q2_K | 400.0 KiB | 3.125 | 100.0 KiB larger |\n",
 		"| Q3_K_M | 500.0 KiB | 3.906 | as large |\n",
 		"| expert_up | 1 | 0 B | 0 B | 1 Q3_K |\n",
-		"- **Fused plan:** 2.0 MiB → 500.0 KiB, saves 1.5 MiB ",
+		"- **Size:** 500.0 KiB of 2.0 MiB, saves 75.6 %, 3.91 bits per weight\n",
+		"- **Nearest:** Q3_K_M, 500.0 KiB: the plan is as large; ",
 	} {
 		if !strings.Contains(md.String(), want) {
 			t.Errorf("no %q in\n%s", want, md.String())

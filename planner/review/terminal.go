@@ -40,6 +40,9 @@ func showHead(w io.Writer, m *manifest.Manifest) {
 		model += fmt.Sprintf(", %d with %d experts", m.Model.MoELayerCount, m.Model.ExpertCount)
 	}
 	fact("model", "%s", model)
+	for _, f := range Verdict(m) {
+		fact(f[0], "%s", f[1])
+	}
 	if st := m.Statistics; st != nil {
 		var names []string
 		for _, in := range st.Inputs {
@@ -80,20 +83,33 @@ func policyInWords(p *manifest.Policy) string {
 // showTotals puts the plan beside the source and the baselines.
 func showTotals(w io.Writer, m *manifest.Manifest) {
 	t := &m.Totals
-	sizes := NewTable("", ">size", ">bits per weight", ">saved", ">of the source", ">experts")
-	row := func(name string, bytes uint64, saved int64, experts string) {
-		sizes.Add(name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), SignedSize(saved), Percent(bytes, t.SourceBytes), experts)
+	columns := []string{"", ">size", ">bits per weight", ">saved", ">of the source", ">experts"}
+	budget := m.Policy.Budget
+	if budget != nil {
+		columns = append(columns, ">damage")
 	}
-	row("source", t.SourceBytes, 0, Size(t.RoutedExperts.SourceBytes))
-	row("fused plan", t.PlannedBytes, t.SavedBytes, Size(t.RoutedExperts.PlannedBytes))
-	row("split plan", t.SplitPlannedBytes, t.SplitSavedBytes, Size(t.RoutedExperts.SplitPlannedBytes))
+	sizes := NewTable(columns...)
+	row := func(name string, bytes uint64, saved int64, experts string, damage *float64) {
+		cells := []string{name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), SignedSize(saved), Percent(bytes, t.SourceBytes), experts}
+		switch {
+		case budget != nil && damage != nil:
+			cells = append(cells, Damage(*damage))
+		case budget != nil:
+			cells = append(cells, "-")
+		}
+		sizes.Add(cells...)
+	}
+	row("source", t.SourceBytes, 0, Size(t.RoutedExperts.SourceBytes), new(float64))
+	var fused, split *float64
+	if budget != nil {
+		fused, split = &budget.Damage, &budget.SplitDamage
+	}
+	row("fused plan", t.PlannedBytes, t.SavedBytes, Size(t.RoutedExperts.PlannedBytes), fused)
+	row("split plan", t.SplitPlannedBytes, t.SplitSavedBytes, Size(t.RoutedExperts.SplitPlannedBytes), split)
 	for _, b := range t.Baselines {
-		row(Printable(b.Name), b.TensorBytes, b.SavedBytes, "")
+		row(Printable(b.Name), b.TensorBytes, b.SavedBytes, "", b.Damage)
 	}
 	sizes.Write(w, "")
-	if t.PlannedFileBytes != nil {
-		fmt.Fprintf(w, "planned file  %s bytes\n", Count(*t.PlannedFileBytes))
-	}
 }
 
 func showTiers(w io.Writer, m *manifest.Manifest) {

@@ -1,0 +1,123 @@
+package review
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// Verdict says in at most six facts what a plan comes to: what heads every
+// review of it. Names are not made printable here.
+func Verdict(m *manifest.Manifest) [][2]string {
+	t := &m.Totals
+	var facts [][2]string
+	fact := func(name, format string, args ...any) {
+		facts = append(facts, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	file := ""
+	if t.PlannedFileBytes != nil {
+		file = ", a file of " + Count(*t.PlannedFileBytes) + " bytes"
+	}
+	fact("size", "%s of %s, saves %s, %s bits per weight%s", Size(t.PlannedBytes), Size(t.SourceBytes),
+		SignedPercent(t.SavedBytes, t.SourceBytes), BitsPerWeight(t.PlannedBytes, m.Model.Parameters), file)
+	if n := Nearest(m); n != nil {
+		fact("nearest", "%s, %s: the plan is %s", n.Name, Size(n.TensorBytes), besideNearest(m, n))
+	}
+	b := m.Policy.Budget
+	split := fmt.Sprintf("%s, saves %s, %s bits per weight", Size(t.SplitPlannedBytes),
+		SignedPercent(t.SplitSavedBytes, t.SourceBytes), BitsPerWeight(t.SplitPlannedBytes, m.Model.Parameters))
+	if b != nil {
+		fact("damage", "%s", damageInWords(b.Damage, b.Gap))
+		split += ", damage " + Damage(b.SplitDamage)
+		if b.Damage > 0 {
+			split += fmt.Sprintf(", %s times the plan's", times(b.SplitDamage/b.Damage))
+		}
+	}
+	fact("split plan", "%s", split)
+	if len(t.Tiers) > 0 {
+		var parts []string
+		for _, tier := range t.Tiers {
+			parts = append(parts, Count(tier.Experts)+" "+tier.Tier)
+		}
+		fact("experts", "%s", strings.Join(parts, ", "))
+	}
+	if codes := countFindings(m.Findings); codes != "" {
+		fact("findings", "%s", codes)
+	}
+	return facts
+}
+
+// Nearest returns the file type, among the baselines made of K and IQ types,
+// that is nearest to the plan in bytes, the smaller of equals; nil if there is
+// none.
+func Nearest(m *manifest.Manifest) *manifest.Baseline {
+	var best *manifest.Baseline
+	planned := m.Totals.PlannedBytes
+	off := func(b *manifest.Baseline) uint64 {
+		return max(b.TensorBytes, planned) - min(b.TensorBytes, planned)
+	}
+	for i := range m.Totals.Baselines {
+		b := &m.Totals.Baselines[i]
+		if !strings.HasPrefix(b.Name, "IQ") && !strings.Contains(b.Name, "_K") {
+			continue
+		}
+		if best == nil || off(b) < off(best) || off(b) == off(best) && b.TensorBytes < best.TensorBytes {
+			best = b
+		}
+	}
+	return best
+}
+
+// besideNearest says how the plan stands to a file type.
+func besideNearest(m *manifest.Manifest, n *manifest.Baseline) string {
+	text := difference(m.Totals.PlannedBytes, n.TensorBytes)
+	if part := max(m.Totals.PlannedBytes, n.TensorBytes) - min(m.Totals.PlannedBytes, n.TensorBytes); part > 0 {
+		text += " (" + Percent(part, n.TensorBytes) + ")"
+	}
+	b := m.Policy.Budget
+	switch {
+	case b != nil && n.Damage != nil && *n.Damage > 0:
+		return text + ", at " + times(b.Damage / *n.Damage) + " times its predicted damage"
+	case b != nil:
+		return text + "; the file type's damage is not known"
+	}
+	return text + "; damage is predicted for plans to a size only"
+}
+
+// damageInWords says how much damage a plan does, and how near to the least
+// possible that is.
+func damageInWords(damage, gap float64) string {
+	switch {
+	case damage == 0:
+		return "none is predicted"
+	case gap == 0:
+		return Damage(damage) + " predicted, the least at this size"
+	}
+	return fmt.Sprintf("%s predicted, within %.2g %% of the least at this size", Damage(damage), 100*gap)
+}
+
+// Damage writes a predicted damage.
+func Damage(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+
+// times writes a factor.
+func times(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
+
+// countFindings writes how often each code occurs.
+func countFindings(findings []manifest.Finding) string {
+	var parts []string
+	for i := 0; i < len(findings); {
+		j := i
+		for j < len(findings) && findings[j].Code == findings[i].Code {
+			j++
+		}
+		part := findings[i].Code
+		if j-i > 1 {
+			part += fmt.Sprintf(" x %d", j-i)
+		}
+		parts = append(parts, part)
+		i = j
+	}
+	return strings.Join(parts, ", ")
+}
