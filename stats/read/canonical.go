@@ -130,6 +130,9 @@ type canonicalFlags struct {
 type numbers []float64
 
 func (n *numbers) UnmarshalJSON(b []byte) error {
+	if !bytes.Contains(b, []byte("null")) { // as ever: no pointer for each number
+		return json.Unmarshal(b, (*[]float64)(n))
+	}
 	var list []*float64
 	if err := json.Unmarshal(b, &list); err != nil || list == nil {
 		return err
