@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats"
@@ -118,6 +119,12 @@ func (src *source) read(ctx context.Context, opt Options) (*stats.Evidence, erro
 	in.Kind = ev.Kind
 	if len(ev.Inputs) == 1 {
 		in.Phase, in.Imatrix = ev.Inputs[0].Phase, ev.Inputs[0].Imatrix
+	}
+	for _, text := range append([]string{in.Phase, ev.Architecture}, ev.Datasets...) {
+		// Of an imatrix, a dataset is a path as the program was given it.
+		if in.Imatrix == nil && strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return nil, src.errorf("%.40q holds characters that do not print", text)
+		}
 	}
 	ev.Inputs = []stats.Input{in}
 	if err := assume(ev, opt); err != nil {

@@ -90,6 +90,12 @@ func roleOf(name string) role {
 	return roleUnknown
 }
 
+// isFact reports whether a name is of a number that is the model's: it counts
+// nothing, and does not tell rows apart either.
+func isFact(name string) bool {
+	return slices.Contains([]string{"expert_count", "layer_count", "top_k", "topk"}, strings.ToLower(name))
+}
+
 // A header is a set of names with their roles settled.
 type header struct {
 	names  []string

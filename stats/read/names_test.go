@@ -174,3 +174,24 @@ func TestDamagedTorch(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Rows that are a table, though no key or column says how much, are not read
+// as one activation each.
+func TestNoCountsOfOne(t *testing.T) {
+	for _, tt := range []struct{ content, want string }{
+		{"layer,expert,expert_count\n0,0,8\n0,1,8\n", "expert_count"},
+		{`{"layer":0,"expert":0,"expert_count":8}` + "\n" + `{"layer":0,"expert":1,"expert_count":8}`, "expert_count"},
+		{`{"layer":0,"experts":[0],"zork":5}` + "\n" + `{"layer":0,"experts":[1],"zork":7}`, "zork"},
+	} {
+		if got := errorOf(t, tt.content, Options{}); !strings.Contains(got, `column "`+tt.want+`": not known`) {
+			t.Errorf("%s: %s", tt.content, got)
+		}
+	}
+	ev := mustRead(t, `{"layer":0,"experts":[0],"zork":5}`+"\n"+`{"layer":0,"experts":[1],"zork":7}`+"\n"+`{"layer":0,"experts":[1],"zork":7}`, Options{})
+	if got := ev.Layers[0].Counts; !slices.Equal(got, []uint64{1, 2}) || ev.TopK != 1 {
+		t.Errorf("a trace of one expert per token: counts %v, top-k %d", got, ev.TopK)
+	}
+	if got := errorOf(t, "layer,expert,count,phase\n0,0,8,pre\x1b[2Jfill\n", Options{}); !strings.Contains(got, "do not print") {
+		t.Errorf("an escape sequence: %s", got)
+	}
+}

@@ -267,6 +267,12 @@ func (r *traceRecord) count(t *tally, table *countTable, chosen string) error {
 	if len(r.experts) == 0 {
 		return errors.New("experts is empty")
 	}
+	if len(r.experts) == 1 && len(r.unknown) > 0 { // whether it is a table shows at the end
+		table.bare++
+		if err := table.add(r.layer, int(r.experts[0]), 0, math.NaN()); err != nil {
+			return err
+		}
+	}
 	n := uint64(1)
 	if r.has&hasN != 0 {
 		n = r.n
@@ -315,6 +321,9 @@ func (r *traceRecord) countOne(t *tally, table *countTable, chosen string) error
 		total = r.total
 	}
 	if h.amount < 0 {
+		if r.has&hasExpertCount != 0 && !slices.Contains(r.unknown, "expert_count") {
+			r.unknown = append(r.unknown, "expert_count")
+		}
 		table.bare++
 		if err := table.add(r.layer, int(r.expert), 0, total); err != nil {
 			return err

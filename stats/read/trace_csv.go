@@ -172,7 +172,7 @@ func (c *traceCSV) setHeader(line []byte) error {
 	c.single = has(roleExpert)
 	if c.single && h.amount < 0 {
 		for i, r := range h.roles {
-			if r == roleUnknown || r == roleTotal {
+			if r == roleUnknown || r == roleTotal || isFact(names[i]) {
 				c.unknown = append(c.unknown, names[i])
 			}
 		}

@@ -236,6 +236,7 @@ type traceKey struct {
 // bad, and then leaves the record undefined.
 func (r *traceRecord) parse(b []byte) bool {
 	i := 0
+	odd := false // a key is not known, which may matter to single experts
 	for n := 0; ; n++ {
 		var bit uint32
 		if n < len(r.keys) && bytes.HasPrefix(b[i:], r.keys[n].text) {
@@ -252,6 +253,7 @@ func (r *traceRecord) parse(b []byte) bool {
 			return false
 		}
 		r.has |= bit
+		odd = odd || bit == 0
 		ok := true
 		switch bit {
 		case hasLayer:
@@ -275,10 +277,10 @@ func (r *traceRecord) parse(b []byte) bool {
 			return false
 		}
 		if i == len(b)-1 && b[i] == '}' {
-			return true
+			return !odd || len(r.experts) != 1
 		}
 		if end := skipSpaces(b, i); end < len(b) && b[end] == '}' {
-			return skipSpaces(b, end+1) == len(b)
+			return skipSpaces(b, end+1) == len(b) && (!odd || len(r.experts) != 1)
 		}
 	}
 }
