@@ -177,7 +177,12 @@ func (w *writing) begin(created bool) error {
 			return err
 		}
 		n, err := w.out.ReadAt(old, at)
+		ours, faulty := w.headerIsOurs()
 		switch {
+		case faulty != nil:
+			return faulty
+		case !ours:
+			return w.begunElsewhere()
 		case info.Size() <= at:
 			// Killed before there was a state, or after there was no more need of it.
 			if err := w.out.Truncate(0); err != nil {
@@ -191,7 +196,7 @@ func (w *writing) begin(created bool) error {
 		case n == len(old) && bytes.Equal(old, make([]byte, len(old))):
 			// Killed just before.
 		default:
-			return fmt.Errorf("%s: was begun with other inputs or another plan: remove it to start anew", w.options.Path)
+			return w.begunElsewhere()
 		}
 	}
 	if err := w.out.Truncate(at + int64(len(state)+len(w.records))); err != nil {
@@ -202,6 +207,22 @@ func (w *writing) begin(created bool) error {
 	}
 	_, err := w.out.WriteAt(state, at)
 	return err
+}
+
+func (w *writing) begunElsewhere() error {
+	return fmt.Errorf("%s: was begun with other inputs or another plan: remove it to start anew", w.options.Path)
+}
+
+// headerIsOurs reports whether the partial file begins with the header, or as
+// much of it as was written.
+func (w *writing) headerIsOurs() (bool, error) {
+	there := make([]byte, len(w.file.header))
+	n, err := w.out.ReadAt(there, 0)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	there = bytes.TrimRight(there[:n], "\x00")
+	return bytes.HasPrefix(w.file.header, there), nil
 }
 
 // record returns what vouches for a piece whose bytes have a checksum.
