@@ -40,8 +40,10 @@ type NamedErrors struct {
 	*measure.Result
 }
 
-// NamedSensitivity is a table of sensitivities and the file it came from.
+// NamedSensitivity says which sensitivities apply: of kind typical, or a table
+// and the file it came from.
 type NamedSensitivity struct {
+	Kind   SensitivityKind
 	Name   string
 	SHA256 string
 	*measure.Sensitivity
@@ -369,6 +371,9 @@ func (w *weighing) record(d *decision, fused, split *assignment) {
 			}
 		}
 		d.verdicts[cell.index] = v
+	}
+	for i := range w.sensitivity {
+		d.verdicts[i].sensitivity = w.sensitivity[i]
 	}
 	for k := range w.frame.layers {
 		w.recordExperts(k, d)

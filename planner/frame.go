@@ -133,6 +133,8 @@ type verdict struct {
 	Fused  frequency.Type
 	Split  []frequency.Type // one per expert of a routed expert's tensor, else nil
 	Reason string
+
+	sensitivity sensitivity // of the budget policy
 }
 
 // A decision is a policy's answer to a frame.

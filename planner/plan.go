@@ -31,6 +31,11 @@ type TensorPlan struct {
 	// after shape fallback. It is nil for a tensor that is not a routed expert's.
 	ExpertTypes    []frequency.Type
 	SplitSizeBytes uint64 // of the split plan; SizeBytes where ExpertTypes is nil
+
+	// Sensitivity is what the budget policy took the tensor to matter, and
+	// SensitivityFrom where it has that from; "" where all tensors are alike.
+	Sensitivity     float64
+	SensitivityFrom string
 }
 
 // A LayerPlan is one MoE layer's experts. Pointers are nil where a number is

@@ -199,6 +199,9 @@ func recordTensor(x *TensorPlan) manifest.Tensor {
 	if t.Expert >= 0 {
 		rec.Expert = new(t.Expert)
 	}
+	if x.SensitivityFrom != "" {
+		rec.Sensitivity, rec.SensitivityFrom = &x.Sensitivity, &x.SensitivityFrom
+	}
 	if x.ExpertTypes != nil {
 		rec.ExpertTypes = make([]string, len(x.ExpertTypes))
 		for e, typ := range x.ExpertTypes {

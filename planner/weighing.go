@@ -28,7 +28,10 @@ type weighing struct {
 	tiedTo map[int]frequency.Type // by slot: the type of the pinned tensor that it is tied to
 	scale  int
 
-	interpolated []string // tensors whose sensitivity was not measured
+	shares       *layerShares
+	sensitivity  []sensitivity // by slot
+	interpolated []string      // tensors whose sensitivity was not measured
+	table        tableRecord
 	measured     map[string]*measure.TensorLoss
 }
 
@@ -73,13 +76,12 @@ func newWeighing(f *frame) (*weighing, error) {
 	if err := w.findCells(); err != nil {
 		return nil, err
 	}
-	sensitivity, err := w.sensitivities()
-	if err != nil {
+	w.shares = &layerShares{w: w}
+	if err := w.sensitivities(); err != nil {
 		return nil, err
 	}
-	shares := &layerShares{w: w}
 	for c := range w.cells {
-		if err := w.weigh(&w.cells[c], sensitivity[c], shares); err != nil {
+		if err := w.weigh(&w.cells[c]); err != nil {
 			return nil, err
 		}
 	}
@@ -280,25 +282,36 @@ func (w *weighing) isKnown(s *slot, t frequency.Type) bool {
 	return m != nil && slices.Contains(m.Types, t.Name)
 }
 
+// expertWeights returns what the errors of a tensor's experts count for.
+func (w *weighing) expertWeights(s *slot) ([]float64, error) {
+	switch {
+	case s.layer < 0:
+		return []float64{1}, nil
+	case w.budget.Objective == ObjectiveMSE:
+		return slices.Repeat([]float64{1}, s.matrices()), nil
+	case w.frame.layers[s.layer].evidence == nil:
+		n := w.frame.layers[s.layer].experts
+		return slices.Repeat([]float64{1 / float64(n)}, s.matrices()), nil
+	}
+	all, err := w.shares.of(s.layer)
+	if err != nil {
+		return nil, err
+	}
+	if e := s.tensor.Expert; e >= 0 {
+		all = all[e : e+1]
+	}
+	return slices.Clone(all), nil
+}
+
 // weigh computes a cell's damages: sensitivity × weight × error, for every
 // expert and candidate.
-func (w *weighing) weigh(c *cell, sensitivity float64, shares *layerShares) error {
-	c.weights = []float64{1}
-	if c.slot.layer >= 0 {
-		all, err := shares.of(c.slot.layer)
-		if err != nil {
-			return err
-		}
-		c.weights = slices.Clone(all)
-		if e := c.slot.tensor.Expert; e >= 0 {
-			c.weights = c.weights[e : e+1]
-		}
+func (w *weighing) weigh(c *cell) error {
+	var err error
+	if c.weights, err = w.expertWeights(c.slot); err != nil {
+		return err
 	}
 	for e := range c.weights {
-		if w.budget.Objective == ObjectiveMSE {
-			c.weights[e] = 1
-		}
-		c.weights[e] = float64(sensitivity * c.weights[e])
+		c.weights[e] = float64(w.sensitivity[c.index].value * c.weights[e])
 	}
 	c.damage = make([][]float64, len(c.weights))
 	for e := range c.damage {
@@ -433,9 +446,7 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 	if b.Errors != nil {
 		rec.Errors = manifest.ErrorSource{Kind: "measured", Name: &b.Errors.Name, SHA256: &b.Errors.SHA256}
 	}
-	if b.Sensitivity != nil {
-		rec.Sensitivity = &manifest.Sensitivity{Name: b.Sensitivity.Name, SHA256: b.Sensitivity.SHA256, Interpolated: append([]string{}, w.interpolated...)}
-	}
+	rec.Sensitivity = w.recordSensitivity()
 	return rec
 }
 

@@ -25,6 +25,8 @@ var (
 	Objectives   = []string{"output-share", "traffic", "relative", "mse", "uniform", "random", "inverse-traffic"}
 	TensorScopes = []string{"all", "experts"}
 	ErrorKinds   = []string{"measured", "typical"}
+
+	SensitivityKinds = []string{"typical", "table", "probe", "none"}
 )
 
 // Check tests whether the manifest agrees with itself: lists are there, sums
@@ -260,8 +262,17 @@ func (c *checker) budget(b *Budget) {
 	if b.Errors.SHA256 != nil {
 		c.digest("policy.budget.errors.sha256", *b.Errors.SHA256)
 	}
-	if b.Sensitivity != nil {
-		c.digest("policy.budget.sensitivity.sha256", b.Sensitivity.SHA256)
+	if s := b.Sensitivity; s != nil {
+		c.oneOf("policy.budget.sensitivity.kind", s.Kind, SensitivityKinds)
+		if file := s.Kind == "table" || s.Kind == "probe"; file != (s.Name != nil) || file != (s.SHA256 != nil) {
+			c.failf("policy.budget.sensitivity", "%s sensitivities: a name and a digest are for those of a file", s.Kind)
+		}
+		if s.SHA256 != nil {
+			c.digest("policy.budget.sensitivity.sha256", *s.SHA256)
+		}
+		if (s.Floor == nil) != (s.FloorRule == nil) {
+			c.failf("policy.budget.sensitivity.floor_rule", "a floor without its rule, or a rule without a floor")
+		}
 	}
 }
 

@@ -106,6 +106,9 @@ func Decode(data []byte) (*Manifest, error) {
 	if err := decodeStrict(data, m, v.minor); err != nil {
 		return nil, err
 	}
+	if b := m.Policy.Budget; b != nil && b.Sensitivity != nil && v.minor == 0 {
+		b.Sensitivity.Kind = "table" // there was no other
+	}
 	if err := m.Check(); err != nil {
 		return nil, err
 	}

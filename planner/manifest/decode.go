@@ -42,7 +42,7 @@ type strictDecoder struct {
 	minor uint64
 	spell bool
 
-	pointers [16]any // of the row at hand
+	pointers [24]any // of the row at hand
 }
 
 func (s *strictDecoder) join(path, key string) string {

@@ -161,10 +161,16 @@ type ErrorSource struct {
 	SHA256 *string `json:"sha256"`
 }
 
-// A Sensitivity names a table of tensor sensitivities.
+// A Sensitivity says how much each tensor was taken to matter. Interpolated
+// lists the tensors that a table did not measure; Floor was taken off its
+// values, found by FloorRule.
 type Sensitivity struct {
-	Name         string   `json:"name"`
-	SHA256       string   `json:"sha256"`
+	Kind         string   `json:"kind" since:"1"` // one of [SensitivityKinds]
+	Name         *string  `json:"name"`           // null for typical ones and none, as SHA256
+	SHA256       *string  `json:"sha256"`
+	DropType     *string  `json:"drop_type" since:"1"`
+	Floor        *float64 `json:"floor" since:"1"`
+	FloorRule    *string  `json:"floor_rule" since:"1"`
 	Interpolated []string `json:"interpolated"`
 }
 
@@ -246,6 +252,11 @@ type Tensor struct {
 	Reason            string   `json:"reason"`
 	ExpertTypes       []string `json:"expert_types" null:"allowed"`
 	SplitPlannedBytes uint64   `json:"split_planned_bytes"`
+
+	// What the budget policy took the tensor to matter, and where it has that
+	// from; null where it takes all tensors alike, or does not apply.
+	Sensitivity     *float64 `json:"sensitivity" since:"1"`
+	SensitivityFrom *string  `json:"sensitivity_from" since:"1"`
 }
 
 // A Finding is something a reviewer should know.

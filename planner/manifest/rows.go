@@ -18,7 +18,8 @@ func (x *Expert) fields(dst []any) []any {
 
 func (t *Tensor) fields(dst []any) []any {
 	return append(dst, &t.Name, &t.Role, &t.Layer, &t.Expert, &t.Shape, &t.Parameters, &t.SourceType, &t.SourceBytes,
-		&t.PlannedType, &t.PlannedBytes, &t.SavedBytes, &t.Reason, &t.ExpertTypes, &t.SplitPlannedBytes)
+		&t.PlannedType, &t.PlannedBytes, &t.SavedBytes, &t.Reason, &t.ExpertTypes, &t.SplitPlannedBytes,
+		&t.Sensitivity, &t.SensitivityFrom)
 }
 
 // Types whose values stand on one line each: the rows, and others that a reader
@@ -161,7 +162,7 @@ func (s *strictDecoder) strings(dst *[]string) bool {
 // rowIsJSON reports whether JSON can spell every field, knowing only the usual
 // kinds: false means that the slow way must look.
 func rowIsJSON(r row) bool {
-	var room [16]any
+	var room [24]any
 	keys := keysOf(r)
 	for i, p := range r.fields(room[:0]) {
 		ok := false

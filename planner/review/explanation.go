@@ -37,6 +37,9 @@ func (x *Explanation) WriteTensor(w io.Writer) {
 		}
 		fact("split plan", "%s, %s bytes", what, Count(t.SplitPlannedBytes))
 	}
+	if t.Sensitivity != nil && t.SensitivityFrom != nil {
+		fact("sensitivity", "%.4g, %s", *t.Sensitivity, *t.SensitivityFrom)
+	}
 	if len(x.Layers) > 0 {
 		fact("layer", "%s", x.Thresholds(&x.Layers[0]))
 	}
