@@ -27,6 +27,7 @@ const (
 	CodeMTPBlock               = stats.CodeMTPBlock
 	CodeSuperExpert            = "super-expert"
 	CodeTypicalErrors          = "typical-errors"
+	CodeFlatSensitivity        = "flat-sensitivity"
 )
 
 // FindingCodes lists the codes a manifest of this version may hold, in
@@ -39,7 +40,7 @@ func FindingCodes() []string {
 
 func ownCodes() []string {
 	return []string{CodeLayerWithoutStatistics, CodeUnseenExperts, CodeScarceExperts, CodeShapeFallback, CodeRequantize,
-		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors}
+		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodeFlatSensitivity}
 }
 
 // findings collects what a reviewer should know about a plan, sorted by code
@@ -63,10 +64,6 @@ func (f *frame) findings(plan *Plan, d *decision) []Finding {
 		list = append(list, f.tensorFindings(i, plan, &d.verdicts[i])...)
 	}
 	list = append(list, f.requantize(plan)...)
-	if p := &f.problem.Policy; p.Name == PolicyBudget && p.Budget.Errors == nil {
-		list = append(list, Finding{CodeTypicalErrors, f.modelFile(),
-			"planned from the typical error of each type: measuring this model's weights would tell tensors and experts apart by their own errors"})
-	}
 	list = append(list, f.alignment(plan)...)
 	slices.SortStableFunc(list, func(a, b Finding) int { return strings.Compare(a.Code, b.Code) })
 	return slices.Compact(list)

@@ -47,7 +47,7 @@ func (w *weighing) sensitivities() error {
 	w.sensitivity = make([]sensitivity, len(w.frame.slots))
 	s := w.budget.Sensitivity
 	switch {
-	case s == nil || s.Kind == SensitivityNone:
+	case w.alike():
 		for i := range w.sensitivity {
 			w.sensitivity[i].value = 1
 		}
@@ -74,6 +74,13 @@ func (w *weighing) sensitivities() error {
 	}
 	w.table = t.record
 	return nil
+}
+
+// alike reports whether all tensors matter alike. Typical values weigh relative
+// errors, not absolute ones.
+func (w *weighing) alike() bool {
+	s := w.budget.Sensitivity
+	return s == nil || s.Kind == SensitivityNone || s.Kind == SensitivityTypical && w.budget.Objective == ObjectiveMSE
 }
 
 // A NoSensitivityError reports a table that measured no tensor of the model.
@@ -472,11 +479,31 @@ func (t *sensitivityTable) interpolate(s *slot) (float64, bool) {
 	return series[low] + float64(along*(series[high]-series[low])), true
 }
 
+// budgetFindings says what the plan's damage is not based on.
+func (w *weighing) budgetFindings() []Finding {
+	var list []Finding
+	if w.budget.Errors == nil && len(w.cells) > 0 {
+		message := "errors are typical of each type, not measured on this model"
+		if s := w.budget.Sensitivity; s != nil && s.Kind == SensitivityTypical {
+			message = "errors are typical of each type and sensitivities of each class of tensor, not measured on this model"
+		}
+		if len(w.frame.layers) > 0 && w.budget.Objective.weighing() == ObjectiveOutputShare {
+			message += "; an expert's output share is that of its down projection's input"
+		}
+		list = append(list, Finding{CodeTypicalErrors, w.frame.modelFile(), message})
+	}
+	if w.table.flat {
+		list = append(list, Finding{CodeFlatSensitivity, w.budget.Sensitivity.Name,
+			"all values lie within 10 % of the largest: a table of perplexities, or one with little above its floor, says little about tensors"})
+	}
+	return list
+}
+
 // recordSensitivity says in the manifest what was used.
 func (w *weighing) recordSensitivity() *manifest.Sensitivity {
 	s := w.budget.Sensitivity
 	rec := &manifest.Sensitivity{Kind: string(SensitivityNone), Interpolated: append([]string{}, w.interpolated...)}
-	if s == nil {
+	if w.alike() {
 		return rec
 	}
 	rec.Kind = string(s.Kind)

@@ -77,6 +77,7 @@ func (s *slot) plan(v *verdict) (TensorPlan, error) {
 	}
 	t := TensorPlan{Tensor: s.tensor, Type: o.Type, SizeBytes: o.SizeBytes, SplitSizeBytes: o.SizeBytes}
 	t.Reason = reason + s.aside(chosen, o)
+	t.Sensitivity, t.SensitivityFrom = v.sensitivity.value, v.sensitivity.from
 	if s.layer < 0 {
 		return t, nil
 	}

@@ -33,6 +33,7 @@ type budgetFlags struct {
 	types                []string
 	tie                  bool
 	errors, sensitivity  string
+	sensitivityType      string
 	measure              bool
 }
 
@@ -53,7 +54,8 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.StringVar(&b.scope, "scope-tensors", string(planner.ScopeAll), "what the budget policy decides: `SCOPE` is all, or experts and the base gives the rest")
 	flags.StringVar(&b.errors, "errors", "", "errors that measure found, `FILE`; typical ones per type if not given")
 	flags.BoolVar(&b.measure, "measure", false, "measure the errors first, as measure does without further flags")
-	flags.StringVar(&b.sensitivity, "sensitivity", "", "how much each tensor matters: `FILE`, a CSV of KL divergences with a column per tensor, or JSON")
+	flags.StringVar(&b.sensitivity, "sensitivity", sensitivityTypical, "how much each tensor matters: `FILE`, a CSV of KL divergences with a column per tensor, or JSON; typical by class of tensor; or none, all alike")
+	flags.StringVar(&b.sensitivityType, "sensitivity-type", "", "the `TYPE` that the tensors of --sensitivity were quantized to, such as Q2_K; errors in it are divided out")
 	oneOf(flags, "objective", objectives...)
 	oneOf(flags, "like", fileTypeNames()...)
 	oneOf(flags, "scope-tensors", string(planner.ScopeAll), string(planner.ScopeExperts))
@@ -61,7 +63,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 }
 
 // budgetOnly are the flags that mean nothing to another policy.
-var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity"}
+var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
 
 // frequencyOnly are the flags that mean nothing to the budget policy.
 var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "scope", "fuse"}
@@ -163,6 +165,18 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 		}
 		out.Types = append(out.Types, t)
 	}
+	switch t := b.sensitivityType; {
+	case b.flags.Changed("sensitivity") && b.sensitivity == "":
+		return out, hinted(fmt.Errorf("--sensitivity: names no file"), "--sensitivity kld.csv, --sensitivity typical or --sensitivity none")
+	case b.flags.Changed("sensitivity-type") && !b.hasTable():
+		return out, hinted(fmt.Errorf("--sensitivity-type is about a table, and --sensitivity names none"), "--sensitivity kld.csv --sensitivity-type Q2_K")
+	case b.flags.Changed("sensitivity-type"):
+		typ, err := lookupType(types, t)
+		if err != nil {
+			return out, flagError("sensitivity-type", err)
+		}
+		b.sensitivityType = typ.Name
+	}
 	check := out
 	if b.errors != "" || b.measure {
 		check.Errors = &planner.NamedErrors{} // read later
@@ -187,7 +201,11 @@ func parseBits(s string) (frequency.Fraction, error) {
 
 // inputs lists the files that the flags name.
 func (b *budgetFlags) inputs() []string {
-	return slices.DeleteFunc([]string{b.errors, b.sensitivity}, func(s string) bool { return s == "" })
+	files := []string{b.errors}
+	if b.hasTable() {
+		files = append(files, b.sensitivity)
+	}
+	return slices.DeleteFunc(files, func(s string) bool { return s == "" })
 }
 
 // read settles the size of --like, reads or measures errors and reads
@@ -220,7 +238,8 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 			return fmt.Errorf("%s: %w", filepath.Base(model), err)
 		}
 	}
-	if b.sensitivity == "" {
+	if !b.hasTable() {
+		budget.Sensitivity = &planner.NamedSensitivity{Kind: planner.SensitivityKind(b.sensitivity)}
 		return nil
 	}
 	name := filepath.Base(inputName(b.sensitivity))
@@ -228,12 +247,28 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 	if err != nil {
 		return err
 	}
-	s, err := measure.DecodeSensitivity(data)
+	s, err := measure.DecodeSensitivity(data, b.sensitivityType)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		err = fmt.Errorf("%s: %w", name, err)
+		var rows *measure.RowsError
+		if errors.As(err, &rows) && len(rows.Labels) > 0 {
+			return hinted(err, "--sensitivity-type "+rows.Keep()+" takes the row of that type")
+		}
+		return err
 	}
-	budget.Sensitivity = &planner.NamedSensitivity{Name: name, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Sensitivity: s}
+	budget.Sensitivity = &planner.NamedSensitivity{Kind: planner.SensitivityTable, Name: name, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Sensitivity: s}
 	return nil
+}
+
+// What --sensitivity takes beside a file.
+const (
+	sensitivityTypical = string(planner.SensitivityTypical)
+	sensitivityNone    = string(planner.SensitivityNone)
+)
+
+// hasTable reports whether --sensitivity names a file.
+func (b *budgetFlags) hasTable() bool {
+	return b.sensitivity != sensitivityTypical && b.sensitivity != sensitivityNone
 }
 
 // maxSensitivityBytes bounds a table; 50 thousand tensors take about 3 MB.

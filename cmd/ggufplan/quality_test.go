@@ -78,7 +78,7 @@ func uniform(typ string) []string {
 
 // budget is the routed experts at a number of bits, K types alone.
 func budget(errors, bits, objective string) []string {
-	return []string{"--target-expert-bpw", bits, "--errors", errors, "--types", "Q2_K,Q3_K,Q4_K,Q5_K,Q6_K",
+	return []string{"--target-expert-bpw", bits, "--errors", errors, "--sensitivity", "none", "--types", "Q2_K,Q3_K,Q4_K,Q5_K,Q6_K",
 		"--base", "keep", "--scope-tensors", "experts", "--objective", objective}
 }
 

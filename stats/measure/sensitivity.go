@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,6 +18,9 @@ import (
 type Sensitivity struct {
 	Names  []string  // tensors, in the table's order
 	Values []float64 // parallel to Names; at least 0, NaN where not measured
+
+	DropType string   // the type that the tensors were quantized to; "" where unknown
+	Control  *float64 // what a run showed in which nothing changed; nil where there was none
 }
 
 // notMeasured is what published tables write for a tensor that was not tried.
@@ -32,12 +36,15 @@ const maxSensitivity = 1e150
 
 // DecodeSensitivity reads a table: CSV with a header of tensor names and one
 // row of numbers, or a JSON object of numbers by tensor name. An empty cell,
-// null and 404 stand for "not measured"; 0 is measured as free. CSV columns
-// whose header is not a tensor's name (no dot in it), such as a label of the
-// row, are passed over.
-func DecodeSensitivity(data []byte) (*Sensitivity, error) {
+// null and 404 stand for "not measured"; 0 is below the noise. CSV columns
+// whose header is not a tensor's name (no dot in it) are passed over, but for
+// the label that tells rows of several types apart: dropType says which row is
+// meant. Lines "# drop-type: Q2_K" and "# control: 0" before the header give the
+// type of the runs and the value of one in which nothing changed. Where dropType
+// is not "", it is the type, whatever the file says.
+func DecodeSensitivity(data []byte, dropType string) (*Sensitivity, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	t := &Sensitivity{}
+	t := &Sensitivity{DropType: dropType}
 	var err error
 	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' {
 		err = t.decodeJSON(data)
@@ -82,7 +89,35 @@ func (t *Sensitivity) add(name string, value float64) error {
 	return nil
 }
 
+// readNotes reads the comment lines before the header.
+func (t *Sensitivity) readNotes(data []byte) error {
+	for n, line := range bytes.Split(data, []byte("\n")) {
+		text, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "#")
+		if !ok {
+			return nil
+		}
+		key, value, _ := strings.Cut(text, ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "drop-type":
+			if t.DropType == "" {
+				t.DropType = value
+			}
+		case "control":
+			v, err := strconv.ParseFloat(value, 64)
+			if err != nil || !isAmount(v) || v > maxSensitivity {
+				return fmt.Errorf("line %d: control: %q is not a divergence", n+1, value)
+			}
+			t.Control = &v
+		}
+	}
+	return nil
+}
+
 func (t *Sensitivity) decodeCSV(data []byte) error {
+	if err := t.readNotes(data); err != nil {
+		return err
+	}
 	r := csv.NewReader(bytes.NewReader(data))
 	r.Comment = '#'
 	r.TrimLeadingSpace = true
@@ -101,6 +136,25 @@ func (t *Sensitivity) decodeCSV(data []byte) error {
 		return err
 	}
 	line, _ := r.FieldPos(0)
+	rows, lines := [][]string{row}, []int{line}
+	for {
+		next, err := r.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		at, _ := r.FieldPos(0)
+		rows, lines = append(rows, next), append(lines, at)
+	}
+	if len(rows) > 1 {
+		k, err := t.chooseRow(header, rows, lines)
+		if err != nil {
+			return err
+		}
+		row, line = rows[k], lines[k]
+	}
 	for i, name := range header {
 		name = strings.TrimSpace(name)
 		if !strings.Contains(name, ".") {
@@ -118,13 +172,60 @@ func (t *Sensitivity) decodeCSV(data []byte) error {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
-	if _, err := r.Read(); err == nil {
-		line, _ := r.FieldPos(0)
-		return fmt.Errorf("line %d: a second row of values: keep the row of one type", line)
-	} else if err != io.EOF {
-		return err
-	}
 	return nil
+}
+
+// A RowsError reports a table with a row for each of several types.
+type RowsError struct {
+	Line   int
+	Labels []string // of the rows; nil where they have none
+}
+
+func (e *RowsError) Error() string {
+	if len(e.Labels) == 0 {
+		return fmt.Sprintf("line %d: a second row of values: keep the row of one type", e.Line)
+	}
+	labels := e.Labels
+	if len(labels) > 8 {
+		labels = append(append([]string{}, labels[:8]...), "...")
+	}
+	return fmt.Sprintf("line %d: a second row of values: keep the row of one type out of %s", e.Line, strings.Join(labels, ", "))
+}
+
+// Keep returns the label of the row to keep: Q2_K's, the type that
+// sensitivities are best measured at, else the first.
+func (e *RowsError) Keep() string {
+	for _, label := range e.Labels {
+		if strings.EqualFold(label, "Q2_K") {
+			return label
+		}
+	}
+	return e.Labels[0]
+}
+
+// chooseRow returns the row of the type that the table is read for.
+func (t *Sensitivity) chooseRow(header []string, rows [][]string, lines []int) (int, error) {
+	refused := &RowsError{Line: lines[1]}
+	label := slices.IndexFunc(header, func(name string) bool { return !strings.Contains(name, ".") })
+	if label < 0 {
+		return 0, refused
+	}
+	found := -1
+	for k, row := range rows {
+		name := strings.TrimSpace(row[label])
+		refused.Labels = append(refused.Labels, name)
+		if t.DropType == "" || !strings.EqualFold(name, t.DropType) {
+			continue
+		}
+		if found >= 0 {
+			return 0, fmt.Errorf("line %d: a second row of %s", lines[k], name)
+		}
+		found = k
+	}
+	if found < 0 {
+		return 0, refused
+	}
+	return found, nil
 }
 
 func (t *Sensitivity) decodeJSON(data []byte) error {

@@ -15,7 +15,7 @@ func TestDecodeSensitivity(t *testing.T) {
 		"json":            "\n {\"blk.0.ffn_up_exps.weight\": 0.25, \"blk.1.ffn_up_exps.weight\": null, \"output.weight\": 0, \"blk.2.attn_v.weight\": 404}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := DecodeSensitivity([]byte(text))
+			s, err := DecodeSensitivity([]byte(text), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,7 +44,7 @@ func TestDecodeSensitivity(t *testing.T) {
 		{`{"a.weight": 1e999}`, "is not a number"},
 		{`{}`, "no column has a tensor's name"},
 	} {
-		if _, err := DecodeSensitivity([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := DecodeSensitivity([]byte(tt.text), ""); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: error %v, want %q", tt.text, err, tt.want)
 		}
 	}
@@ -54,7 +54,7 @@ func FuzzDecodeSensitivity(f *testing.F) {
 	f.Add([]byte("QTYPE,a.weight\nq2,0.1\n"))
 	f.Add([]byte(`{"a.weight": 1, "b.weight": null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := DecodeSensitivity(data)
+		s, err := DecodeSensitivity(data, "")
 		if err != nil {
 			return
 		}
