@@ -18,7 +18,7 @@
       const to = (rows[y + step[0]] || [])[rows[y].indexOf(e.target) + step[1]];
       if (!to) return;
       e.preventDefault();
-      e.target.tabIndex = -1; to.tabIndex = 0; to.focus();
+      e.target.tabIndex = -1; to.tabIndex = 0; to.focus(); tell(to);
     }));
   }
 
