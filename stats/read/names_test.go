@@ -195,3 +195,19 @@ func TestNoCountsOfOne(t *testing.T) {
 		t.Errorf("an escape sequence: %s", got)
 	}
 }
+
+// What a refusal advises works, in every form.
+func TestCountColumnOfRecords(t *testing.T) {
+	for _, content := range []string{
+		"layer,expert,zork\n0,0,5\n0,1,7\n",
+		`{"layer":0,"expert":0,"zork":5}` + "\n" + `{"layer":0,"expert":1,"zork":7}`,
+		`{"layer":0,"experts":[0],"zork":5}` + "\n" + `{"layer":0,"experts":[1],"zork":7}`,
+		`[{"layer":0,"expert":0,"zork":5},{"layer":0,"expert":1,"zork":7}]`,
+		`{"layer":0,"expert":0,"zork":5,"hits":1}` + "\n" + `{"layer":0,"expert":1,"zork":7,"hits":1}`,
+	} {
+		ev := mustRead(t, content, Options{CountColumn: "zork"})
+		if got := ev.Layers[0].Counts; ev.Kind != stats.KindExact || !slices.Equal(got, []uint64{5, 7}) {
+			t.Errorf("%s: %s %v", content, ev.Kind, got)
+		}
+	}
+}

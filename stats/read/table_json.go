@@ -213,7 +213,7 @@ func (d *documents) rowOrStep(m *matrix) error {
 // object reads an object at the top level, or in a list there.
 func (d *documents) object(inList bool) error {
 	first := d.keys == nil
-	var rec traceRecord
+	rec := traceRecord{chosen: d.opt.CountColumn}
 	var response responseFacts
 	err := d.s.object(func(key string) error {
 		if first && len(d.keys) < 64 {

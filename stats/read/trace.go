@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // A traceRecord is one line of a trace: a token (or n alike) in one layer with
@@ -31,6 +32,7 @@ type traceRecord struct {
 	total   float64  // of its layer
 	block   string
 	mtp     string
+	chosen  string   // the key that counts, whatever its name; "" for none
 	unknown []string // keys of numbers that are not known, of any record of one expert
 
 	keys   []traceKey // how the last line spelled its keys
@@ -116,7 +118,9 @@ func traceField(key string) uint32 {
 	return 0
 }
 
-func (r *traceRecord) knows(key string) bool { return traceField(key) != 0 }
+func (r *traceRecord) knows(key string) bool {
+	return traceField(key) != 0 || r.chosen != "" && strings.EqualFold(key, r.chosen)
+}
 
 // reset empties the record, keeping its memory.
 func (r *traceRecord) reset() {
@@ -133,6 +137,9 @@ func (r *traceRecord) complete() bool {
 // field reads the value of a key.
 func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 	bit := traceField(key)
+	if r.chosen != "" && strings.EqualFold(key, r.chosen) && bit != hasLayer && bit != hasExpert && bit != hasExperts {
+		bit = hasAmount
+	}
 	if bit == 0 {
 		c, err := s.peek()
 		if err == nil && (c == '-' || c >= '0' && c <= '9') && roleOf(key) == roleUnknown && len(r.unknown) < 4 && !slices.Contains(r.unknown, key) {

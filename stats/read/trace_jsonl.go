@@ -111,7 +111,7 @@ func sniffTraceJSONL(head []byte) bool {
 // readTraceJSONL reads a trace of one JSON object per line, in one pass and
 // memory of layers x experts.
 func readTraceJSONL(ctx context.Context, src *source, opt Options) (*stats.Evidence, error) {
-	p := traceJSONL{opt: opt, tally: newTally(opt), axis: stats.AxisBlocks, scan: newJSONScanner(ctx, nil)}
+	p := traceJSONL{opt: opt, rec: traceRecord{chosen: opt.CountColumn}, tally: newTally(opt), axis: stats.AxisBlocks, scan: newJSONScanner(ctx, nil)}
 	lines := newLineReader(ctx, src)
 	for {
 		line, err := lines.next()
