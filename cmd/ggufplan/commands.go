@@ -111,7 +111,7 @@ func (cmd *command) execute(c *call, args []string) int {
 
 func (cmd *command) writeHelp(w io.Writer, flags *pflag.FlagSet) {
 	fmt.Fprintf(w, "usage: ggufplan %s %s [flags]\n\n%s\n", cmd.name, cmd.operands, strings.TrimSpace(cmd.long))
-	if usages := flags.FlagUsages(); usages != "" {
+	if usages := flags.FlagUsagesWrapped(100); usages != "" {
 		fmt.Fprintf(w, "\nflags:\n%s", usages)
 	}
 }

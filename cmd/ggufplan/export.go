@@ -37,8 +37,9 @@ Spells a plan for those who carry it out or judge it. --to takes
   model-card      the README of a repository on Hugging Face
 
 A plan that the program cannot carry out is refused, naming the tensor. A tensor
-has one type: where the split plan gives single experts another, what is lost is
-listed as warnings. PLAN may be - for standard input.
+has one type: where the split plan gives single experts another, --verbose lists
+what is lost. --model, --imatrix and --out give the paths of the command line,
+which is quoted for a shell: ... --command > run.sh; sh -e run.sh PLAN may be - for standard input.
 
 Example:
 
@@ -46,7 +47,6 @@ Example:
   $ ggufplan export plan.json --to llama-quantize -o tensor-types.txt --command
   llama-quantize --imatrix mix.imatrix.gguf --tensor-type-file tensor-types.txt model-f16.gguf model-f16-planned.gguf Q4_K_M
   ggufplan: warning: 6 of the expert tensors have one type here and several in the split plan, which takes 1780578 bytes where this takes 1768290
-  ggufplan: warning: blk.0.ffn_gate_exps.weight: all experts get Q3_K; the split plan gives 7 Q3_K, 1 Q4_K
   ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			to := flags.String("to", "", "what to write: "+strings.Join(exportKinds, ", "))
@@ -55,12 +55,20 @@ Example:
 			frontier := flags.String("frontier", "", "draw into the HTML what plan --frontier --json wrote to `FILE`")
 			gateFlags := addGateFlags(flags)
 			command := flags.Bool("command", false, "print the llama-quantize command line on standard output; the rules go to -o")
+			paths := &commandPaths{}
+			flags.StringVar(&paths.model, "model", "", "the model's `PATH` in the command line; its name alone if not given")
+			flags.StringArrayVar(&paths.imatrix, "imatrix", nil, "the imatrix's `PATH` in the command line, repeatable in the plan's order")
+			flags.StringVar(&paths.out, "out", "", "the quantized file's `PATH` in the command line")
+			verbose := flags.Bool("verbose", false, "list every tensor whose experts get other types in the split plan")
 			return func(c *call, operands []string) error {
 				if !slices.Contains(exportKinds, *to) {
 					return didYouMean(fmt.Errorf("--to: %q is not one of %s", *to, strings.Join(exportKinds, ", ")), *to, exportKinds,
 						"ggufplan export "+shellQuote(operands[0])+" --to ", "ggufplan export "+shellQuote(operands[0])+" --to llama-quantize")
 				}
 				carries := *to == "llama-quantize" || *to == "ik-llama"
+				if !carries && paths.given() {
+					return fmt.Errorf("--model, --imatrix and --out are of the command line: they go with --to llama-quantize and --to ik-llama, not %s", *to)
+				}
 				if *command && !carries {
 					return fmt.Errorf("--command goes with --to llama-quantize and --to ik-llama, not %s", *to)
 				}
@@ -85,7 +93,10 @@ Example:
 					return err
 				}
 				if carries {
-					return c.exportRules(plan, *to, *out, *command)
+					if err := paths.place(plan); err != nil {
+						return err
+					}
+					return c.exportRules(plan, *to, *out, *command, *verbose, paths.out)
 				}
 				options, err := documentOptions(c, plan, gates, *frontier)
 				if err != nil {
@@ -126,9 +137,42 @@ func documentOptions(c *call, plan *manifest.Manifest, gates []gate, frontier st
 	return o, nil
 }
 
+// commandPaths are where files lie: a plan holds names alone.
+type commandPaths struct {
+	model, out string
+	imatrix    []string
+}
+
+func (p *commandPaths) given() bool { return p.model != "" || p.out != "" || len(p.imatrix) > 0 }
+
+// place puts the paths into the plan in the place of names.
+func (p *commandPaths) place(m *manifest.Manifest) error {
+	if p.model != "" && len(m.Model.Files) > 0 {
+		m.Model.Files[0].Name = p.model
+	}
+	if len(p.imatrix) == 0 {
+		return nil
+	}
+	var places []*string
+	if m.Statistics != nil {
+		for i := range m.Statistics.Inputs {
+			if in := &m.Statistics.Inputs[i]; strings.HasPrefix(in.Format, "imatrix") {
+				places = append(places, &in.Name)
+			}
+		}
+	}
+	if len(places) != len(p.imatrix) {
+		return fmt.Errorf("--imatrix: %d given, and the plan was made with %d", len(p.imatrix), len(places))
+	}
+	for i, path := range p.imatrix {
+		*places[i] = path
+	}
+	return nil
+}
+
 // exportRules writes the rules to out, or to standard output, and shows the
 // command line where the rules are not.
-func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool) error {
+func (c *call) exportRules(plan *manifest.Manifest, to, out string, command, verbose bool, output string) error {
 	rulesPath := rulesName
 	if out != "" {
 		rulesPath = out
@@ -136,9 +180,9 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 	var q *export.Quantization
 	var err error
 	if to == "ik-llama" {
-		q, err = export.IKLlama(plan)
+		q, err = export.IKLlamaTo(plan, output)
 	} else {
-		q, err = export.LlamaQuantize(plan, rulesPath)
+		q, err = export.LlamaQuantizeTo(plan, rulesPath, output)
 	}
 	if err != nil {
 		return err
@@ -155,11 +199,9 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 			return err
 		}
 	}
-	for _, line := range q.Commands {
-		if command {
+	if command {
+		for _, line := range q.Commands {
 			fmt.Fprintln(c.stdout, line)
-		} else {
-			c.say("hint", "%s", line)
 		}
 	}
 	if err := c.commitPrinted(&files); err != nil {
@@ -174,8 +216,18 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command bool
 	if n := len(q.Losses); n > 0 {
 		t := &plan.Totals
 		c.warn("%d of the expert tensors have one type here and several in the split plan, which takes %d bytes where this takes %d", n, t.SplitPlannedBytes, t.PlannedBytes)
-		for _, l := range q.Losses {
-			c.warn("%s", l)
+		if !verbose {
+			c.say("hint", "--verbose lists them")
+		}
+		for _, l := range q.Losses[:n] {
+			if verbose {
+				c.warn("%s", l)
+			}
+		}
+	}
+	if !command {
+		for _, line := range q.Commands {
+			fmt.Fprintf(c.stderr, "%s\n", review.Printable(line))
 		}
 	}
 	return nil

@@ -97,11 +97,14 @@ func changesQuantized(m *manifest.Manifest) bool {
 
 // sourceAndOutput returns the model's first file and a name for what is made
 // of it, as words of a command line.
-func sourceAndOutput(m *manifest.Manifest) (source, output string, err error) {
+func sourceAndOutput(m *manifest.Manifest, out string) (source, output string, err error) {
 	if len(m.Model.Files) == 0 || m.Model.Files[0].Name == "" {
 		return "", "", fmt.Errorf("the plan names no model file")
 	}
 	source = m.Model.Files[0].Name
+	if out != "" {
+		return operand(source), operand(out), nil
+	}
 	output = strings.TrimSuffix(source, ".gguf")
 	if n := len(m.Model.Files); n > 1 {
 		output = strings.TrimSuffix(output, fmt.Sprintf("-00001-of-%05d", n))

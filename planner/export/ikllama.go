@@ -21,7 +21,10 @@ const maxArgumentBytes = 32*4096 - 1
 // ik_llama.cpp's llama-quantize takes. Where a rule per tensor would make it
 // too long for an argument, rules that differ only in the block or expert
 // number are joined.
-func IKLlama(m *manifest.Manifest) (*Quantization, error) {
+func IKLlama(m *manifest.Manifest) (*Quantization, error) { return IKLlamaTo(m, "") }
+
+// IKLlamaTo is IKLlama with a name for the quantized file.
+func IKLlamaTo(m *manifest.Manifest, out string) (*Quantization, error) {
 	imatrix := ""
 	for _, in := range inputs(m) {
 		if in.Format == stats.FormatImatrixDat && imatrix == "" {
@@ -45,7 +48,7 @@ func IKLlama(m *manifest.Manifest) (*Quantization, error) {
 	if len(argument) > maxArgumentBytes {
 		return nil, fmt.Errorf("%s takes its rules as one argument: %d bytes are needed, the limit is %d", g.name, len(argument), maxArgumentBytes)
 	}
-	source, output, err := sourceAndOutput(m)
+	source, output, err := sourceAndOutput(m, out)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,11 @@ type Quantization struct {
 // Every tensor that llama-quantize may change has a rule: one without would be
 // left to the mix of the file type, whose choices depend on what it has seen.
 func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error) {
+	return LlamaQuantizeTo(m, rulesPath, "")
+}
+
+// LlamaQuantizeTo is LlamaQuantize with a name for the quantized file.
+func LlamaQuantizeTo(m *manifest.Manifest, rulesPath string, out string) (*Quantization, error) {
 	imatrix, merge := llamaquantize.Imatrix(inputs(m))
 	g := &target{name: "llama-quantize", engine: quant.LlamaCpp, fit: func(t *manifest.Tensor, f quant.Format) string {
 		if quant.ShapeFallback(f.Type, t.Shape[0]) != f.Type {
@@ -56,7 +61,7 @@ func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error
 	if i := slices.IndexFunc(m.Findings, func(f manifest.Finding) bool { return f.Code == "alignment" }); i >= 0 {
 		return nil, fmt.Errorf("%s cannot carry out the plan: %s: %s", g.name, m.Findings[i].Subject, m.Findings[i].Message)
 	}
-	source, output, err := sourceAndOutput(m)
+	source, output, err := sourceAndOutput(m, out)
 	if err != nil {
 		return nil, err
 	}

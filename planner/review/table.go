@@ -43,6 +43,9 @@ func (t *Table) lines(w io.Writer, indent string, lines [][]string) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+	if screen, ok := w.(interface{ Width() int }); ok {
+		lines = t.fit(lines, widths, screen.Width()-len(indent))
+	}
 	for _, cells := range lines {
 		var line strings.Builder
 		line.WriteString(indent)
@@ -59,4 +62,57 @@ func (t *Table) lines(w io.Writer, indent string, lines [][]string) {
 		}
 		io.WriteString(w, strings.TrimRight(line.String(), " ")+"\n")
 	}
+}
+
+// fit narrows the widest column of text until the table has room, and goes on
+// below where a cell is too long. Columns of numbers are left whole.
+func (t *Table) fit(lines [][]string, widths []int, room int) [][]string {
+	const least = 12
+	over := 2*(len(widths)-1) - room
+	widest := -1
+	for i, n := range widths {
+		over += n
+		if !t.right[i] && (widest < 0 || n >= widths[widest]) {
+			widest = i
+		}
+	}
+	if over <= 0 || widest < 0 || widths[widest]-over < least {
+		return lines
+	}
+	widths[widest] -= over
+	var out [][]string
+	for _, cells := range lines {
+		if widest >= len(cells) {
+			out = append(out, cells)
+			continue
+		}
+		for i, part := range Fold(cells[widest], widths[widest]) {
+			row := make([]string, len(cells))
+			if i == 0 {
+				copy(row, cells)
+			}
+			row[widest] = part
+			out = append(out, row)
+		}
+	}
+	return out
+}
+
+// Fold breaks text into lines of at most width characters, at spaces where
+// there are any.
+func Fold(s string, width int) []string {
+	var lines []string
+	runes := []rune(s)
+	for len(runes) > width {
+		cut := width
+		for cut > 0 && runes[cut] != ' ' {
+			cut--
+		}
+		if cut == 0 {
+			cut = width
+		}
+		lines = append(lines, strings.TrimRight(string(runes[:cut]), " "))
+		runes = []rune(strings.TrimLeft(string(runes[cut:]), " "))
+	}
+	return append(lines, string(runes))
 }
