@@ -28,6 +28,7 @@ const (
 	CodeSuperExpert            = "super-expert"
 	CodeTypicalErrors          = "typical-errors"
 	CodeFlatSensitivity        = "flat-sensitivity"
+	CodeMostlyCold             = "mostly-cold"
 )
 
 // FindingCodes lists the codes a manifest of this version may hold, in
@@ -40,7 +41,7 @@ func FindingCodes() []string {
 
 func ownCodes() []string {
 	return []string{CodeLayerWithoutStatistics, CodeUnseenExperts, CodeScarceExperts, CodeShapeFallback, CodeRequantize,
-		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodeFlatSensitivity}
+		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodeFlatSensitivity, CodeMostlyCold}
 }
 
 // findings collects what a reviewer should know about a plan, sorted by code
@@ -64,6 +65,13 @@ func (f *frame) findings(plan *Plan, d *decision) []Finding {
 		list = append(list, f.tensorFindings(i, plan, &d.verdicts[i])...)
 	}
 	list = append(list, f.requantize(plan)...)
+	for _, t := range plan.Totals.Tiers {
+		if share := t.ActivationShare; t.Tier == frequency.Cold && share != nil && *share > 0.5 {
+			list = append(list, Finding{CodeMostlyCold, f.modelFile(),
+				fmt.Sprintf("%.1f %% of the traffic goes to cold experts, at %s: tiers by traffic bound that share, and a target size needs no tiers",
+					100**share, f.problem.Policy.Frequency.ColdType.Name)})
+		}
+	}
 	list = append(list, f.alignment(plan)...)
 	slices.SortStableFunc(list, func(a, b Finding) int { return strings.Compare(a.Code, b.Code) })
 	return slices.Compact(list)

@@ -19,9 +19,9 @@ var (
 // Validate checks the parameters of the frequency policy.
 func (fr *Frequency) Validate() error {
 	switch fr.TiersBy {
-	case TiersByMax, TiersByRank:
+	case TiersByMax, TiersByRank, TiersByTraffic:
 	default:
-		return fmt.Errorf("tiers by %q: want %q or %q", fr.TiersBy, TiersByMax, TiersByRank)
+		return fmt.Errorf("tiers by %q: want %q, %q or %q", fr.TiersBy, TiersByMax, TiersByRank, TiersByTraffic)
 	}
 	switch fr.Scope {
 	case ScopeLayer, ScopeModel:
@@ -37,6 +37,9 @@ func (fr *Frequency) Validate() error {
 		if err := Plannable(fr.Type(tier)); err != nil {
 			return fmt.Errorf("%s type: %w", tier, err)
 		}
+	}
+	if fr.TiersBy == TiersByTraffic {
+		return fr.Shares.Validate()
 	}
 	if err := fr.Tiers.Validate(); err != nil {
 		return err
@@ -121,7 +124,12 @@ func (f *frame) classify(group []int, d *decision) {
 		relative = func(i int) *float64 { return ratio(float64(counts[i]), float64(largest)) }
 		tierOf = func(i int) frequency.Tier { return th.Tier(counts[i]) }
 		thresholds = &th
-		if fr.TiersBy == TiersByRank {
+		switch fr.TiersBy {
+		case TiersByTraffic:
+			thresholds = nil
+			shares := frequency.ByTraffic(&fr.Shares, counts)
+			tierOf = func(i int) frequency.Tier { return shares[i] }
+		case TiersByRank:
 			thresholds = nil
 			ranks := frequency.ByRank(&fr.Tiers, counts)
 			tierOf = func(i int) frequency.Tier {
@@ -134,9 +142,14 @@ func (f *frame) classify(group []int, d *decision) {
 	default:
 		largest := slices.Max(weights)
 		relative = func(i int) *float64 { return ratio(weights[i], largest) }
-		tiers := fr.ByWeight(weights)
+		var tiers []frequency.Tier
 		tierOf = func(i int) frequency.Tier { return tiers[i] }
-		if fr.TiersBy == TiersByRank {
+		switch fr.TiersBy {
+		case TiersByMax:
+			tiers = fr.ByWeight(weights)
+		case TiersByTraffic:
+			tiers = frequency.ByTraffic(&fr.Shares, weights)
+		case TiersByRank:
 			ranks := frequency.ByRank(&fr.Tiers, weights)
 			tierOf = func(i int) frequency.Tier {
 				if weights[i] == 0 && f.problem.Evidence.Kind == stats.KindRelative {

@@ -55,7 +55,7 @@ type Policy struct {
 func DefaultPolicy() Policy {
 	tiers, _ := frequency.Preset(frequency.PresetDefault)
 	return Policy{Name: PolicyFrequency, Base: "Q4_K_M", Frequency: Frequency{
-		Preset: frequency.PresetDefault, TiersBy: TiersByMax, Scope: ScopeLayer, Fuse: FuseActivations, Tiers: tiers}}
+		Preset: frequency.PresetDefault, TiersBy: TiersByMax, Scope: ScopeLayer, Fuse: FuseActivations, Tiers: tiers, Shares: frequency.DefaultShares()}}
 }
 
 // Frequency holds the parameters of the frequency policy. The budget policy
@@ -65,16 +65,20 @@ type Frequency struct {
 	TiersBy TiersBy
 	Scope   Scope
 	Fuse    Fuse
-	frequency.Tiers
+	frequency.Tiers // the percentiles are not used by TiersByTraffic
+
+	Shares frequency.Shares // of TiersByTraffic
 }
 
-// TiersBy says what a percentile is a fraction of.
+// TiersBy says what makes an expert hot or cold.
 type TiersBy string
 
-// Max compares counts with a fraction of the largest; Rank compares ranks.
+// Max compares counts with a fraction of the largest; Rank compares ranks;
+// Traffic goes by shares of all traffic.
 const (
-	TiersByMax  TiersBy = "max"
-	TiersByRank TiersBy = "rank"
+	TiersByMax     TiersBy = "max"
+	TiersByRank    TiersBy = "rank"
+	TiersByTraffic TiersBy = "traffic"
 )
 
 // A Scope says which experts are compared with each other.

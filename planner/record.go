@@ -110,7 +110,11 @@ func (p *Plan) recordPolicy() manifest.Policy {
 		fr := &pol.Frequency
 		rec.Preset, rec.TiersBy = new(fr.Preset), new(string(fr.TiersBy))
 		rec.Scope, rec.Fuse = new(string(fr.Scope)), new(string(fr.Fuse))
-		rec.HotPercentile, rec.ColdPercentile = new(fr.HotPercentile.Float64()), new(fr.ColdPercentile.Float64())
+		if fr.TiersBy == TiersByTraffic {
+			rec.HotShare, rec.ColdShare = new(fr.Shares.Hot.Float64()), new(fr.Shares.Cold.Float64())
+		} else {
+			rec.HotPercentile, rec.ColdPercentile = new(fr.HotPercentile.Float64()), new(fr.ColdPercentile.Float64())
+		}
 		rec.WarmType, rec.ColdType = new(fr.WarmType.Name), new(fr.ColdType.Name)
 	}
 	rec.Budget = p.Budget

@@ -66,7 +66,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
 
 // frequencyOnly are the flags that mean nothing to the budget policy.
-var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "scope", "fuse"}
+var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "hot-share", "cold-share", "scope", "fuse"}
 
 // targets lists the target flags that were given.
 func (b *budgetFlags) targets() []string {

@@ -25,6 +25,7 @@ type policyFlags struct {
 	hotType, warmType      string
 	coldType               string
 	tiersBy, scope, fuse   string
+	hotShare, coldShare    string
 	base                   string
 	pins, defined, compare []string
 }
@@ -38,7 +39,9 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	flags.StringVar(&p.hotType, "hot-type", "", "`TYPE` of hot experts, and of layers without statistics")
 	flags.StringVar(&p.warmType, "warm-type", "", "`TYPE` of warm experts")
 	flags.StringVar(&p.coldType, "cold-type", "", "`TYPE` of cold experts")
-	flags.StringVar(&p.tiersBy, "tiers-by", string(planner.TiersByMax), "percentiles are fractions of the largest count (max) or of the ranks (rank): `WHAT`")
+	flags.StringVar(&p.tiersBy, "tiers-by", string(planner.TiersByMax), "percentiles are fractions of the largest count (max) or of the ranks (rank); or go by shares of the traffic (traffic): `WHAT`")
+	flags.StringVar(&p.hotShare, "hot-share", frequency.DefaultShares().Hot.String(), "with --tiers-by traffic, the busiest experts that carry `FRACTION` of it are hot")
+	flags.StringVar(&p.coldShare, "cold-share", frequency.DefaultShares().Cold.String(), "with --tiers-by traffic, the idlest experts that carry at most `FRACTION` of it are cold")
 	flags.StringVar(&p.scope, "scope", string(planner.ScopeLayer), "compare experts within their layer or over the model: `SCOPE` is layer or model")
 	flags.StringVar(&p.fuse, "fuse", string(planner.FuseActivations), "how a fused tensor's one type follows from its experts' tiers: `RULE` is activations, hottest or bytes")
 	flags.StringVar(&p.base, "base", "Q4_K_M", "what all other tensors get: `FILETYPE` of llama-quantize, or keep")
@@ -47,7 +50,7 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	flags.StringArrayVar(&p.compare, "baseline", nil, "compare with one more `FILETYPE`, repeatable")
 	oneOf(flags, "policy", string(planner.PolicyFrequency), string(planner.PolicyBudget))
 	oneOf(flags, "preset", frequency.PresetNames()...)
-	oneOf(flags, "tiers-by", string(planner.TiersByMax), string(planner.TiersByRank))
+	oneOf(flags, "tiers-by", string(planner.TiersByMax), string(planner.TiersByRank), string(planner.TiersByTraffic))
 	oneOf(flags, "scope", string(planner.ScopeLayer), string(planner.ScopeModel))
 	oneOf(flags, "fuse", string(planner.FuseActivations), string(planner.FuseHottest), string(planner.FuseBytes))
 	oneOf(flags, "base", append(fileTypeNames(), planner.BaseKeep)...)
@@ -176,6 +179,28 @@ func (p *policyFlags) frequency(fr *planner.Frequency, types *frequency.Types) e
 		if err := checkWord(p.flags, f.flag, f.value); err != nil {
 			return err
 		}
+	}
+	byTraffic := p.tiersBy == string(planner.TiersByTraffic)
+	for _, f := range []struct {
+		flag    string
+		traffic bool
+	}{{"hot-percentile", false}, {"cold-percentile", false}, {"hot-share", true}, {"cold-share", true}} {
+		if p.flags.Changed(f.flag) && f.traffic != byTraffic {
+			if byTraffic {
+				return hinted(fmt.Errorf("--%s is not for --tiers-by traffic", f.flag), "--hot-share 0.5 --cold-share 0.1")
+			}
+			return hinted(fmt.Errorf("--%s is for --tiers-by traffic", f.flag), "--tiers-by traffic --"+f.flag+" "+p.flags.Lookup(f.flag).Value.String())
+		}
+	}
+	for _, f := range []struct {
+		flag, text string
+		dst        *frequency.Fraction
+	}{{"hot-share", p.hotShare, &fr.Shares.Hot}, {"cold-share", p.coldShare, &fr.Shares.Cold}} {
+		v, err := frequency.ParseFraction(f.text)
+		if err != nil {
+			return flagError(f.flag, hinted(err, "--"+f.flag+" "+p.flags.Lookup(f.flag).DefValue))
+		}
+		*f.dst = v
 	}
 	fr.TiersBy, fr.Scope, fr.Fuse = planner.TiersBy(p.tiersBy), planner.Scope(p.scope), planner.Fuse(p.fuse)
 	if err := fr.Validate(); err != nil {

@@ -18,7 +18,7 @@ var (
 	Flags        = []string{"unseen", "scarce", "low", "ok", "good"}
 	CountsKinds  = []string{"exact", "scaled", "relative", "rank", "none"}
 	Policies     = []string{"frequency", "budget"}
-	TiersBy      = []string{"max", "rank"}
+	TiersBy      = []string{"max", "rank", "traffic"}
 	Scopes       = []string{"layer", "model"}
 	Fuses        = []string{"activations", "hottest", "bytes"}
 	Targets      = []string{"size", "bpw", "expert-bpw"}
@@ -211,12 +211,22 @@ func (c *checker) policy(m *Manifest) {
 	p := &m.Policy
 	c.oneOf("policy.name", p.Name, Policies)
 	frequency := p.Name == "frequency"
+	traffic := p.TiersBy != nil && *p.TiersBy == "traffic"
+	for _, f := range []struct {
+		key  string
+		set  bool
+		want bool
+	}{{"hot_percentile", p.HotPercentile != nil, frequency && !traffic}, {"cold_percentile", p.ColdPercentile != nil, frequency && !traffic},
+		{"hot_share", p.HotShare != nil, traffic}, {"cold_share", p.ColdShare != nil, traffic}} {
+		if f.set != f.want {
+			c.failf("policy."+f.key, "the %s policy %s it", p.Name, map[bool]string{true: "needs", false: "does not use"}[f.want])
+		}
+	}
 	for _, f := range []struct {
 		key string
 		set bool
 	}{
 		{"preset", p.Preset != nil}, {"tiers_by", p.TiersBy != nil}, {"scope", p.Scope != nil}, {"fuse", p.Fuse != nil},
-		{"hot_percentile", p.HotPercentile != nil}, {"cold_percentile", p.ColdPercentile != nil},
 		{"warm_type", p.WarmType != nil}, {"cold_type", p.ColdType != nil},
 	} {
 		if f.set != frequency {
@@ -231,6 +241,8 @@ func (c *checker) policy(m *Manifest) {
 	}
 	c.fraction("policy.hot_percentile", p.HotPercentile)
 	c.fraction("policy.cold_percentile", p.ColdPercentile)
+	c.fraction("policy.hot_share", p.HotShare)
+	c.fraction("policy.cold_share", p.ColdShare)
 	if hot, cold := p.HotPercentile, p.ColdPercentile; hot != nil && cold != nil && !(*hot > *cold) {
 		c.failf("policy.hot_percentile", "%v is not above the cold percentile %v", *hot, *cold)
 	}

@@ -112,6 +112,8 @@ type Policy struct {
 	Fuse           *string       `json:"fuse"`
 	HotPercentile  *float64      `json:"hot_percentile"`
 	ColdPercentile *float64      `json:"cold_percentile"`
+	HotShare       *float64      `json:"hot_share" since:"1"`  // of tiers by traffic, which have no percentiles
+	ColdShare      *float64      `json:"cold_share" since:"1"` // the same
 	HotType        string        `json:"hot_type"`
 	WarmType       *string       `json:"warm_type"`
 	ColdType       *string       `json:"cold_type"`

@@ -114,6 +114,8 @@ func (x *Explanation) why(l *manifest.Layer, e *manifest.Expert) string {
 		return fmt.Sprintf("%s < %s", Count(*e.Count), Count(*l.ColdThreshold)) + protected(*e.Tier, "cold")
 	case p.TiersBy != nil && *p.TiersBy == "rank":
 		return "by its rank"
+	case p.TiersBy != nil && *p.TiersBy == "traffic":
+		return "by its place in the traffic"
 	}
 	return "by its share of the largest weight"
 }

@@ -75,6 +75,10 @@ func policyInWords(p *manifest.Policy) string {
 		return p.Name
 	}
 	number := func(v *float64) string { return strconv.FormatFloat(*v, 'g', -1, 64) }
+	if p.HotShare != nil && p.ColdShare != nil {
+		return fmt.Sprintf("%s, preset %s: the busiest experts up to %s of the traffic %s, the idlest up to %s %s, else %s; tiers by %s per %s, fused by %s",
+			p.Name, *p.Preset, number(p.HotShare), p.HotType, number(p.ColdShare), *p.ColdType, *p.WarmType, *p.TiersBy, *p.Scope, *p.Fuse)
+	}
 	return fmt.Sprintf("%s, preset %s: hot from %s %s, cold below %s %s, else warm %s; tiers by %s per %s, fused by %s",
 		p.Name, *p.Preset, number(p.HotPercentile), p.HotType, number(p.ColdPercentile), *p.ColdType, *p.WarmType,
 		*p.TiersBy, *p.Scope, *p.Fuse)
