@@ -61,10 +61,10 @@ func DefaultPolicy() Policy {
 // Frequency holds the parameters of the frequency policy. The budget policy
 // uses HotType alone, for layers without statistics.
 type Frequency struct {
-	Preset  string // a preset's name, or "custom"
-	TiersBy TiersBy
-	Scope   Scope
-	Fuse    Fuse
+	Preset          string // a preset's name, or "custom"
+	TiersBy         TiersBy
+	Scope           Scope
+	Fuse            Fuse
 	frequency.Tiers // the percentiles are not used by TiersByTraffic
 
 	Shares frequency.Shares // of TiersByTraffic
