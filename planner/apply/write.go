@@ -177,6 +177,9 @@ func (w *writing) begin(created bool) error {
 			return err
 		}
 		n, err := w.out.ReadAt(old, at)
+		if err != nil && err != io.EOF {
+			return err
+		}
 		ours, faulty := w.headerIsOurs()
 		switch {
 		case faulty != nil:

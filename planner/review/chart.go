@@ -216,7 +216,7 @@ func (c *Chart) drawAxes(pen Pen, x, y scale, unit float64, name string) {
 				marks = []float64{1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9}
 			}
 			for _, f := range marks {
-				if v := decade + math.Log10(f); v >= y.low && v <= y.high {
+				if v := decade + float64(math.Log10(f)); v >= y.low && v <= y.high {
 					ticks = append(ticks, math.Pow(10, v))
 				}
 			}
@@ -255,7 +255,7 @@ func (c *Chart) drawLegend(pen Pen) {
 	entry := func(ink Ink, name string, draw func(x float64)) {
 		draw(x)
 		pen.Text(InkText, x+18, y, 12, 0, false, name)
-		x += 18 + textWidth(name, 12) + 22
+		x += 18 + float64(textWidth(name, 12)) + 22
 	}
 	if len(c.Fused) > 0 {
 		entry(InkFused, "fused plan", func(x float64) { pen.Dot(InkFused, x+8, y-4, 4, "") })
@@ -288,15 +288,15 @@ func placeLabel(pen Pen, spots *[][4]float64, ink Ink, px, py float64, text stri
 	w, h := textWidth(text, labelSize), labelSize
 	for _, distance := range []float64{8, 16, 28, 44, 64, 90} {
 		for _, d := range [][2]float64{{1, 0}, {1, -1}, {0, -1}, {1, 1}, {-1, 0}, {-1, -1}, {0, 1}, {-1, 1}} {
-			cx, cy := px+d[0]*(distance+w/2), py+d[1]*(distance+h/2)
-			box := [4]float64{cx - w/2, cy - h/2, cx + w/2, cy + h/2}
+			cx, cy := px+float64(d[0]*(distance+float64(w/2))), py+float64(d[1]*(distance+float64(h/2)))
+			box := [4]float64{cx - float64(w/2), cy - float64(h/2), cx + float64(w/2), cy + float64(h/2)}
 			if box[0] < chartLeft+2 || box[2] > chartRight+2 || box[1] < chartTop+2 || box[3] > chartBottom-2 || slices.ContainsFunc(*spots, func(s [4]float64) bool {
 				return box[0] < s[2] && s[0] < box[2] && box[1] < s[3] && s[1] < box[3]
 			}) {
 				continue
 			}
 			if distance > 16 {
-				pen.Line(InkLine, 1, [2]float64{px, py}, [2]float64{cx - d[0]*w/2, cy - d[1]*h/2})
+				pen.Line(InkLine, 1, [2]float64{px, py}, [2]float64{cx - float64(d[0]*w/2), cy - float64(d[1]*h/2)})
 			}
 			pen.Text(ink, cx, cy+0.35*h, labelSize, 0.5, false, text)
 			*spots = append(*spots, box)
