@@ -167,3 +167,32 @@ func fallbackName(t *testing.T, s *slot) string {
 	}
 	return o.Type.Name
 }
+
+// What a prediction layer shows is the floor, and its tensors are judged by the
+// last layer that runs.
+func TestFloorOfPredictionLayers(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{Layers: 2, MTP: 1})
+	p := budgetProblem(m, 1, 1<<30)
+	p.Policy.Budget.Sensitivity = table(
+		[]string{"blk.0.ffn_up_exps.weight", "blk.1.ffn_up_exps.weight", "blk.2.ffn_up_exps.weight", "blk.2.ffn_down_exps.weight"},
+		[]float64{3, 5, 1, 1})
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.table.rule == nil || *w.table.rule != floorPrediction || *w.table.floor != 1 {
+		t.Fatalf("floor %v by %v", w.table.floor, w.table.rule)
+	}
+	got := map[string]float64{}
+	for i := range f.slots {
+		got[f.slots[i].tensor.Name] = w.sensitivity[i].value
+	}
+	first, last := got["blk.0.ffn_up_exps.weight"], got["blk.1.ffn_up_exps.weight"]
+	if !near(last, 2*first) || got["blk.2.ffn_up_exps.weight"] != last {
+		t.Errorf("%v, %v and %v in the prediction layer", first, last, got["blk.2.ffn_up_exps.weight"])
+	}
+}
