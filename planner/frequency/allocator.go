@@ -140,8 +140,9 @@ const maxExperts = 1 << 20
 // into tiers, for a system that serves a model and keeps its busiest experts
 // at a better type.
 //
-// Counts take effect on tiers when [Allocator.Recompute] is called: until
-// then, and after [Allocator.Reset], thresholds are 0 and every expert is cold.
+// Thresholds move when [Allocator.Recompute] is called: until then, and after
+// [Allocator.Reset], they are 0 and every expert is cold. Between calls an
+// expert's tier follows its live count past the thresholds as they are.
 // All methods may be called from several goroutines at once; recording takes
 // no lock.
 type Allocator struct {
@@ -152,7 +153,8 @@ type Allocator struct {
 }
 
 // NewAllocator returns an allocator for experts 0 to experts-1, with nothing
-// counted.
+// counted. It refuses tiers that are not valid, and fewer than 1 expert or more
+// than 2^20.
 func NewAllocator(experts int, tiers Tiers) (*Allocator, error) {
 	if experts < 1 || experts > maxExperts {
 		return nil, fmt.Errorf("%d experts: want 1 to %d", experts, maxExperts)
@@ -163,6 +165,28 @@ func NewAllocator(experts int, tiers Tiers) (*Allocator, error) {
 	a := &Allocator{tiers: tiers, counts: make([]atomic.Uint64, experts)}
 	a.thresholds.Store(&Thresholds{})
 	return a, nil
+}
+
+// Tiers returns the percentiles and types in force.
+func (a *Allocator) Tiers() Tiers { return a.tiers }
+
+// Precision is an expert's tier, and the type that follows.
+type Precision struct {
+	Expert int
+	Tier   Tier
+	Type   Type
+}
+
+// Precisions returns every expert's tier and type, by ascending expert, all by
+// the same thresholds.
+func (a *Allocator) Precisions() []Precision {
+	th := a.Thresholds()
+	list := make([]Precision, len(a.counts))
+	for e := range list {
+		tier := th.Tier(a.counts[e].Load())
+		list[e] = Precision{e, tier, a.tiers.Type(tier)}
+	}
+	return list
 }
 
 // Len returns the number of experts.

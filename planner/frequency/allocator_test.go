@@ -199,3 +199,30 @@ func TestParseFraction(t *testing.T) {
 		t.Errorf("0.29 is %s", f.Rat().RatString())
 	}
 }
+
+// TestAllocatorPrecisions: what is in force can be asked for, and a tier follows
+// the live count while thresholds stay.
+func TestAllocatorPrecisions(t *testing.T) {
+	if _, err := NewAllocator(0, tiers("0.9", "0.3")); err == nil {
+		t.Error("an allocator without experts")
+	}
+	a, err := NewAllocator(3, tiers("0.9", "0.3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Tiers() != tiers("0.9", "0.3") {
+		t.Errorf("tiers %+v", a.Tiers())
+	}
+	for e, n := range []uint64{100, 50, 1} {
+		a.RecordN(e, n)
+	}
+	a.Recompute()
+	want := []Precision{{0, Hot, GGML(quant.Q4_K)}, {1, Warm, GGML(quant.Q3_K)}, {2, Cold, GGML(quant.Q2_K)}}
+	if got := a.Precisions(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	a.RecordN(2, 200) // past the hot threshold of 90, which stays
+	if got := a.Precisions()[2]; got != (Precision{2, Hot, GGML(quant.Q4_K)}) || a.Thresholds().Hot != 90 || a.Tier(2) != Hot {
+		t.Errorf("%v, thresholds %+v", got, a.Thresholds())
+	}
+}
