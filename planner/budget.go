@@ -27,7 +27,8 @@ type Budget struct {
 	Seed      uint64           // of ObjectiveRandom
 	Scope     TensorScope      // which tensors are part of the problem
 	TieGateUp bool             // gate and up of a layer (and expert) get the same type
-	Types     []frequency.Type // candidates; nil for all that have a known error
+	Types     []frequency.Type // candidates; nil for those of [DefaultTypeSet] that have a known error
+	MinType   *frequency.Type  // no candidate below it, by bits per weight, then name; nil for no bound
 	Errors    *NamedErrors     // nil: typical errors per type
 
 	Sensitivity *NamedSensitivity // nil: all tensors alike

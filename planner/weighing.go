@@ -98,9 +98,22 @@ func (w *weighing) resolveTypes() error {
 			}
 		}
 	}
-	for _, f := range quant.Formats() {
-		if _, ok := typicalError(f.Type); ok && f.Quantized && w.budget.Types == nil && w.budget.Errors == nil {
-			w.types = append(w.types, frequency.GGML(f.Type))
+	if w.budget.Types == nil && w.budget.Errors == nil {
+		w.types, _ = TypeSet(DefaultTypeSet)
+	}
+	if w.budget.Types == nil && w.budget.Errors != nil {
+		set, _ := TypeSet(DefaultTypeSet)
+		usual := slices.DeleteFunc(slices.Clone(w.types), func(t frequency.Type) bool { return !slices.Contains(set, t) })
+		if len(usual) > 0 {
+			w.types = usual
+		}
+	}
+	if least := w.budget.MinType; least != nil {
+		w.types = slices.DeleteFunc(w.types, func(t frequency.Type) bool {
+			return cmp.Or(compareRates(t, *least), cmp.Compare(t.Name, least.Name)) < 0
+		})
+		if len(w.types) == 0 {
+			return fmt.Errorf("no candidate type has as many bits per weight as %s", least.Name)
 		}
 	}
 	if len(w.types) == 0 {
@@ -112,8 +125,11 @@ func (w *weighing) resolveTypes() error {
 
 // compareTypes orders types by bits per weight, then by number.
 func compareTypes(a, b frequency.Type) int {
-	return cmp.Or(knapsack.CompareRates(knapsack.Rate{Cost: a.Layout.BytesPerBlock, Bytes: a.Layout.WeightsPerBlock}, knapsack.Rate{Cost: b.Layout.BytesPerBlock, Bytes: b.Layout.WeightsPerBlock}),
-		cmp.Compare(a.GGML, b.GGML), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(compareRates(a, b), cmp.Compare(a.GGML, b.GGML), cmp.Compare(a.Name, b.Name))
+}
+
+func compareRates(a, b frequency.Type) int {
+	return knapsack.CompareRates(knapsack.Rate{Cost: a.Layout.BytesPerBlock, Bytes: a.Layout.WeightsPerBlock}, knapsack.Rate{Cost: b.Layout.BytesPerBlock, Bytes: b.Layout.WeightsPerBlock})
 }
 
 // findCells lists the tensors that the policy decides, with their candidates.

@@ -31,6 +31,7 @@ type budgetFlags struct {
 	objective, scope     string
 	seed                 uint64
 	types                []string
+	minType              string
 	tie                  bool
 	errors, sensitivity  string
 	sensitivityType      string
@@ -49,7 +50,8 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.StringVar(&b.expertBPW, "target-expert-bpw", "", "the same within `N` bits per weight of the routed experts")
 	flags.StringVar(&b.objective, "objective", objectives[0], "what damage is: `NAME` is "+review.Or(objectives))
 	flags.Uint64Var(&b.seed, "seed", 1, "seed `N` of --objective random and of --measure")
-	flags.StringSliceVar(&b.types, "types", nil, "candidate types of the budget policy, comma separated `LIST`; all with a known error if not given")
+	flags.StringSliceVar(&b.types, "types", nil, "candidate types of the budget policy: `LIST` of types and of the sets "+strings.Join(planner.TypeSetNames(), ", ")+"; "+planner.DefaultTypeSet+" if not given")
+	flags.StringVar(&b.minType, "min-type", "", "no candidate `TYPE` below this one, by bits per weight and then by name")
 	flags.BoolVar(&b.tie, "tie-gate-up", false, "gate and up of a layer, and of an expert, get the same type")
 	flags.StringVar(&b.scope, "scope-tensors", string(planner.ScopeAll), "what the budget policy decides: `SCOPE` is all, or experts and the base gives the rest")
 	flags.StringVar(&b.errors, "errors", "", "errors that measure found, `FILE`; typical ones per type if not given")
@@ -63,7 +65,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 }
 
 // budgetOnly are the flags that mean nothing to another policy.
-var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
+var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "min-type", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
 
 // frequencyOnly are the flags that mean nothing to the budget policy.
 var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "hot-share", "cold-share", "scope", "fuse"}
@@ -155,7 +157,12 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 	if b.flags.Changed("types") && len(b.types) == 0 {
 		return out, hinted(fmt.Errorf("--types: names no type"), "--types Q2_K,Q3_K,Q4_K")
 	}
+	var inSets []frequency.Type
 	for i, name := range b.types {
+		if set, ok := planner.TypeSet(strings.ToLower(strings.TrimSpace(name))); ok {
+			inSets = append(inSets, set...)
+			continue
+		}
 		t, err := lookupType(types, strings.TrimSpace(name))
 		if err != nil {
 			return out, flagError("types", err)
@@ -164,6 +171,18 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 			return out, hinted(fmt.Errorf("--types: %s is there twice", t.Name), "--types "+strings.Join(slices.Delete(slices.Clone(b.types), i, i+1), ","))
 		}
 		out.Types = append(out.Types, t)
+	}
+	for _, t := range inSets {
+		if !slices.Contains(out.Types, t) {
+			out.Types = append(out.Types, t)
+		}
+	}
+	if b.minType != "" {
+		t, err := lookupType(types, b.minType)
+		if err != nil {
+			return out, flagError("min-type", err)
+		}
+		out.MinType = &t
 	}
 	switch t := b.sensitivityType; {
 	case b.flags.Changed("sensitivity") && b.sensitivity == "":
@@ -278,11 +297,8 @@ const maxSensitivityBytes = 64 << 20
 // they are given.
 func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.NamedErrors, error) {
 	var types []quant.Type
-	if len(b.types) > 0 {
-		var err error
-		if types, err = parseTypes("types", b.types); err != nil {
-			return nil, err
-		}
+	for _, t := range problem.Policy.Budget.Types {
+		types = append(types, t.GGML)
 	}
 	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
 	e, err := measure.Run(c.ctx, problem.Model, problem.Evidence, measure.Options{
