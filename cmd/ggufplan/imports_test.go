@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/frequency", "planner/llamaquantize", "planner/manifest"},
 	"planner/review":           {"planner/manifest", "ggufio/quant"},
 	"planner/export":           {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
-	"planner/verify":           {"ggufio", "planner/manifest"},
+	"planner/verify":           {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
 	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest"},
 	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
 	"planner/llamapatch":       {},

@@ -281,7 +281,7 @@ func TestVerifyFindsTampering(t *testing.T) {
 			if err := b.WriteFile(path); err != nil {
 				t.Fatal(err)
 			}
-			if got := ggufplan(t, tt.status, "verify", planPath, path); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			if got := ggufplan(t, tt.status, "verify", "--allow-no-imatrix", planPath, path); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 				t.Errorf("verify prints %q, want %q in it", got, tt.want)
 			}
 			if tt.status == exitTrouble {
@@ -291,7 +291,7 @@ func TestVerifyFindsTampering(t *testing.T) {
 				Matching    int
 				Differences []struct{ Kind, Subject string }
 			}
-			if err := json.Unmarshal([]byte(ggufplan(t, tt.status, "verify", "--json", planPath, path)), &report); err != nil {
+			if err := json.Unmarshal([]byte(ggufplan(t, tt.status, "verify", "--allow-no-imatrix", "--json", planPath, path)), &report); err != nil {
 				t.Fatal(err)
 			}
 			if (len(report.Differences) > 0) != (tt.status == exitFinding) {

@@ -19,7 +19,9 @@ func verifyCommand() *command {
 		name: "verify", operands: "PLAN [MODEL]", short: "every tensor of a quantized file against the plan", min: 1, max: 2,
 		long: `Compares every tensor of MODEL, a quantized GGUF file or any shard of a set,
 with the plan: missing and extra tensors, wrong types, shapes and sizes, and the
-total. All differences are listed, sorted. Only headers are read.
+total; the file's size; and whether it was quantized with an importance matrix
+as the plan was. All differences are listed, sorted. Only headers are read,
+with --data every block too.
 
 With --dry-run-log the plan is compared with what llama-quantize --dry-run
 printed, before anything is quantized:
@@ -31,10 +33,15 @@ unreadable file`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			log := flags.String("dry-run-log", "", "compare what llama-quantize --dry-run printed, instead of a model; - is standard input, `FILE`")
 			asJSON := flags.Bool("json", false, "print the comparison as JSON")
+			reading := flags.Bool("data", false, "read every block too: weights that are not finite, matrices and experts that are all zeros")
+			allowNoImatrix := flags.Bool("allow-no-imatrix", false, "accept a file that was quantized without the plan's importance matrix")
 			reports := addReportFlags(flags)
 			return func(c *call, operands []string) error {
 				if err := reports.validate(); err != nil {
 					return err
+				}
+				if *log != "" && (*reading || *allowNoImatrix) {
+					return fmt.Errorf("--data and --allow-no-imatrix are about a model, not a log")
 				}
 				if (*log == "") == (len(operands) == 1) {
 					return hinted(fmt.Errorf("verify takes PLAN and either MODEL or --dry-run-log FILE"), "ggufplan verify plan.json model-planned.gguf")
@@ -43,7 +50,7 @@ unreadable file`,
 				if err != nil {
 					return err
 				}
-				report, err := c.compare(plan, operands, *log)
+				report, err := c.compare(plan, operands, *log, verify.Options{AllowNoImatrix: *allowNoImatrix}, *reading)
 				if err != nil {
 					return err
 				}
@@ -79,15 +86,22 @@ unreadable file`,
 }
 
 // compare holds the model, or else the log, against the plan.
-func (c *call) compare(plan *manifest.Manifest, operands []string, log string) (*verify.Report, error) {
+func (c *call) compare(plan *manifest.Manifest, operands []string, log string, o verify.Options, data bool) (*verify.Report, error) {
 	if log == "" {
 		model, err := ggufio.Open(operands[1])
 		if err != nil {
 			return nil, err
 		}
-		report, err := verify.Model(plan, model)
+		report, err := verify.Model(plan, model, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", operands[1], err)
+		}
+		if data {
+			bar := c.newProgress("reading", review.Size)
+			defer bar.done()
+			if err := report.Data(c.ctx, model, 0, bar.update); err != nil {
+				return nil, err
+			}
 		}
 		return report, nil
 	}
@@ -113,6 +127,16 @@ func writeReport(w io.Writer, report *verify.Report, asJSON bool) error {
 			fmt.Fprintf(w, " where %d were planned", report.PlannedBytes)
 		}
 	}
-	_, err := fmt.Fprintln(w)
+	switch {
+	case report.DataRead:
+		fmt.Fprint(w, "; every block was read")
+	case report.FoundBytes != nil:
+		fmt.Fprint(w, "; headers were read (--data reads every block)")
+	}
+	fmt.Fprintln(w)
+	for _, n := range report.Notes {
+		fmt.Fprintln(w, n)
+	}
+	_, err := w.Write(nil)
 	return err
 }

@@ -5,8 +5,10 @@
 // difference, sorted, in a [Report]; an error means that the two cannot be
 // compared: another model, or nothing that can be read.
 //
-// The package reads headers only: that each tensor has the planned name,
-// shape, type and size. It does not judge weights.
+// [Model] reads headers only: that each tensor has the planned name, shape, type
+// and size, that the file names an importance matrix where the plan has one,
+// and the file's size. [Report.Data] reads the blocks and reports those that
+// cannot be weights.
 package verify
 
 import (
@@ -28,6 +30,10 @@ const (
 	KindType    = "type"
 	KindBytes   = "bytes"
 	KindTotal   = "total" // the sum of all tensors' bytes
+
+	KindFileBytes = "file_bytes"
+	KindImatrix   = "imatrix" // the importance matrix that the file's metadata names
+	KindData      = "data"    // blocks that cannot be weights
 )
 
 // A Difference is one way in which a model departs from its plan.
@@ -43,6 +49,15 @@ func (d Difference) String() string {
 	switch d.Kind {
 	case KindMissing:
 		return fmt.Sprintf("%s: missing, planned as %s", d.Subject, d.Want)
+	case KindImatrix:
+		if d.Got == "" {
+			return fmt.Sprintf("%s: absent, planned with %s: quantized without the importance matrix", d.Subject, d.Want)
+		}
+		return fmt.Sprintf("%s: %q, planned without an importance matrix", d.Subject, d.Got)
+	case KindFileBytes:
+		return fmt.Sprintf("%s: planned %s bytes, got %s", d.Subject, d.Want, d.Got)
+	case KindData:
+		return fmt.Sprintf("%s: %s", d.Subject, d.Got)
 	case KindExtra:
 		return fmt.Sprintf("%s: not in the plan, found as %s", d.Subject, d.Got)
 	}
@@ -55,6 +70,8 @@ type Report struct {
 	Matching     int          `json:"matching"`
 	PlannedBytes uint64       `json:"planned_bytes"`
 	FoundBytes   *uint64      `json:"found_bytes"` // null for a log, which rounds
+	DataRead     bool         `json:"data_read"`   // every block was read, not headers alone
+	Notes        []string     `json:"notes"`       // what differs and is right
 	Differences  []Difference `json:"differences"` // by subject, then kind; "total" last
 }
 
@@ -65,10 +82,15 @@ type found struct {
 	size  func(planned uint64) (string, bool) // what to print, and whether it agrees
 }
 
+// Options say what a comparison lets pass.
+type Options struct {
+	AllowNoImatrix bool // a file that names no importance matrix where the plan has one
+}
+
 // Model compares a model with its plan.
-func Model(plan *manifest.Manifest, model *ggufio.Model) (*Report, error) {
-	if model.Architecture.Name != plan.Model.Architecture {
-		return nil, fmt.Errorf("the model's architecture is %q, the plan is for %q", model.Architecture.Name, plan.Model.Architecture)
+func Model(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Report, error) {
+	if err := sameFacts(plan, model); err != nil {
+		return nil, err
 	}
 	tensors := make(map[string]found, len(model.Tensors))
 	var total uint64
@@ -88,6 +110,8 @@ func Model(plan *manifest.Manifest, model *ggufio.Model) (*Report, error) {
 	if total != plan.Totals.PlannedBytes {
 		report.add(KindTotal, "total", strconv.FormatUint(plan.Totals.PlannedBytes, 10), strconv.FormatUint(total, 10))
 	}
+	imatrix, named := report.compareImatrix(plan, model, o.AllowNoImatrix)
+	report.compareSize(plan, model, imatrix, named, o.AllowNoImatrix)
 	return report, nil
 }
 
@@ -101,7 +125,7 @@ func compare(plan *manifest.Manifest, tensors map[string]found) (*Report, error)
 	if err := sameModel(plan, tensors); err != nil {
 		return nil, err
 	}
-	report := &Report{Tensors: len(plan.Tensors), PlannedBytes: plan.Totals.PlannedBytes, Differences: []Difference{}}
+	report := &Report{Tensors: len(plan.Tensors), PlannedBytes: plan.Totals.PlannedBytes, Notes: []string{}, Differences: []Difference{}}
 	planned := make(map[string]bool, len(plan.Tensors))
 	for i := range plan.Tensors {
 		want := &plan.Tensors[i]

@@ -56,7 +56,7 @@ func TestModel(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			plan, model := planned()
 			tt.change(model)
-			report, err := Model(plan, model)
+			report, err := Model(plan, model, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestModelOfAnother(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			plan, model := planned()
 			tt.change(model)
-			if _, err := Model(plan, model); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := Model(plan, model, Options{}); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q in it", err, tt.want)
 			}
 		})
