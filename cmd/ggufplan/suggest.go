@@ -65,7 +65,7 @@ func didYouMean(err error, name string, names []string, prefix, otherwise string
 func canonicalValues(flags *pflag.FlagSet) {
 	flags.Visit(func(f *pflag.Flag) {
 		values := f.Annotations[valuesAnnotation]
-		if len(values) == 0 {
+		if len(values) == 0 || strings.HasSuffix(f.Name, "-type") { // a declared type may differ by an underscore alone
 			return
 		}
 		spell := func(text string) string {
