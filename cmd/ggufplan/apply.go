@@ -418,7 +418,7 @@ func imatrixRecord(plan *manifest.Manifest, ev *stats.Evidence) *llamaquantize.I
 	if plan.Statistics == nil || ev == nil {
 		return nil
 	}
-	path, _ := llamaquantize.Imatrix(plan.Statistics.Inputs)
+	path, merge := llamaquantize.Imatrix(plan.Statistics.Inputs)
 	if path == "" {
 		return nil
 	}
@@ -432,6 +432,16 @@ func imatrixRecord(plan *manifest.Manifest, ev *stats.Evidence) *llamaquantize.I
 		}
 		r.Entries = max(r.Entries, uint32(in.Imatrix.Entries))
 		r.Chunks += uint32(in.Imatrix.Chunks)
+	}
+	if len(merge) > 1 {
+		// llama-imatrix, merging, counts chunks of its own default length.
+		var tokens uint64
+		for i := range ev.Layers {
+			if n := ev.Layers[i].Tokens; n != nil {
+				tokens = max(tokens, *n)
+			}
+		}
+		r.Chunks = uint32(tokens / 512)
 	}
 	return r
 }
