@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/internal/pickle"
 )
 
 // A storageType is how torch stores the values of a storage.
@@ -134,20 +135,20 @@ func openTorch(ctx context.Context, f io.ReaderAt, size int64) (*torchFile, any,
 		return nil, nil, err
 	}
 	file := &torchFile{ctx: ctx, entries: make(map[string]*zip.File), read: make(map[string]bool), storages: make(map[string]*torchStorage), unreadValues: max(uint64(size), 1<<16), unreadBytes: uint64(size)}
-	var pickle *zip.File
+	var content *zip.File
 	for _, entry := range z.File {
 		if file.entries[entry.Name] != nil {
 			return nil, nil, fmt.Errorf("archive entry %.80q comes twice", entry.Name)
 		}
 		file.entries[entry.Name] = entry
 		if prefix, is := strings.CutSuffix(entry.Name, "data.pkl"); is && (prefix == "" || strings.Count(prefix, "/") == 1 && strings.HasSuffix(prefix, "/")) {
-			if pickle != nil {
+			if content != nil {
 				return nil, nil, errors.New("archive holds two data.pkl")
 			}
-			pickle, file.prefix = entry, prefix
+			content, file.prefix = entry, prefix
 		}
 	}
-	if pickle == nil {
+	if content == nil {
 		return nil, nil, stats.Hintf("save it with torch.save or numpy.savez", "is a zip archive without data.pkl or .npy arrays")
 	}
 	if order := file.entries[file.prefix+"byteorder"]; order != nil {
@@ -159,18 +160,18 @@ func openTorch(ctx context.Context, f io.ReaderAt, size int64) (*torchFile, any,
 			return nil, nil, fmt.Errorf("byte order %q: little is known", text)
 		}
 	}
-	data, err := readStored(pickle, maxPickleBytes)
+	data, err := readStored(content, pickle.MaxBytes)
 	if err != nil {
 		return nil, nil, err
 	}
-	u := unpickler{data: data, allowed: allowedInTorch, call: callInTorch, persistent: file.storage}
-	root, err := u.load()
+	u := pickle.Unpickler{Data: data, Allowed: allowedInTorch, Call: callInTorch, Persistent: file.storage}
+	root, err := u.Load()
 	if err != nil {
-		var foreign *foreignName
+		var foreign *pickle.ForeignName
 		if errors.As(err, &foreign) {
-			err = stats.Hintf("export the counts as numbers: numpy.save(FILE, counts), or as JSON", "%s: %w", pickle.Name, err)
+			err = stats.Hintf("export the counts as numbers: numpy.save(FILE, counts), or as JSON", "%s: %w", content.Name, err)
 		} else {
-			err = fmt.Errorf("%s: %w", pickle.Name, err)
+			err = fmt.Errorf("%s: %w", content.Name, err)
 		}
 		return nil, nil, err
 	}
@@ -213,21 +214,21 @@ func allowedInTorch(name string) bool {
 func callInTorch(name string, args []any) (any, error) {
 	switch name {
 	case "collections.OrderedDict":
-		dict := &pyDict{}
+		dict := &pickle.Dict{}
 		if len(args) == 0 {
 			return dict, nil
 		}
-		list, is := args[0].(*pyList)
+		list, is := args[0].(*pickle.List)
 		if !is || len(args) > 1 {
 			return nil, errors.New("takes one list of pairs")
 		}
-		for _, item := range list.items {
-			pair, is := item.(*pyTuple)
-			if !is || len(pair.items) != 2 {
+		for _, item := range list.Items {
+			pair, is := item.(*pickle.Tuple)
+			if !is || len(pair.Items) != 2 {
 				return nil, errors.New("takes one list of pairs")
 			}
-			dict.keys = append(dict.keys, pair.items[0])
-			dict.values = append(dict.values, pair.items[1])
+			dict.Keys = append(dict.Keys, pair.Items[0])
+			dict.Values = append(dict.Values, pair.Items[1])
 		}
 		return dict, nil
 	case "torch._utils._rebuild_parameter":
@@ -276,12 +277,12 @@ func rebuildTensor(args []any) (*torchTensor, error) {
 
 // wholeTuple converts a tuple of numbers below 2^31.
 func wholeTuple(v any) ([]uint64, bool) {
-	tuple, is := v.(*pyTuple)
-	if !is || len(tuple.items) > 8 {
+	tuple, is := v.(*pickle.Tuple)
+	if !is || len(tuple.Items) > 8 {
 		return nil, false
 	}
-	out := make([]uint64, len(tuple.items))
-	for i, item := range tuple.items {
+	out := make([]uint64, len(tuple.Items))
+	for i, item := range tuple.Items {
 		n, is := item.(int64)
 		if !is || n < 0 || n > math.MaxInt32 {
 			return nil, false
@@ -294,19 +295,19 @@ func wholeTuple(v any) ([]uint64, bool) {
 // storage takes ("storage", type, key, device, values). The device is where
 // the writer had it, and does not matter.
 func (f *torchFile) storage(id any) (any, error) {
-	tuple, is := id.(*pyTuple)
-	if !is || len(tuple.items) < 5 || tuple.items[0] != "storage" {
+	tuple, is := id.(*pickle.Tuple)
+	if !is || len(tuple.Items) < 5 || tuple.Items[0] != "storage" {
 		return nil, errors.New("a persistent id that is no storage")
 	}
-	global, ok1 := tuple.items[1].(*pyGlobal)
-	key, ok2 := tuple.items[2].(string)
-	values, ok3 := tuple.items[4].(int64)
+	global, ok1 := tuple.Items[1].(*pickle.Global)
+	key, ok2 := tuple.Items[2].(string)
+	values, ok3 := tuple.Items[4].(int64)
 	if !ok1 || !ok2 || !ok3 || values < 0 {
 		return nil, errors.New("a storage without type, key and size")
 	}
-	kind, is := storageTypes[global.name]
+	kind, is := storageTypes[global.Name]
 	if !is {
-		return nil, fmt.Errorf("a storage of type %s", global.name)
+		return nil, fmt.Errorf("a storage of type %s", global.Name)
 	}
 	s := &torchStorage{storageType: kind, values: uint64(values), key: key}
 	if known := f.storages[key]; known != nil {

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/internal/pickle"
 )
 
 // evidence reads what the root of a .pt file holds.
@@ -13,17 +14,17 @@ func (f *torchFile) evidence(root any, opt Options) (*stats.Evidence, error) {
 	switch v := root.(type) {
 	case *torchTensor:
 		return f.tableEvidence(v, "torch-tensor", stats.KindExact, opt)
-	case *pyDict:
-		if tensor, is := v.get("logical_count").(*torchTensor); is {
+	case *pickle.Dict:
+		if tensor, is := v.Get("logical_count").(*torchTensor); is {
 			// Every rank of a tensor-parallel group adds the same tokens.
 			return f.tableEvidence(tensor, "sglang-recorder", stats.KindScaled, opt)
 		}
-		if records, is := v.get("records").(*pyList); is {
-			return f.recordsEvidence(records.items, v.get("last_physical_to_logical_map"), opt)
+		if records, is := v.Get("records").(*pickle.List); is {
+			return f.recordsEvidence(records.Items, v.Get("last_physical_to_logical_map"), opt)
 		}
 		var names []string
-		layers := len(v.keys) > 0
-		for _, key := range v.keys {
+		layers := len(v.Keys) > 0
+		for _, key := range v.Keys {
 			_, is := key.(int64)
 			layers = layers && is
 			names = append(names, fmt.Sprintf("%.40v", key))
@@ -38,7 +39,7 @@ func (f *torchFile) evidence(root any, opt Options) (*stats.Evidence, error) {
 		}
 		return nil, refuseContent("keys", names)
 	}
-	return nil, refuseContent("content", []string{pythonType(root)})
+	return nil, refuseContent("content", []string{pickle.TypeName(root)})
 }
 
 // tableEvidence reads counts [layers][experts] or [steps][layers][experts].
@@ -120,13 +121,13 @@ func (f *torchFile) recordsEvidence(records []any, mapping any, opt Options) (*s
 	}
 	var passes, tokens []*torchTensor
 	for i, item := range records {
-		record, is := item.(*pyDict)
+		record, is := item.(*pickle.Dict)
 		if !is {
 			return nil, fmt.Errorf("record %d is no dict", i)
 		}
-		if t, is := record.get("topk_ids_of_layer").(*torchTensor); is {
+		if t, is := record.Get("topk_ids_of_layer").(*torchTensor); is {
 			tokens = append(tokens, t)
-		} else if t, is := record.get("global_physical_count").(*torchTensor); is {
+		} else if t, is := record.Get("global_physical_count").(*torchTensor); is {
 			passes = append(passes, t)
 		} else {
 			return nil, fmt.Errorf("record %d has neither topk_ids_of_layer nor global_physical_count", i)
@@ -234,14 +235,14 @@ func (f *torchFile) tokensEvidence(records []*torchTensor, physical *physicalMap
 
 // reapEvidence reads the observations of REAP: by layer, tensors of what was
 // summed over the tokens of each expert.
-func (f *torchFile) reapEvidence(root *pyDict, opt Options) (*stats.Evidence, error) {
+func (f *torchFile) reapEvidence(root *pickle.Dict, opt Options) (*stats.Evidence, error) {
 	layers := make(map[int]*profile)
-	for i, key := range root.keys {
+	for i, key := range root.Keys {
 		n := key.(int64)
 		if n < 0 || n >= maxLayers {
 			return nil, fmt.Errorf("layer %d: must be from 0 to %d", n, maxLayers-1)
 		}
-		fields, is := root.values[i].(*pyDict)
+		fields, is := root.Values[i].(*pickle.Dict)
 		if !is {
 			return nil, fmt.Errorf("layer %d is no dict", n)
 		}
@@ -257,15 +258,15 @@ func (f *torchFile) reapEvidence(root *pyDict, opt Options) (*stats.Evidence, er
 	return profileEvidence("reap", layers, false, opt)
 }
 
-func (f *torchFile) reapLayer(fields *pyDict) (*profile, error) {
+func (f *torchFile) reapLayer(fields *pickle.Dict) (*profile, error) {
 	p := &profile{}
-	for i, key := range fields.keys {
+	for i, key := range fields.Keys {
 		name, is := key.(string)
 		if !is {
 			continue
 		}
 		if name == "total_tokens" {
-			v, err := f.scalar(fields.values[i])
+			v, err := f.scalar(fields.Values[i])
 			if err != nil || v < 0 || v > maxCount || v != math.Trunc(v) {
 				return nil, fmt.Errorf("total_tokens is no number of tokens")
 			}
@@ -274,7 +275,7 @@ func (f *torchFile) reapLayer(fields *pyDict) (*profile, error) {
 			continue
 		}
 		dst := p.list(name)
-		t, is := fields.values[i].(*torchTensor)
+		t, is := fields.Values[i].(*torchTensor)
 		if dst == nil || !is {
 			continue
 		}

@@ -1,4 +1,5 @@
-package read
+// Package pickle reads Python pickles as data. It runs nothing.
+package pickle
 
 import (
 	"encoding/binary"
@@ -9,23 +10,23 @@ import (
 	"strings"
 )
 
-// maxPickleBytes bounds a pickle, whose values take up to some thirty times
+// MaxBytes bounds a pickle, whose values take up to some thirty times
 // its size in memory. The numbers of a .pt file lie beside it, so those of
 // recorders take a few kilobytes.
-const maxPickleBytes = 64 << 20
+const MaxBytes = 64 << 20
 
 // Values of a pickle. Whole numbers are int64, the rest nil, bool, float64,
 // string, []byte or one of these.
 type (
-	pyList   struct{ items []any }
-	pyTuple  struct{ items []any }
-	pyDict   struct{ keys, values []any }
-	pyGlobal struct{ name string }
-	pyMark   struct{}
+	List   struct{ Items []any }
+	Tuple  struct{ Items []any }
+	Dict   struct{ Keys, Values []any }
+	Global struct{ Name string }
+	mark   struct{}
 )
 
-// pythonType names the type of a value as Python does.
-func pythonType(v any) string {
+// TypeName names the type of a value as Python does.
+func TypeName(v any) string {
 	switch v.(type) {
 	case nil:
 		return "None"
@@ -39,44 +40,44 @@ func pythonType(v any) string {
 		return "str"
 	case []byte:
 		return "bytes"
-	case *pyList:
+	case *List:
 		return "list"
-	case *pyTuple:
+	case *Tuple:
 		return "tuple"
-	case *pyDict:
+	case *Dict:
 		return "dict"
 	}
 	return "object"
 }
 
-// get returns the value of a string key, nil if it is not there.
-func (d *pyDict) get(key string) any {
+// Get returns the value of a string key, nil if it is not there.
+func (d *Dict) Get(key string) any {
 	// Python keeps the last of equal keys.
-	for i := len(d.keys) - 1; i >= 0; i-- {
-		if d.keys[i] == key {
-			return d.values[i]
+	for i := len(d.Keys) - 1; i >= 0; i-- {
+		if d.Keys[i] == key {
+			return d.Values[i]
 		}
 	}
 	return nil
 }
 
-// An unpickler interprets a pickle of protocols 2 to 5 as data. It runs
+// An Unpickler interprets a pickle of protocols 2 to 5 as data. It runs
 // nothing: the only names a pickle may mention are those that allowed lists,
 // and calling them is done here. Memory is bounded by the pickle's size, since
 // an instruction adds at most one value and lengths are checked before use.
-type unpickler struct {
-	data  []byte
+type Unpickler struct {
+	Data  []byte
 	pos   int
 	stack []any
 	memo  map[uint32]any
 
-	allowed    func(name string) bool
-	call       func(name string, args []any) (any, error)
-	persistent func(id any) (any, error)
+	Allowed    func(name string) bool
+	Call       func(name string, args []any) (any, error)
+	Persistent func(id any) (any, error)
 }
 
-// load interprets the pickle and returns its value.
-func (u *unpickler) load() (any, error) {
+// Load interprets the pickle and returns its value.
+func (u *Unpickler) Load() (any, error) {
 	u.memo = make(map[uint32]any)
 	for {
 		at := u.pos
@@ -97,31 +98,31 @@ func (u *unpickler) load() (any, error) {
 	}
 }
 
-func (u *unpickler) fault(at int, err error) error {
+func (u *Unpickler) fault(at int, err error) error {
 	return fmt.Errorf("pickle byte %d: %w", at, err)
 }
 
-func (u *unpickler) push(v any) error {
+func (u *Unpickler) push(v any) error {
 	u.stack = append(u.stack, v)
 	return nil
 }
 
-func (u *unpickler) pop() (any, error) {
+func (u *Unpickler) pop() (any, error) {
 	if len(u.stack) == 0 {
 		return nil, errors.New("nothing on the stack")
 	}
 	v := u.stack[len(u.stack)-1]
 	u.stack = u.stack[:len(u.stack)-1]
-	if _, is := v.(pyMark); is {
+	if _, is := v.(mark); is {
 		return nil, errors.New("a mark where a value must be")
 	}
 	return v, nil
 }
 
 // popMark returns the values above the last mark, and removes both.
-func (u *unpickler) popMark() ([]any, error) {
+func (u *Unpickler) popMark() ([]any, error) {
 	for i := len(u.stack) - 1; i >= 0; i-- {
-		if _, is := u.stack[i].(pyMark); is {
+		if _, is := u.stack[i].(mark); is {
 			items := slices.Clone(u.stack[i+1:])
 			u.stack = u.stack[:i]
 			return items, nil
@@ -131,7 +132,7 @@ func (u *unpickler) popMark() ([]any, error) {
 }
 
 // top returns the value on top of the stack, which stays.
-func (u *unpickler) top() (any, error) {
+func (u *Unpickler) top() (any, error) {
 	v, err := u.pop()
 	if err == nil {
 		u.stack = append(u.stack, v)
@@ -140,17 +141,17 @@ func (u *unpickler) top() (any, error) {
 }
 
 // bytes returns the next n bytes of the pickle.
-func (u *unpickler) bytes(n uint64) ([]byte, error) {
-	if n > uint64(len(u.data)-u.pos) {
-		return nil, fmt.Errorf("needs %d bytes, and the pickle has %d left", n, len(u.data)-u.pos)
+func (u *Unpickler) bytes(n uint64) ([]byte, error) {
+	if n > uint64(len(u.Data)-u.pos) {
+		return nil, fmt.Errorf("needs %d bytes, and the pickle has %d left", n, len(u.Data)-u.pos)
 	}
-	b := u.data[u.pos : u.pos+int(n)]
+	b := u.Data[u.pos : u.pos+int(n)]
 	u.pos += int(n)
 	return b, nil
 }
 
 // uint reads a little-endian number of the given size.
-func (u *unpickler) uint(size uint64) (uint64, error) {
+func (u *Unpickler) uint(size uint64) (uint64, error) {
 	b, err := u.bytes(size)
 	if err != nil {
 		return 0, err
@@ -161,7 +162,7 @@ func (u *unpickler) uint(size uint64) (uint64, error) {
 }
 
 // sized reads a length of the given size and as many bytes.
-func (u *unpickler) sized(size uint64) ([]byte, error) {
+func (u *Unpickler) sized(size uint64) ([]byte, error) {
 	n, err := u.uint(size)
 	if err != nil {
 		return nil, err
@@ -169,8 +170,8 @@ func (u *unpickler) sized(size uint64) ([]byte, error) {
 	return u.bytes(n)
 }
 
-func (u *unpickler) line() (string, error) {
-	i := slices.Index(u.data[u.pos:], '\n')
+func (u *Unpickler) line() (string, error) {
+	i := slices.Index(u.Data[u.pos:], '\n')
 	if i < 0 {
 		return "", errors.New("the pickle ends inside a line")
 	}
@@ -179,7 +180,7 @@ func (u *unpickler) line() (string, error) {
 }
 
 // step carries out one instruction.
-func (u *unpickler) step(op byte) error {
+func (u *Unpickler) step(op byte) error {
 	switch op {
 	case 0x80: // PROTO
 		v, err := u.uint(1)
@@ -191,7 +192,7 @@ func (u *unpickler) step(op byte) error {
 		_, err := u.uint(8)
 		return err
 	case '(': // MARK
-		return u.push(pyMark{})
+		return u.push(mark{})
 	case '0': // POP
 		if len(u.stack) == 0 {
 			return errors.New("nothing on the stack")
@@ -253,7 +254,7 @@ func (u *unpickler) step(op byte) error {
 		if err != nil {
 			return err
 		}
-		v, err := u.persistent(id)
+		v, err := u.Persistent(id)
 		if err != nil {
 			return err
 		}
@@ -262,7 +263,7 @@ func (u *unpickler) step(op byte) error {
 	return fmt.Errorf("instruction %#02x, which no file of tensors needs, is not carried out", op)
 }
 
-func (u *unpickler) number(op byte) error {
+func (u *Unpickler) number(op byte) error {
 	switch op {
 	case 'K':
 		v, err := u.uint(1)
@@ -298,7 +299,7 @@ func (u *unpickler) number(op byte) error {
 	return u.push(int64(v<<shift) >> shift)
 }
 
-func (u *unpickler) text(op byte) error {
+func (u *Unpickler) text(op byte) error {
 	size := uint64(1)
 	switch op {
 	case 'X', 'T', 'B':
@@ -317,14 +318,14 @@ func (u *unpickler) text(op byte) error {
 	return u.push(string(b))
 }
 
-func (u *unpickler) container(op byte) error {
+func (u *Unpickler) container(op byte) error {
 	switch op {
 	case ']':
-		return u.push(&pyList{})
+		return u.push(&List{})
 	case ')':
-		return u.push(&pyTuple{})
+		return u.push(&Tuple{})
 	case '}':
-		return u.push(&pyDict{})
+		return u.push(&Dict{})
 	case 0x85, 0x86, 0x87:
 		items := make([]any, op-0x84)
 		for i := len(items) - 1; i >= 0; i-- {
@@ -334,7 +335,7 @@ func (u *unpickler) container(op byte) error {
 			}
 			items[i] = v
 		}
-		return u.push(&pyTuple{items})
+		return u.push(&Tuple{items})
 	case 'a', 's':
 		var items []any
 		for range map[byte]int{'a': 1, 's': 2}[op] {
@@ -352,48 +353,48 @@ func (u *unpickler) container(op byte) error {
 	}
 	switch op {
 	case 'l':
-		return u.push(&pyList{items})
+		return u.push(&List{items})
 	case 't':
-		return u.push(&pyTuple{items})
+		return u.push(&Tuple{items})
 	case 'd':
-		u.push(&pyDict{})
+		u.push(&Dict{})
 	}
 	return u.extend(op != 'e', items)
 }
 
 // extend adds items to the list on top of the stack, or pairs to the dict.
-func (u *unpickler) extend(pairs bool, items []any) error {
+func (u *Unpickler) extend(pairs bool, items []any) error {
 	target, err := u.top()
 	if err != nil {
 		return err
 	}
 	if !pairs {
-		list, is := target.(*pyList)
+		list, is := target.(*List)
 		if !is {
 			return errors.New("items for what is no list")
 		}
-		list.items = append(list.items, items...)
+		list.Items = append(list.Items, items...)
 		return nil
 	}
-	dict, is := target.(*pyDict)
+	dict, is := target.(*Dict)
 	if !is || len(items)%2 != 0 {
 		return errors.New("keys and values for what is no dict")
 	}
 	for i := 0; i < len(items); i += 2 {
 		switch items[i].(type) {
 		case string, int64, bool, float64, nil:
-		case *pyTuple:
+		case *Tuple:
 		default:
 			return errors.New("a key that is no plain value")
 		}
-		dict.keys = append(dict.keys, items[i])
-		dict.values = append(dict.values, items[i+1])
+		dict.Keys = append(dict.Keys, items[i])
+		dict.Values = append(dict.Values, items[i+1])
 	}
 	return nil
 }
 
 // remember stores the top of the stack in the memo, or fetches from it.
-func (u *unpickler) remember(op byte) error {
+func (u *Unpickler) remember(op byte) error {
 	index := uint64(len(u.memo))
 	if op != 0x94 {
 		size := uint64(1)
@@ -421,22 +422,22 @@ func (u *unpickler) remember(op byte) error {
 }
 
 // A foreignName reports a pickle that names something beyond data.
-type foreignName struct{ name string }
+type ForeignName struct{ name string }
 
-func (e *foreignName) Error() string {
+func (e *ForeignName) Error() string {
 	return fmt.Sprintf("names %.80q, which a file of tensors has no need of; nothing was run", e.name)
 }
 
-func (u *unpickler) global(module, name string) error {
+func (u *Unpickler) global(module, name string) error {
 	full := module + "." + name
-	if strings.ContainsAny(module, "\x00") || !u.allowed(full) {
-		return &foreignName{full}
+	if strings.ContainsAny(module, "\x00") || !u.Allowed(full) {
+		return &ForeignName{full}
 	}
-	return u.push(&pyGlobal{full})
+	return u.push(&Global{full})
 }
 
 // reduce calls one of the allowed names.
-func (u *unpickler) reduce() error {
+func (u *Unpickler) reduce() error {
 	args, err := u.pop()
 	if err != nil {
 		return err
@@ -445,21 +446,21 @@ func (u *unpickler) reduce() error {
 	if err != nil {
 		return err
 	}
-	tuple, ok1 := args.(*pyTuple)
-	global, ok2 := callee.(*pyGlobal)
+	tuple, ok1 := args.(*Tuple)
+	global, ok2 := callee.(*Global)
 	if !ok1 || !ok2 {
 		return errors.New("a call of what is no name; nothing was run")
 	}
-	v, err := u.call(global.name, tuple.items)
+	v, err := u.Call(global.Name, tuple.Items)
 	if err != nil {
-		return fmt.Errorf("%s: %w", global.name, err)
+		return fmt.Errorf("%s: %w", global.Name, err)
 	}
 	return u.push(v)
 }
 
 // build sets the state of an object. Tensor files do it for the attributes of
 // an OrderedDict, which do not matter here.
-func (u *unpickler) build() error {
+func (u *Unpickler) build() error {
 	state, err := u.pop()
 	if err != nil {
 		return err
@@ -468,8 +469,8 @@ func (u *unpickler) build() error {
 	if err != nil {
 		return err
 	}
-	_, ok1 := target.(*pyDict)
-	_, ok2 := state.(*pyDict)
+	_, ok1 := target.(*Dict)
+	_, ok2 := state.(*Dict)
 	if !ok1 || !ok2 {
 		return errors.New("state for an object that is no dict; nothing was run")
 	}
