@@ -21,6 +21,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
+	"github.com/ggufplan/ggufplan/planner/verify"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -115,7 +116,7 @@ func (c *call) apply(o *applyFlags, planPath, modelPath string) error {
 	if err != nil {
 		return err
 	}
-	if err := apply.SameModel(plan, model); err != nil {
+	if err := verify.Source(plan, model); err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(modelPath), err)
 	}
 	evidence, err := c.planEvidence(o, plan, model)

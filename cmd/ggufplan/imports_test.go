@@ -32,8 +32,8 @@ var arrows = map[string][]string{
 	"planner/review":           {"planner/manifest", "ggufio/quant"},
 	"planner/export":           {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
 	"planner/verify":           {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
-	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest"},
-	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest"},
+	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest", "planner/verify"},
+	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest", "planner/verify"},
 	"planner/llamapatch":       {},
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/verify"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
@@ -67,32 +68,11 @@ type Options struct {
 	Plan    string                       // recorded as ggufplan.plan_sha256 where not ""
 }
 
-// SameModel reports how the model differs from the one that was planned.
-func SameModel(plan *manifest.Manifest, model *ggufio.Model) error {
-	planned := make([]ggufio.FileID, len(plan.Model.Files))
-	for i, f := range plan.Model.Files {
-		planned[i] = ggufio.FileID(f)
-	}
-	if err := ggufio.SameModel(planned, model.FileIDs()); err != nil {
-		return fmt.Errorf("the plan is for %w", err)
-	}
-	if len(plan.Tensors) != len(model.Tensors) {
-		return fmt.Errorf("the plan has %d tensors, the model %d", len(plan.Tensors), len(model.Tensors))
-	}
-	for i := range plan.Tensors {
-		want, t := &plan.Tensors[i], &model.Tensors[i]
-		if want.Name != t.Name || want.SourceType != t.Type.String() {
-			return fmt.Errorf("tensor %d of the plan is %s (%s), the model's is %s (%s)", i, want.Name, want.SourceType, t.Name, t.Type)
-		}
-	}
-	return nil
-}
-
 // Fused lays out the fused plan's output, or with Options.Split the split
 // plan's. It refuses a plan for another model
 // and types that cannot be written.
 func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, error) {
-	if err := SameModel(plan, model); err != nil {
+	if err := verify.Source(plan, model); err != nil {
 		return nil, err
 	}
 	tensors := make([]Tensor, 0, len(model.Tensors))

@@ -19,6 +19,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/verify"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
@@ -99,7 +100,7 @@ type expertError struct {
 // another model, a type that cannot be encoded, and a changed tensor whose
 // source is not F32, F16 or BF16.
 func New(plan *manifest.Manifest, model *ggufio.Model, options Options) (*Copy, error) {
-	if err := sameModel(plan, model); err != nil {
+	if err := verify.Source(plan, model); err != nil {
 		return nil, err
 	}
 	c := &Copy{model: model, options: options}
@@ -112,27 +113,6 @@ func New(plan *manifest.Manifest, model *ggufio.Model, options Options) (*Copy, 
 		return nil, fmt.Errorf("the plan changes no tensor")
 	}
 	return c, c.layOut()
-}
-
-// sameModel reports how the model differs from the one that was planned.
-func sameModel(plan *manifest.Manifest, model *ggufio.Model) error {
-	planned := make([]ggufio.FileID, len(plan.Model.Files))
-	for i, f := range plan.Model.Files {
-		planned[i] = ggufio.FileID(f)
-	}
-	if err := ggufio.SameModel(planned, model.FileIDs()); err != nil {
-		return fmt.Errorf("the plan is for %w", err)
-	}
-	if len(plan.Tensors) != len(model.Tensors) {
-		return fmt.Errorf("the plan has %d tensors, the model %d", len(plan.Tensors), len(model.Tensors))
-	}
-	for i := range plan.Tensors {
-		want, t := &plan.Tensors[i], &model.Tensors[i]
-		if want.Name != t.Name || !slices.Equal(want.Shape, t.Shape) || want.SourceType != t.Type.String() {
-			return fmt.Errorf("tensor %d of the plan is %s %s %v, the model's is %s %s %v", i, want.Name, want.SourceType, want.Shape, t.Name, t.Type, t.Shape)
-		}
-	}
-	return nil
 }
 
 func (c *Copy) addTensor(planned *manifest.Tensor, t *ggufio.Tensor) error {
