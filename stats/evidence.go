@@ -213,6 +213,6 @@ type RowColumns interface {
 	// format are of calls.
 	CountsRows() bool
 	// Sums fills dst with the column sums of squares of one matrix of an entry
-	// and returns its count. It reports false where there is no such matrix.
+	// and returns its count. It reports false where the entry lacks that matrix.
 	Sums(tensor string, matrix int, dst []float64) (count float64, ok bool, err error)
 }

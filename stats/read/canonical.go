@@ -281,13 +281,13 @@ func (c *canonicalModel) facts(ev *stats.Evidence) error {
 			continue
 		}
 		if *f.from < 0 || *f.from > 1<<20 {
-			return fmt.Errorf("model.%s: %d is no such number", f.name, *f.from)
+			return fmt.Errorf("model.%s: %d is out of range", f.name, *f.from)
 		}
 		*f.to = *f.from
 	}
 	if n := c.NextNLayers; n != nil {
 		if *n < 0 || *n > 1<<16 {
-			return fmt.Errorf("model.nextn_layers: %d is no such number", *n)
+			return fmt.Errorf("model.nextn_layers: %d is out of range", *n)
 		}
 		ev.NextN = n
 	}

@@ -136,7 +136,7 @@ func TestCanonicalRefuses(t *testing.T) {
 		{"fraction", layer(`{"layer":0,"counts":[1,2.5]}`), `counts[1]: "2.5" is no count`},
 		{"negative", layer(`{"layer":0,"counts":[1,-2]}`), `counts[1]: "-2" is no count`},
 		{"null count", layer(`{"layer":0,"counts":[1,null]}`), `layers[0].counts[1]: is null`},
-		{"count in quotes", layer(`{"layer":0,"counts":[1,"2"]}`), "layers[0].counts[1]: is a string where a number must stand"},
+		{"count in quotes", layer(`{"layer":0,"counts":[1,"2"]}`), "layers[0].counts[1]: is a string, want a number"},
 		{"key twice", strings.Replace(layer(`{"layer":0,"counts":[1]}`), `"counts_kind"`, `"counts_kind":"relative","counts_kind"`, 1), "counts_kind: the key is there twice"},
 		{"counts twice", layer(`{"layer":0,"counts":[1],"in_mean_energy":{"down":[1],"down":[2]}}`), "layers[0].in_mean_energy.down: the key is there twice"},
 		{"key in another case", layer(`{"layer":0,"counts":[1],"Counts":[2]}`), "layers[0].Counts: unknown field; it differs from a known one in case"},

@@ -167,7 +167,7 @@ func (s *source) detect(format string) (*reader, error) {
 		}
 	}
 	return nil, s.withHint("collect statistics with llama-imatrix -o imatrix.gguf, or name the format: --stats-format FORMAT",
-		"not a statistics file of a format that is known here")
+		"not a statistics file of a known format")
 }
 
 // withHint is errorf with a hint.

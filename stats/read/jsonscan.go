@@ -171,7 +171,7 @@ func (s *jsonScanner) expect(want byte) error {
 		return s.wrap(err)
 	}
 	if c != want {
-		return s.fault("%q where %q must stand", c, want)
+		return s.fault("%q, want %q", c, want)
 	}
 	s.pos++
 	return nil
@@ -228,7 +228,7 @@ func (s *jsonScanner) members(open, end byte, member func(i int) error) error {
 			s.depth--
 			return nil
 		default:
-			return s.fault("%q where ',' or %q must stand", c, end)
+			return s.fault("%q, want ',' or %q", c, end)
 		}
 	}
 }
@@ -450,7 +450,7 @@ func (s *jsonScanner) literal() ([]byte, error) {
 				part = append(carried, part...)
 			}
 			if len(part) == 0 {
-				return nil, s.fault("%q where a value must stand", s.buf[s.pos])
+				return nil, s.fault("%q, want a value", s.buf[s.pos])
 			}
 			return part, nil
 		}

@@ -122,7 +122,7 @@ func readNPYHeader(r io.Reader) (*npyHeader, error) {
 		}
 		length = uint64(binary.LittleEndian.Uint32(b[:]))
 	default:
-		return nil, fmt.Errorf("byte 6: npy version %d.%d: 1.0 to 3.0 are known", major, fixed[7])
+		return nil, fmt.Errorf("byte 6: npy version %d.%d: want 1.0 to 3.0", major, fixed[7])
 	}
 	if length > maxNPYHeaderBytes {
 		return nil, fmt.Errorf("byte 8: npy header of %d bytes, over the limit of %d", length, maxNPYHeaderBytes)
@@ -151,7 +151,7 @@ func parseNPYHeader(text string) (*npyHeader, error) {
 	for rest != "" {
 		key, after, ok := pythonString(rest)
 		if !ok || seen[key] {
-			return nil, fmt.Errorf("%.40q where a new key must stand", rest)
+			return nil, fmt.Errorf("%.40q, want a new key", rest)
 		}
 		seen[key] = true
 		after, ok = strings.CutPrefix(strings.TrimSpace(after), ":")
@@ -193,7 +193,7 @@ func parseNPYHeader(text string) (*npyHeader, error) {
 		rest = strings.TrimSpace(after)
 		if rest != "" {
 			if rest, ok = strings.CutPrefix(rest, ","); !ok {
-				return nil, fmt.Errorf("%.40q where ',' must stand", rest)
+				return nil, fmt.Errorf("%.40q, want ','", rest)
 			}
 			rest = strings.TrimSpace(rest)
 		}
@@ -217,7 +217,7 @@ func (h *npyHeader) setType() error {
 	if strings.HasSuffix(d, "O") {
 		return errors.New("descr '|O' is an array of pickled objects, which are not run: save plain numbers")
 	}
-	return fmt.Errorf("descr %.20q: integers and floats of 1 to 8 bytes are known", d)
+	return fmt.Errorf("descr %.20q: want integers or floats of 1 to 8 bytes", d)
 }
 
 // pythonString reads a quoted string without escapes.
@@ -259,7 +259,7 @@ func npyEvidence(ctx context.Context, in io.Reader, opt Options, format string) 
 	}
 	layers, experts := h.shape[len(h.shape)-2], h.shape[len(h.shape)-1]
 	if layers > maxLayers || experts > maxExperts {
-		return nil, fmt.Errorf("npy array is %s: at most %d layers of %d experts are known", h, maxLayers, maxExperts)
+		return nil, fmt.Errorf("npy array is %s: want at most %d layers of %d experts", h, maxLayers, maxExperts)
 	}
 	m := &matrix{opt: opt, float32: h.kind == 'f' && h.size <= 4}
 	at := func(step, row uint64) uint64 { return (step*layers + row) * experts }

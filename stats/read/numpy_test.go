@@ -145,7 +145,7 @@ func TestNPYErrors(t *testing.T) {
 		{"records", npyHeaderFile("{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (2,), }", data), "descr is a structure"},
 		{"negative shape", npyFile("|u1", false, "(-1, 2)", data), "shape (-1, 2)"},
 		{"no shape", npyHeaderFile("{'descr': '<i4', 'fortran_order': False}", data), "is missing"},
-		{"twice", npyHeaderFile("{'descr': '<i4', 'descr': '<i4'}", data), "where a new key must stand"},
+		{"twice", npyHeaderFile("{'descr': '<i4', 'descr': '<i4'}", data), "want a new key"},
 		{"no dict", npyHeaderFile("hello", data), "is no dict"},
 		{"no newline and no end", npyHeaderFile("{", data), "is no dict"},
 		{"version", append([]byte("\x93NUMPY\x09\x00"), data...), "npy version 9.0"},

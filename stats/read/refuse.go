@@ -39,7 +39,7 @@ func refuseContent(what string, names []string) error {
 		}
 	}
 	return stats.Hintf(`export counts as {"logical_count": [[12, 0, 7], [3, 9, 7]]}, one row per layer, or a trace of {"layer": 0, "experts": [5, 0]} lines`,
-		"holds no activation statistics that are known here: its %s: %s", what, strings.Join(names, ", "))
+		"holds no known activation statistics: its %s: %s", what, strings.Join(names, ", "))
 }
 
 // refuseShape explains what a raw array of ids lacks.

@@ -118,7 +118,7 @@ func (d *documents) routedExperts(facts *responseFacts) error {
 		return d.shaped().lists(d.s)
 	case '"':
 	default:
-		return fmt.Errorf("%q where base64 text must stand", c)
+		return fmt.Errorf("%q, want base64 text", c)
 	}
 	text := stringReader{s: d.s}
 	if err := text.open(); err != nil {
@@ -157,7 +157,7 @@ func (d *documents) shaped() *routed {
 // setShape takes the shape of the ids, which must be the same everywhere.
 func (r *routed) setShape(layers, topK int) error {
 	if layers < 1 || layers > maxLayers || topK < 1 || topK > maxTopK {
-		return fmt.Errorf("routed_experts of %d layers and %d experts per token: at most %d and %d are known", layers, topK, maxLayers, maxTopK)
+		return fmt.Errorf("routed_experts of %d layers and %d experts per token: want at most %d and %d", layers, topK, maxLayers, maxTopK)
 	}
 	if r.layers == 0 {
 		if r.opt.Layers > 0 && r.opt.Layers != layers || r.opt.TopK > 0 && r.opt.TopK != topK {
@@ -179,7 +179,7 @@ func (r *routed) npy(in io.Reader) error {
 		return err
 	}
 	if len(h.shape) != 3 || h.kind != 'i' && h.kind != 'u' || h.fortran {
-		return fmt.Errorf("routed_experts is %s: integers [tokens, layers, experts per token] are known", h)
+		return fmt.Errorf("routed_experts is %s: want integers [tokens, layers, experts per token]", h)
 	}
 	if h.shape[0] == 0 {
 		return nil

@@ -117,7 +117,7 @@ func (d *documents) value() error {
 	case '[':
 		return d.list()
 	}
-	return d.s.fault("%q where an object or a list must stand", c)
+	return d.s.fault("%q, want an object or a list", c)
 }
 
 // list reads a bare table, or a list of objects.
@@ -132,7 +132,7 @@ func (d *documents) list() error {
 			return d.object(true)
 		}
 		if c != '[' {
-			return fmt.Errorf("%q where a row of counts must stand", c)
+			return fmt.Errorf("%q, want a row of counts", c)
 		}
 		if rows == nil {
 			rows = &matrix{opt: d.opt}
@@ -181,7 +181,7 @@ func (d *documents) rowOrStep(m *matrix) error {
 		}
 		if c == '[' {
 			if len(row) > 0 || m.row > 0 && !nested {
-				return errors.New("a list where a number must stand")
+				return errors.New("a list, want a number")
 			}
 			nested = true
 			inner, err := d.s.numbers(row, maxExperts)
@@ -192,7 +192,7 @@ func (d *documents) rowOrStep(m *matrix) error {
 			return m.addRow(inner)
 		}
 		if nested || m.steps > 0 {
-			return errors.New("a number where a list must stand")
+			return errors.New("a number, want a list")
 		}
 		if i >= maxExperts {
 			return fmt.Errorf("a row is longer than %d", maxExperts)

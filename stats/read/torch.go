@@ -348,7 +348,7 @@ func (f *torchFile) bytesOf(s *torchStorage) ([]byte, error) {
 // its shape. values is reused.
 func (f *torchFile) rows(t *torchTensor, row func(values []float64) error) error {
 	if t.storage.kind == 'b' {
-		return fmt.Errorf("%v is of truth values: numbers must stand", t)
+		return fmt.Errorf("%v is of truth values, want numbers", t)
 	}
 	if t.values > f.unreadValues {
 		return errors.New("tensors hold more values than the file: one is named many times")
@@ -408,7 +408,7 @@ func (s storageType) value(data []byte, i uint64) float64 {
 // vector returns the values of a tensor of one axis.
 func (f *torchFile) vector(t *torchTensor) ([]float64, error) {
 	if len(t.shape) != 1 || t.shape[0] > maxExperts {
-		return nil, fmt.Errorf("%v where a list of at most %d experts must stand", t, maxExperts)
+		return nil, fmt.Errorf("%v, want a list of at most %d experts", t, maxExperts)
 	}
 	var out []float64
 	err := f.rows(t, func(values []float64) error {
@@ -435,5 +435,5 @@ func (f *torchFile) scalar(v any) (float64, error) {
 			return out, err
 		}
 	}
-	return 0, errors.New("is no number")
+	return 0, errors.New("is not a number")
 }

@@ -58,7 +58,7 @@ func (f *torchFile) tableEvidence(t *torchTensor, format string, kind stats.Kind
 func (f *torchFile) addSteps(m *matrix, t *torchTensor) error {
 	layers := int(t.shape[len(t.shape)-2])
 	if experts := t.shape[len(t.shape)-1]; layers > maxLayers || experts > maxExperts {
-		return fmt.Errorf("%v: at most %d layers of %d experts are known", t, maxLayers, maxExperts)
+		return fmt.Errorf("%v: want at most %d layers of %d experts", t, maxLayers, maxExperts)
 	}
 	row := 0
 	return f.rows(t, func(values []float64) error {
@@ -86,7 +86,7 @@ func (f *torchFile) readPhysicalMap(v any) (*physicalMap, error) {
 		return nil, refusePhysical()
 	}
 	if len(t.shape) != 2 || t.values == 0 || t.shape[0] > maxLayers || t.shape[1] > maxExperts {
-		return nil, fmt.Errorf("last_physical_to_logical_map is %v: [layers, physical experts] must stand", t)
+		return nil, fmt.Errorf("last_physical_to_logical_map is %v, want [layers, physical experts]", t)
 	}
 	m := &physicalMap{}
 	err := f.rows(t, func(values []float64) error {
@@ -183,7 +183,7 @@ func (f *torchFile) tokensEvidence(records []*torchTensor, physical *physicalMap
 	slots := len(physical.layers[0])
 	for i, t := range records {
 		if len(t.shape) != 3 || t.shape[0] != uint64(len(physical.layers)) || t.shape[2] > maxTopK {
-			return nil, fmt.Errorf("record %d: topk_ids_of_layer is %v: [%d layers, tokens, experts per token] must stand", i, t, len(physical.layers))
+			return nil, fmt.Errorf("record %d: topk_ids_of_layer is %v, want [%d layers, tokens, experts per token]", i, t, len(physical.layers))
 		}
 		if t.values == 0 {
 			continue
@@ -268,7 +268,7 @@ func (f *torchFile) reapLayer(fields *pickle.Dict) (*profile, error) {
 		if name == "total_tokens" {
 			v, err := f.scalar(fields.Values[i])
 			if err != nil || v < 0 || v > maxCount || v != math.Trunc(v) {
-				return nil, fmt.Errorf("total_tokens is no number of tokens")
+				return nil, fmt.Errorf("total_tokens is not a number of tokens")
 			}
 			tokens := uint64(v)
 			p.tokens = &tokens

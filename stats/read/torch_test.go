@@ -244,7 +244,7 @@ func TestLyingTensors(t *testing.T) {
 		{"no mark", newPickler().raw("t"), "no mark on the stack"},
 		{"a mark for a value", newPickler().raw("(\x85"), "a mark where a value must be"},
 		{"memo", newPickler().raw("h\x07"), "memo 7 is empty"},
-		{"number", newPickler().int(7), "holds no activation statistics"},
+		{"number", newPickler().int(7), "holds no known activation statistics"},
 		{"no end", newPickler().raw("("), "a mark where a value must be"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -192,13 +192,13 @@ func (p *traceJSONL) addHeader() error {
 	r := &p.rec
 	switch {
 	case r.schema != traceSchema:
-		return fmt.Errorf("schema %q where %q must stand", r.schema, traceSchema)
+		return fmt.Errorf("schema %q, want %q", r.schema, traceSchema)
 	case p.header:
 		return errors.New("a second header")
 	case p.count > 0:
 		return errors.New("the header must come first")
 	case r.has&hasVersion != 0 && r.version != 1:
-		return fmt.Errorf("version %d of %s: 1 is known here", r.version, traceSchema)
+		return fmt.Errorf("version %d of %s: want 1", r.version, traceSchema)
 	}
 	p.header = true
 	if r.has&hasExpertCount != 0 {

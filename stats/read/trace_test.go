@@ -158,7 +158,7 @@ func TestTraceErrors(t *testing.T) {
 		{good + `{"layer":0,"experts":[1,0]} {}`, "line 2: byte 28: text after the object"},
 		{good + `{"layer":0,"counts":[3,1],"tokens":2}`, "line 2: expert 0 has 3 activations in a block of 2 tokens"},
 		{good + `{"schema":"ggufplan.expert_trace","version":1}`, "line 2: the header must come first"},
-		{`{"schema":"ggufplan.expert_trace","version":2}` + "\n" + good, "line 1: version 2 of ggufplan.expert_trace: 1 is known here"},
+		{`{"schema":"ggufplan.expert_trace","version":2}` + "\n" + good, "line 1: version 2 of ggufplan.expert_trace: want 1"},
 		{`{"schema":"ggufplan.expert_trace","expert_count":1}` + "\n" + good, "line 2: expert 1: the file's number of experts is 1"},
 		{`{"schema":"ggufplan.expert_trace","top_k":3}` + "\n" + good, "line 2: 2 experts for a token, where 3 were stated"},
 		{`{"schema":"ggufplan.expert_trace","expert_count":99999999}` + "\n" + good, "line 1: expert_count: 99999999 experts: must be from 1 to 4096"},

@@ -185,7 +185,7 @@ func (u *Unpickler) step(op byte) error {
 	case 0x80: // PROTO
 		v, err := u.uint(1)
 		if err == nil && (v < 2 || v > 5) {
-			err = fmt.Errorf("protocol %d: 2 to 5 are known", v)
+			err = fmt.Errorf("protocol %d: want 2 to 5", v)
 		}
 		return err
 	case 0x95: // FRAME
@@ -289,7 +289,7 @@ func (u *Unpickler) number(op byte) error {
 		return err
 	}
 	if size > 8 {
-		return fmt.Errorf("a whole number of %d bytes: up to 8 are known", size)
+		return fmt.Errorf("a whole number of %d bytes: want up to 8", size)
 	}
 	v, err := u.uint(size)
 	if err != nil {
@@ -371,7 +371,7 @@ func (u *Unpickler) extend(pairs bool, items []any) error {
 	if !pairs {
 		list, is := target.(*List)
 		if !is {
-			return errors.New("items for what is no list")
+			return errors.New("items for what is not a list")
 		}
 		list.Items = append(list.Items, items...)
 		return nil
@@ -449,7 +449,7 @@ func (u *Unpickler) reduce() error {
 	tuple, ok1 := args.(*Tuple)
 	global, ok2 := callee.(*Global)
 	if !ok1 || !ok2 {
-		return errors.New("a call of what is no name; nothing was run")
+		return errors.New("a call of what is not a name; nothing was run")
 	}
 	v, err := u.Call(global.Name, tuple.Items)
 	if err != nil {

@@ -70,7 +70,7 @@ func (s *keyScanner) value(t reflect.Type, path string) error {
 		return fmt.Errorf("%s: is null", path)
 	}
 	if t == numberType && s.data[s.pos] == '"' {
-		return fmt.Errorf("%s: is a string where a number must stand", path)
+		return fmt.Errorf("%s: is a string, want a number", path)
 	}
 	if t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
