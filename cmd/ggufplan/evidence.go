@@ -95,7 +95,7 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 func withHint(err error) error {
 	var column *read.ColumnError
 	if errors.As(err, &column) {
-		return hinted(err, "--count-column "+review.ShellWord(column.Names[0])+" says that it counts; ggufplan stats --help lists the names that are known")
+		return hinted(err, "--count-column "+review.ShellWord(column.Names[0])+" says that it counts; ggufplan stats --help lists the known names")
 	}
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {

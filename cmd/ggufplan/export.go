@@ -195,7 +195,7 @@ func (c *call) exportRules(plan *manifest.Manifest, to, out string, command, ver
 			return err
 		}
 	case !command:
-		if _, err := c.stdout.Write(q.Rules); err != nil {
+		if err := c.writeProduct(q.Rules); err != nil {
 			return err
 		}
 	}

@@ -182,15 +182,20 @@ func (c *call) commitPrinted(files *outputs) error {
 	return files.commit()
 }
 
+// writeProduct writes what a command was run for to standard output.
+func (c *call) writeProduct(content []byte) error {
+	if c.closed {
+		return errors.New("standard output: is closed")
+	}
+	_, err := c.stdout.Write(content)
+	return err
+}
+
 // writeOutput writes content to a file, or to standard output where path is
 // "" or "-".
 func (c *call) writeOutput(path string, content []byte) error {
 	if path == "" || path == "-" {
-		if c.closed {
-			return errors.New("standard output: is closed")
-		}
-		_, err := c.stdout.Write(content)
-		return err
+		return c.writeProduct(content)
 	}
 	files := outputs{c: c}
 	defer files.discard()

@@ -188,7 +188,7 @@ func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gat
 		return err
 	}
 	if p.output == "" {
-		if _, err := c.stdout.Write(data); err != nil {
+		if err := c.writeProduct(data); err != nil {
 			return err
 		}
 	}

@@ -326,7 +326,7 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	var missing *planner.MissingErrorError
 	switch {
 	case errors.As(err, &unreachable):
-		return &findingError{err}
+		return &findingError{hinted(err, fmt.Sprintf("a target that leaves %d bytes, or smaller types: --types all", unreachable.CheapestBytes))}
 	case errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
 		return hinted(err, "ggufplan measure "+model+given+" -o errors.json, then plan with --errors errors.json")
 	case errors.Is(err, planner.ErrNoExpertsToBound):

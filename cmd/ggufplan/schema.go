@@ -44,7 +44,7 @@ Example:
 				var names []string
 				for _, s := range schemas {
 					if s.name == want {
-						_, err := c.stdout.Write(s.schema())
+						err := c.writeProduct(s.schema())
 						return err
 					}
 					names = append(names, s.name)

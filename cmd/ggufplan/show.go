@@ -70,7 +70,7 @@ func (s *showFlags) run(c *call, path string) error {
 			if err != nil {
 				return err
 			}
-			_, err = c.stdout.Write(data)
+			err = c.writeProduct(data)
 			return err
 		}
 		review.WritePlan(c.page(), m)

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,4 +94,43 @@ func wantMode(t *testing.T, path string, want os.FileMode) {
 	if info.Mode().Perm() != want {
 		t.Errorf("mode %v, want %v", info.Mode().Perm(), want)
 	}
+}
+
+// A program whose standard output is closed has nowhere to put its product.
+func TestClosedStandardOutput(t *testing.T) {
+	program := builtProgram(t)
+	const bundled = "testdata/bytemoe-2x8/"
+	for redirection, want := range map[string]int{">&-": exitTrouble, ">/dev/null": exitDone} {
+		cmd := exec.Command("sh", "-c", `"$0" "$@" `+redirection, program, "plan", bundled+"model-f16.gguf", "--stats", bundled+"mix.imatrix.gguf")
+		cmd.Dir = "../.."
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want || (want == exitTrouble) != strings.Contains(string(out), "standard output: is closed") {
+			t.Errorf("%s ends with %d: %s", redirection, got, out)
+		}
+	}
+}
+
+// A model larger than the address space that the process may have is read: its
+// header is all that is needed.
+func TestLimitedAddressSpace(t *testing.T) {
+	program := builtProgram(t)
+	model, err := gguftest.ExtendHeader(t.TempDir(), "../../testdata/llama-quantize/qwen3-30b-a3b-bf16.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("sh", "-c", `ulimit -v 4000000 && "$0" inspect "$1"`, program, model).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "579 tensors") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func builtProgram(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "ggufplan")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return program
 }

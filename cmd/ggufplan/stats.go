@@ -122,7 +122,7 @@ func (s *statsRun) run(c *call, files []string) error {
 			return err
 		}
 		if s.output == "-" {
-			_, err := c.stdout.Write(content)
+			err := c.writeProduct(content)
 			return err
 		}
 		if err := out.write(s.output, content); err != nil {

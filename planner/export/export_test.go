@@ -263,3 +263,24 @@ func TestCSV(t *testing.T) {
 		t.Errorf("row %s", got)
 	}
 }
+
+// A spreadsheet runs what begins like a formula.
+func TestCSVCellsAreText(t *testing.T) {
+	m := plan()
+	for i, name := range []string{"=1+1", "+1", "-1", "@SUM(A1)", "plain"} {
+		m.Tensors[i].Name, m.Tensors[i].Reason = name, name
+	}
+	var b strings.Builder
+	if err := CSV(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(strings.NewReader(b.String())).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"'=1+1", "'+1", "'-1", "'@SUM(A1)", "plain"} {
+		if row := rows[i+1]; row[0] != want || row[len(row)-1] != want {
+			t.Errorf("row %q, want %q", row, want)
+		}
+	}
+}
