@@ -120,9 +120,10 @@ func (src *source) read(ctx context.Context, opt Options) (*stats.Evidence, erro
 	if len(ev.Inputs) == 1 {
 		in.Phase, in.Imatrix = ev.Inputs[0].Phase, ev.Inputs[0].Imatrix
 	}
-	for _, text := range append([]string{in.Phase, ev.Architecture}, ev.Datasets...) {
-		// Of an imatrix, a dataset is a path as the program was given it.
-		if in.Imatrix == nil && strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	// Datasets may hold anything: those of an imatrix are paths as a program was
+	// given them, and the canonical form keeps them.
+	for _, text := range []string{in.Phase, ev.Architecture} {
+		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return nil, src.errorf("%.40q holds characters that do not print", text)
 		}
 	}

@@ -2,8 +2,10 @@ package read
 
 import (
 	"context"
+	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -65,7 +67,13 @@ func FuzzImatrixGGUF(f *testing.F) {
 
 func FuzzImatrixDat(f *testing.F) {
 	addFiles(f, "../../testdata/imatrix/*.dat")
-	f.Add(legacyFile([]float32{1038, 492, 756, 0}))
+	file := legacyFile([]float32{1038, 492, 756, 0})
+	f.Add(file)
+	// A dataset's name is a path: it may hold what does not print, or no UTF-8.
+	for _, dataset := range []string{"c\x12.txt", "\x1b[2J\xff"} {
+		end := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 7), uint32(len(dataset)))
+		f.Add(append(append(slices.Clone(file), end...), dataset...))
+	}
 	fuzzRead(f, "imatrix-dat")
 }
 
