@@ -4,7 +4,8 @@
 // [Fused] lays the output out: its files, their headers, and for every tensor
 // its type and where its weights come from. A [Layout] can be made by others
 // too: a tensor may gather any experts of a source tensor, or hold given
-// bytes. [Write] fills the files and reads them back.
+// bytes; [Typed] lays out a model in given types. [Layout.Write] fills the files
+// and reads them back. [Rewrite] changes tensors of a file in place.
 //
 // # State
 //

@@ -31,6 +31,10 @@ type Tensor struct {
 	Experts []int
 	Data    []byte
 
+	// Rounded is a type that the weights are put through before they are stored
+	// in Type; F32, its zero, and the source's type leave them as they are.
+	Rounded quant.Type
+
 	SizeBytes uint64 // without padding
 	offset    uint64 // in its file
 }
@@ -59,6 +63,10 @@ type Options struct {
 	// KeepSplit puts tensors where the source's shards have them; otherwise
 	// shards have nearly equal sizes.
 	KeepSplit bool
+
+	// Part says which of the files a source tensor goes to, where that follows
+	// neither the source nor sizes; any of them may stay without tensors.
+	Part func(t *ggufio.Tensor) int
 
 	// Split lays out the split plan as a tier file: see tensorsOf.
 	Split bool
@@ -121,6 +129,32 @@ func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, er
 	return l, l.place(tensors, metadata, keys, o)
 }
 
+// Typed lays out the model with each tensor in the type that types gives it.
+// Where Options.Part says which tensors share a file, a file of the set depends
+// on the types of its own tensors alone: to change some, write theirs anew.
+func Typed(model *ggufio.Model, types func(t *ggufio.Tensor) quant.Type, o Options) (*Layout, error) {
+	var tensors []Tensor
+	for _, i := range llamaquantize.LoaderOrder(model) {
+		t := &model.Tensors[i]
+		tensors = append(tensors, Tensor{Name: t.Name, Type: types(t), Shape: t.Shape, Source: t})
+	}
+	first, err := os.Open(model.Files[0].Path)
+	if err != nil {
+		return nil, err
+	}
+	defer first.Close()
+	fileType, _, err := model.Metadata.Uint64("general.file_type")
+	if err != nil {
+		return nil, err
+	}
+	metadata, keys, err := llamaquantize.Metadata(model, first, llamaquantize.Record{FileType: uint32(fileType), Imatrix: o.Imatrix})
+	if err != nil {
+		return nil, err
+	}
+	l := &Layout{model: model, columns: o.Columns}
+	return l, l.place(tensors, metadata, keys, o)
+}
+
 // New lays out a single file of given tensors and encoded metadata.
 func New(model *ggufio.Model, name string, tensors []Tensor, metadata []byte, keys uint64, columns stats.Columns) (*Layout, error) {
 	l := &Layout{model: model, columns: columns}
@@ -139,16 +173,18 @@ func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options
 	}
 	parts := make([][]Tensor, len(o.Names))
 	var done uint64
+	last := 0
 	for i, t := range tensors {
 		size := ggufio.Padded(t.SizeBytes, align)
 		part := 0
 		switch {
 		case len(parts) == 1:
+		case t.Source == nil && (o.Part != nil || o.KeepSplit):
+			part = last // a table lies where its tiers do
+		case o.Part != nil:
+			part = o.Part(t.Source)
 		case o.KeepSplit:
-			part = max(0, lastFilled(parts)) // a table lies where its tiers do
-			if t.Source != nil {
-				part = t.Source.File
-			}
+			part = t.Source.File
 		default:
 			// by where the tensor's middle falls; total > 0 as there is one
 			part = int(float64(done+size/2) / float64(total) * float64(len(parts)))
@@ -158,11 +194,15 @@ func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options
 				part = last + 1
 			}
 		}
+		if part < 0 || part >= len(parts) {
+			return fmt.Errorf("tensor %s: there is no file %d of %d", t.Name, part, len(parts))
+		}
 		parts[part] = append(parts[part], t)
+		last = part
 		done += size
 	}
 	for i, name := range o.Names {
-		if len(parts[i]) == 0 && !o.KeepSplit {
+		if len(parts[i]) == 0 && !o.KeepSplit && o.Part == nil {
 			return fmt.Errorf("%d shards for %d tensors", len(parts), len(tensors))
 		}
 		var pairs []byte
@@ -258,6 +298,9 @@ func (l *Layout) check(t *Tensor) error {
 		}
 		return nil
 	}
+	if t.Experts == nil && !slices.Equal(t.Shape, t.Source.Shape) {
+		return fmt.Errorf("%v is not of its source's shape, %v", t.Shape, t.Source.Shape)
+	}
 	if t.Experts != nil {
 		if got := uint64(len(t.Experts)) * t.Source.ExpertRows(); got != rows || t.Source.Shape[0] != t.Shape[0] {
 			return fmt.Errorf("%d experts of %v do not make %v", len(t.Experts), t.Source.Shape, t.Shape)
@@ -268,23 +311,45 @@ func (l *Layout) check(t *Tensor) error {
 			}
 		}
 	}
-	switch {
-	case t.Type == t.Source.Type:
+	if !t.Changed() {
 		return nil
-	case !quant.CanEncode(t.Type):
-		return fmt.Errorf("%v cannot be encoded", t.Type)
-	case !quant.CanDecode(t.Source.Type):
-		return fmt.Errorf("its source is %v, which cannot be decoded", t.Source.Type)
-	case t.Shape[0] > maxRowWeights:
-		return fmt.Errorf("rows of %d weights are over the limit of %d", t.Shape[0], maxRowWeights)
-	case quant.EncodeNeedsWeights(t.Type) && !measure.Covers(l.columns, t.Source):
-		return fmt.Errorf("%v needs column weights: give an imatrix that has them for every column", t.Type)
 	}
-	return nil
+	if !quant.CanDecode(t.Source.Type) {
+		return fmt.Errorf("its source is %v, which cannot be decoded", t.Source.Type)
+	}
+	if t.Shape[0] > maxRowWeights {
+		return fmt.Errorf("rows of %d weights are over the limit of %d", t.Shape[0], maxRowWeights)
+	}
+	if t.rounds() {
+		if err := l.checkEncoding(t, t.Rounded); err != nil {
+			return err
+		}
+	}
+	return l.checkEncoding(t, t.Type)
+}
+
+// checkEncoding checks that a tensor's weights can be put into a type.
+func (l *Layout) checkEncoding(t *Tensor, typ quant.Type) error {
+	f, ok := quant.Lookup(typ)
+	switch {
+	case !ok || !quant.CanEncode(typ):
+		return fmt.Errorf("%v cannot be encoded", typ)
+	case quant.EncodeNeedsWeights(typ) && !measure.Covers(l.columns, t.Source):
+		return fmt.Errorf("%v needs column weights: give an imatrix that has them for every column", typ)
+	}
+	_, err := f.Layout.EncodedBytes(1, t.Shape[0])
+	return err
+}
+
+// rounds reports whether the weights are put through another type.
+func (t *Tensor) rounds() bool {
+	return t.Source != nil && t.Rounded != quant.F32 && t.Rounded != t.Type && t.Rounded != t.Source.Type
 }
 
 // Changed reports whether the tensor's weights are encoded anew.
-func (t *Tensor) Changed() bool { return t.Source != nil && t.Type != t.Source.Type }
+func (t *Tensor) Changed() bool {
+	return t.Source != nil && (t.Type != t.Source.Type || t.rounds())
+}
 
 // slices returns how many runs of rows the tensor is made of.
 func (t *Tensor) slices() int {

@@ -74,3 +74,12 @@ func (x *piece) sourceBytes() uint64 {
 	}
 	return x.units
 }
+
+// sourceBytes is how much of the source all pieces read.
+func (p *pieces) sourceBytes() (total uint64) {
+	for i := range p.runs {
+		all := piece{run: &p.runs[i], units: p.runs[i].units * uint64(p.runs[i].slices)}
+		total += all.sourceBytes()
+	}
+	return total
+}

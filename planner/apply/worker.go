@@ -14,8 +14,8 @@ type worker struct {
 	data     *ggufio.Data
 	encoders map[quant.Type]*quant.Encoder
 
-	raw, out []byte
-	rows     []float32
+	raw, out, rounded []byte
+	rows              []float32
 
 	// The column weights at hand, and whose they are.
 	weights measure.ColumnWeights
@@ -23,6 +23,10 @@ type worker struct {
 	expert  int
 	matrix  int
 	given   []float32
+}
+
+func newWorker(l *Layout, data *ggufio.Data) *worker {
+	return &worker{layout: l, data: data, encoders: map[quant.Type]*quant.Encoder{}}
 }
 
 func sized[T any](s []T, n uint64) []T {
@@ -62,13 +66,9 @@ func (w *worker) make(x *piece) error {
 		}
 		w.of, w.expert, w.matrix = t.Source, expert, -1
 	}
-	enc := w.encoders[t.Type]
-	if enc == nil {
-		var err error
-		if enc, err = quant.NewEncoder(t.Type); err != nil {
-			return err
-		}
-		w.encoders[t.Type] = enc
+	enc, err := w.encoder(t.Type)
+	if err != nil {
+		return err
 	}
 	for i := range x.units {
 		if m := w.weights.Matrix(x.start + i); m != w.matrix {
@@ -79,9 +79,44 @@ func (w *worker) make(x *piece) error {
 				w.given = measure.EncoderWeights(w.given, of)
 			}
 		}
-		if err := enc.EncodeRow(w.out[i*x.outBytes:][:x.outBytes], w.rows[i*columns:][:columns], w.given); err != nil {
+		row := w.rows[i*columns:][:columns]
+		if t.rounds() {
+			if err := w.round(t.Rounded, row); err != nil {
+				return fmt.Errorf("tensor %s: expert %d: row %d: %w", t.Name, expert, x.start+i, err)
+			}
+		}
+		if err := enc.EncodeRow(w.out[i*x.outBytes:][:x.outBytes], row, w.given); err != nil {
 			return fmt.Errorf("tensor %s: expert %d: row %d: %w", t.Name, expert, x.start+i, err)
 		}
 	}
 	return nil
+}
+
+func (w *worker) encoder(t quant.Type) (*quant.Encoder, error) {
+	if w.encoders[t] == nil {
+		enc, err := quant.NewEncoder(t)
+		if err != nil {
+			return nil, err
+		}
+		w.encoders[t] = enc
+	}
+	return w.encoders[t], nil
+}
+
+// round puts a row through a type and back, with the weights at hand.
+func (w *worker) round(t quant.Type, row []float32) error {
+	enc, err := w.encoder(t)
+	if err != nil {
+		return err
+	}
+	f, _ := quant.Lookup(t)
+	size, err := f.Layout.EncodedBytes(1, uint64(len(row)))
+	if err != nil {
+		return err
+	}
+	w.rounded = sized(w.rounded, size)
+	if err := enc.EncodeRow(w.rounded, row, w.given); err != nil {
+		return err
+	}
+	return quant.Decode(t, row, w.rounded)
 }

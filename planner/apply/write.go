@@ -15,13 +15,15 @@ import (
 	"os"
 	"sync"
 
-	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // ErrPartialExists reports state of an earlier run where a new one was asked
 // for.
 var ErrPartialExists = errors.New("holds an interrupted run")
+
+// ErrReadBack reports output that is not what was written.
+var ErrReadBack = errors.New("does not read back as it was written: the disk or the memory is at fault")
 
 // stateMagic starts the table behind a partial file's last byte; the digest of
 // what the file follows from and a record for each piece come after it.
@@ -246,17 +248,10 @@ func (w *writing) fill(ctx context.Context) error {
 		return err
 	}
 	defer data.Close()
-	var total, done uint64
-	for i := range w.pieces.runs {
-		r := &w.pieces.runs[i]
-		one := piece{run: r, units: r.units * uint64(r.slices)}
-		total += one.sourceBytes()
-	}
+	var done uint64
+	total := w.pieces.sourceBytes()
 	var mu sync.Mutex // guards the progress
-	newWorker := func() *worker {
-		return &worker{layout: w.layout, data: data, encoders: map[quant.Type]*quant.Encoder{}}
-	}
-	return measure.Parallel(ctx, w.pieces.count, w.options.Workers, newWorker, func(k *worker, i int) error {
+	return measure.Parallel(ctx, w.pieces.count, w.options.Workers, func() *worker { return newWorker(w.layout, data) }, func(k *worker, i int) error {
 		x := w.pieces.at(i)
 		if !w.there(k, i, &x) {
 			if err := k.make(&x); err != nil {
@@ -315,7 +310,7 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 		return buf, nil
 	}
 	differs := func(what string) error {
-		return fmt.Errorf("%s: %s does not read back as it was written: the disk or the memory is at fault", w.file.Name, what)
+		return fmt.Errorf("%s: %s %w", w.file.Name, what, ErrReadBack)
 	}
 	zeros := func(to uint64) error {
 		b, err := next(to - at)
