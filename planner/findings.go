@@ -77,9 +77,12 @@ func (f *frame) findings(plan *Plan, d *decision) []Finding {
 	return slices.Compact(list)
 }
 
+// subjectOfLayer is what findings about a layer are about.
+func subjectOfLayer(layer int) string { return fmt.Sprintf("blk.%d", layer) }
+
 func (f *frame) layerFindings(k int, plan *Plan) []Finding {
 	l := &f.layers[k]
-	subject := fmt.Sprintf("blk.%d", l.index)
+	subject := subjectOfLayer(l.index)
 	var list []Finding
 	if l.evidence == nil {
 		if f.problem.Evidence == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
@@ -93,6 +94,9 @@ func (c *call) readPlan(path string) (*manifest.Manifest, error) {
 		return nil, hinted(fmt.Errorf("%s: is a GGUF file, not a manifest", name), "ggufplan plan model.gguf --stats imatrix.gguf -o plan.json writes one")
 	}
 	plan, err := manifest.Decode(data)
+	if err == nil {
+		err = planner.CheckManifest(plan)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

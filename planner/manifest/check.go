@@ -31,7 +31,8 @@ var (
 
 // Check tests whether the manifest agrees with itself: lists are there, sums
 // are the sums of what is listed, words are from their vocabulary. The error,
-// a [*FieldError], names the first value that does not agree.
+// a [*FieldError], names the first value that does not agree. What needs the
+// type table or the tier rule is checked by planner.CheckManifest.
 func (m *Manifest) Check() error {
 	for _, spell := range []bool{false, true} {
 		c := &checker{spell: spell}
@@ -262,6 +263,9 @@ func (c *checker) policy(m *Manifest) {
 
 func (c *checker) budget(b *Budget) {
 	c.oneOf("policy.budget.target", b.Target, Targets)
+	if !(b.TargetValue > 0) {
+		c.failf("policy.budget.target_value", "%v: want more than 0", b.TargetValue)
+	}
 	if b.Like != nil && b.Target != "size" {
 		c.failf("policy.budget.like", "%q, but the target is %s", *b.Like, b.Target)
 	}
@@ -302,7 +306,7 @@ func (c *checker) layers(m *Manifest) {
 		for e := range l.Experts {
 			x := &l.Experts[e]
 			at := c.at(path+".experts", e)
-			c.expert(at, m, l, e)
+			c.expert(at, m, x, e)
 			if (x.Count == nil) != (l.Activations == nil) {
 				c.failf(at+".count", "null or not unlike the layer's activations")
 			}
@@ -335,9 +339,8 @@ func orZero(v *uint64) *uint64 {
 	return v
 }
 
-// expert checks one entry of a layer by itself and against its thresholds.
-func (c *checker) expert(path string, m *Manifest, l *Layer, e int) {
-	x := &l.Experts[e]
+// expert checks one entry of a layer by itself.
+func (c *checker) expert(path string, m *Manifest, x *Expert, e int) {
 	if x.Expert != e {
 		c.failf(path+".expert", "%d: want %d", x.Expert, e)
 	}
@@ -353,18 +356,6 @@ func (c *checker) expert(path string, m *Manifest, l *Layer, e int) {
 	if m.Policy.Name != "frequency" {
 		c.failf(path+".tier", "%q: the %s policy has no tiers", *x.Tier, m.Policy.Name)
 		return
-	}
-	if l.HotThreshold != nil && l.ColdThreshold != nil && x.Count != nil {
-		want := "cold"
-		switch {
-		case *x.Count >= *l.HotThreshold && *x.Count > 0:
-			want = "hot"
-		case *x.Count >= *l.ColdThreshold && *x.Count > 0:
-			want = "warm"
-		}
-		if *x.Tier != want && !(*x.Tier == "hot" && m.has("super-expert", fmt.Sprintf("blk.%d", l.Layer))) {
-			c.failf(path+".tier", "%q, but its count makes it %s", *x.Tier, want)
-		}
 	}
 	if want := m.Policy.typeOf(*x.Tier); want != nil && (x.Type == nil || *x.Type != *want) {
 		c.failf(path+".type", "not %s, the type of its tier", *want)
@@ -382,15 +373,6 @@ func (p *Policy) typeOf(tier string) *string {
 		return p.ColdType
 	}
 	return nil
-}
-
-func (m *Manifest) has(code, subject string) bool {
-	for _, f := range m.Findings {
-		if f.Code == code && f.Subject == subject {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *checker) statistics(m *Manifest) {

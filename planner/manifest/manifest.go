@@ -28,7 +28,8 @@
 // # Scope
 //
 // The package needs the standard library alone, so that other tools can import
-// it, and knows no models, files or types.
+// it, and knows no models, files or types: planner.CheckManifest holds a plan
+// against the type table and the tier rule.
 package manifest
 
 // A Manifest is a quantization plan for one model. Field order is the order
