@@ -1,9 +1,6 @@
 package planner
 
 import (
-	"encoding/csv"
-	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 )
@@ -12,19 +9,10 @@ import (
 // tables grouped them.
 func TestSharedRunsOfPublishedTables(t *testing.T) {
 	for model, layers := range map[string]int{"GLM-4.5-Air": 46, "Kimi-K2-Thinking": 61} { // that the forward pass runs
-		f, err := os.Open(filepath.Join("..", "testdata", "sensitivity", model+".csv"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows, err := csv.NewReader(f).ReadAll()
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
 		var names []string
 		var values []float64
 		want := map[string]string{}
-		for _, row := range rows[1:] {
+		for _, row := range readRows(t, model) {
 			v, err := strconv.ParseFloat(row[5], 64)
 			if err != nil || layerOf(row[0]) >= layers {
 				continue // not measured, or a prediction layer's

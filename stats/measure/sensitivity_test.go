@@ -50,6 +50,49 @@ func TestDecodeSensitivity(t *testing.T) {
 	}
 }
 
+// Notes before the header give the type of the runs and the control run; what
+// the caller says about the type wins.
+func TestSensitivityNotes(t *testing.T) {
+	const rows = "QTYPE,a.weight\nq2_k,0.1\niq1_m,0.3\n"
+	for _, tt := range []struct {
+		text, asked, drop string
+		control           float64 // -1 for none
+		value             float64
+		fault             string
+	}{
+		{"# drop-type: Q2_K\na.weight\n0.1\n", "", "Q2_K", -1, 0.1, ""},
+		{"# drop-type: Q2_K\r\n#control:0.002\r\na.weight\r\n0.1\r\n", "", "Q2_K", 0.002, 0.1, ""},
+		{"# drop-type: Q2_K\n# control: 0\na.weight\n0.1\n", "IQ1_M", "IQ1_M", 0, 0.1, ""},
+		{"# measured in May: twice\n# drop-type: IQ1_M\n" + rows, "", "IQ1_M", -1, 0.3, ""},
+		{rows, "Q2_K", "Q2_K", -1, 0.1, ""},
+		{"a.weight\n0.1\n# drop-type: Q2_K\n", "", "", -1, 0.1, ""}, // after the header: a remark
+		{rows, "", "", 0, 0, "keep the row of one type out of q2_k, iq1_m"},
+		{"# drop-type: Q4_K\n" + rows, "", "", 0, 0, "keep the row of one type"},
+		{"# control: none\na.weight\n0.1\n", "", "", 0, 0, `line 1: control: "none" is not a divergence`},
+		{"#\n# control: -1\na.weight\n0.1\n", "", "", 0, 0, `line 2: control: "-1" is not a divergence`},
+		{"# control: NaN\na.weight\n0.1\n", "", "", 0, 0, `line 1: control: "NaN" is not a divergence`},
+	} {
+		s, err := DecodeSensitivity([]byte(tt.text), tt.asked)
+		if tt.fault != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.fault) {
+				t.Errorf("%q: error %v, want %q", tt.text, err, tt.fault)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", tt.text, err)
+			continue
+		}
+		control := -1.0
+		if s.Control != nil {
+			control = *s.Control
+		}
+		if s.DropType != tt.drop || control != tt.control || s.Values[0] != tt.value {
+			t.Errorf("%q: type %q, control %v, value %v", tt.text, s.DropType, control, s.Values[0])
+		}
+	}
+}
+
 func FuzzDecodeSensitivity(f *testing.F) {
 	f.Add([]byte("QTYPE,a.weight\nq2,0.1\n"))
 	f.Add([]byte(`{"a.weight": 1, "b.weight": null}`))
