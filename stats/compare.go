@@ -43,7 +43,7 @@ type Tiers func(ev *Evidence, l *Layer) ([]string, error)
 // errors.
 func Compare(a, b *Evidence, tiers Tiers) (shifts []LayerShift, onlyA, onlyB []int, err error) {
 	if a.LayerAxis != b.LayerAxis {
-		return nil, nil, nil, Hintf("name the model of both: --model MODEL", "layers of one are blocks, of the other rows of unknown meaning")
+		return nil, nil, nil, Curable(NameModel, "layers of one are blocks, of the other rows of unknown meaning")
 	}
 	both := alignExperts([]*Evidence{a, b})
 	a, b = both[0], both[1]

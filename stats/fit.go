@@ -99,8 +99,8 @@ func (f *fitter) mismatch() error {
 	if more := len(f.differences) - shown; more > 0 {
 		list += fmt.Sprintf("; and %d more differences", more)
 	}
-	return &HintError{fmt.Errorf("does not belong to %s: %s", f.model.Files[0].Name, list),
-		"collect statistics from this model: llama-imatrix -m " + f.model.Files[0].Name + " -f TEXT -o imatrix.gguf"}
+	name := f.model.Files[0].Name
+	return &HintError{Err: fmt.Errorf("does not belong to %s: %s", name, list), Cure: CollectAgain, Text: name}
 }
 
 func (f *fitter) fit() (*Evidence, error) {
@@ -381,15 +381,15 @@ func (f *fitter) fitTopK(out *Evidence, l *Layer) error {
 		if wrong, ok := err.(*topKError); ok {
 			err = fmt.Errorf("%s: %w", l.Name(AxisBlocks), err)
 			if f.opt.TopK == 0 {
-				return &HintError{fmt.Errorf("%w: it was collected with another number of experts per token, or merged with a legacy imatrix, which spoils its counts", err),
-					fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", wrong.observed, wrong.observed)}
+				err = fmt.Errorf("%w: it was collected with another number of experts per token, or merged with a legacy imatrix, which spoils its counts", err)
+				return &HintError{Err: err, Cure: StateTopK, TopK: wrong.observed}
 			}
 		}
 		return err
 	}
 	if stated > 0 && stated != k && !proved {
-		return &HintError{fmt.Errorf("%s: it states %d experts per token, the model has %d", l.Name(AxisBlocks), stated, k),
-			fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", stated, stated)}
+		err := fmt.Errorf("%s: it states %d experts per token, the model has %d", l.Name(AxisBlocks), stated, k)
+		return &HintError{Err: err, Cure: StateTopK, TopK: stated}
 	}
 	if model > 0 && k != model {
 		out.Find(CodeKMismatch, l.Name(AxisBlocks), "collected with %d experts per token, the model uses %d", k, model)

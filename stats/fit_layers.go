@@ -13,7 +13,7 @@ func (f *fitter) mapLayers() ([]int, error) {
 		for i, l := range layers {
 			target[i] = l.Index + *f.opt.LayerOffset
 			if target[i] < 0 || !f.inModel(target[i]) {
-				return nil, fmt.Errorf("%s: with --layer-offset %d it is block %d, the model has %d", l.Name(f.ev.LayerAxis), *f.opt.LayerOffset, target[i], f.model.Architecture.BlockCount)
+				return nil, fmt.Errorf("%s: with a layer offset of %d it is block %d, the model has %d", l.Name(f.ev.LayerAxis), *f.opt.LayerOffset, target[i], f.model.Architecture.BlockCount)
 			}
 		}
 		return target, nil
@@ -81,14 +81,13 @@ func (f *fitter) rowBlocks() ([]int, error) {
 			fits = append(fits, r)
 		}
 	}
-	const hint = "say which block the first row is: --layer-offset N"
 	switch len(fits) {
 	case 1:
 		return fits[0].blocks, nil
 	case 0:
-		return nil, Hintf(hint, "has %d rows; the model has %d blocks, %d in its trunk, %d with experts, %d of these in its trunk", rows, len(all), len(trunk), len(moe), len(moeTrunk))
+		return nil, Curable(PlaceRows, "has %d rows; the model has %d blocks, %d in its trunk, %d with experts, %d of these in its trunk", rows, len(all), len(trunk), len(moe), len(moeTrunk))
 	}
-	return nil, Hintf(hint, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
+	return nil, Curable(PlaceRows, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
 }
 
 // Place returns the evidence with row r of its layer axis taken for block
@@ -100,7 +99,7 @@ func (ev *Evidence) Place(offset int) (*Evidence, error) {
 	for i := range out.Layers {
 		l := &out.Layers[i]
 		if l.Index += offset; l.Index < 0 {
-			return nil, fmt.Errorf("%s: %s: with --layer-offset %d it is before the first block", ev.name(), ev.Layers[i].Name(ev.LayerAxis), offset)
+			return nil, fmt.Errorf("%s: %s: with a layer offset of %d it is before the first block", ev.name(), ev.Layers[i].Name(ev.LayerAxis), offset)
 		}
 	}
 	return &out, nil

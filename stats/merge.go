@@ -108,7 +108,7 @@ func (ev *Evidence) name() string {
 // contradiction.
 func (out *Evidence) joinFacts(ev *Evidence) error {
 	if ev.LayerAxis != out.LayerAxis {
-		return Hintf("name the model: --model MODEL", "its layers are %s, those of other inputs %s", ev.LayerAxis, out.LayerAxis)
+		return Curable(NameModel, "its layers are %s, those of other inputs %s", ev.LayerAxis, out.LayerAxis)
 	}
 	if ev.LayerAxis == AxisRows && ev.Rows != out.Rows {
 		return fmt.Errorf("has %d rows of layers, other inputs %d", ev.Rows, out.Rows)

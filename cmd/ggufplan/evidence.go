@@ -91,15 +91,39 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	return ev, withHint(err)
 }
 
-// withHint keeps the hint of an error from a package.
+// withHint gives an error from a package the hint that goes with it.
 func withHint(err error) error {
 	var column *read.ColumnError
 	if errors.As(err, &column) {
 		return hinted(err, "--count-column "+review.ShellWord(column.Names[0])+" says that it counts; ggufplan stats --help lists the known names")
 	}
-	var h interface{ Hint() string }
+	var h *stats.HintError
 	if errors.As(err, &h) {
-		return hinted(err, h.Hint())
+		return hinted(err, cure(h))
 	}
 	return err
+}
+
+// cure spells what would cure an error with the flags of the command line.
+func cure(h *stats.HintError) string {
+	switch h.Cure {
+	case stats.NameModel:
+		return "name the model: --model MODEL"
+	case stats.NameFormat:
+		return "collect statistics with llama-imatrix -o imatrix.gguf, or name the format: --stats-format FORMAT"
+	case stats.PlaceRows:
+		return "say which block the first row is: --layer-offset N"
+	case stats.StateShape:
+		return "add --layers 48 --top-k 8 with the model's numbers, or --model MODEL"
+	case stats.MendShape:
+		return "state the model's numbers: --layers counts dense layers too, --top-k is the experts per token"
+	case stats.CollectAgain:
+		return "collect statistics from this model: llama-imatrix -m " + review.ShellWord(h.Text) + " -f TEXT -o imatrix.gguf"
+	case stats.StateTopK:
+		if h.TopK == 0 {
+			return "state it with --top-k 8"
+		}
+		return fmt.Sprintf("if it was collected with %d experts per token, say so: --top-k %d", h.TopK, h.TopK)
+	}
+	return h.Text
 }

@@ -167,13 +167,7 @@ func (s *source) detect(format string) (*reader, error) {
 			return &r, nil
 		}
 	}
-	return nil, s.withHint("collect statistics with llama-imatrix -o imatrix.gguf, or name the format: --stats-format FORMAT",
-		"not a statistics file of a known format")
-}
-
-// withHint is errorf with a hint.
-func (s *source) withHint(hint, format string, args ...any) error {
-	return &stats.HintError{Err: s.errorf(format, args...), Text: hint}
+	return nil, s.errorf("%w", stats.Curable(stats.NameFormat, "not a statistics file of a known format"))
 }
 
 // assume applies what the caller states about the model, and checks it.
@@ -186,13 +180,13 @@ func assume(ev *stats.Evidence, opt Options) error {
 			n = opt.Layers // blocks may be absent
 		}
 		if n != opt.Layers {
-			return fmt.Errorf("has %d layers, not the %d that --layers states", n, opt.Layers)
+			return fmt.Errorf("has %d layers, not the %d stated", n, opt.Layers)
 		}
 	}
 	for i := range ev.Layers {
 		l := &ev.Layers[i]
 		if e := l.Experts(); opt.Experts > 0 && e > 0 && e != opt.Experts {
-			return fmt.Errorf("%s: has %d experts, not the %d that --experts states", l.Name(ev.LayerAxis), e, opt.Experts)
+			return fmt.Errorf("%s: has %d experts, not the %d stated", l.Name(ev.LayerAxis), e, opt.Experts)
 		}
 		if opt.TopK > 0 {
 			if err := l.SetTopK(opt.TopK, ev.Kind, ev.Chunks); err != nil {

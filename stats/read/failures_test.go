@@ -181,8 +181,8 @@ func TestPollutedMerge(t *testing.T) {
 	ev := mustReadBuilt(t, b)
 	_, err := ev.Fit(m, stats.FitOptions{})
 	wantError(t, err, "blk.0: counts sum to 3248 over 1082 tokens, which is 3.001848429 experts per token, not 2")
-	if hint := hintOf(err); !strings.Contains(hint, "--top-k 3") {
-		t.Errorf("hint %q", hint)
+	if cure := cureOf(err); cure.Cure != stats.StateTopK || cure.TopK != 3 {
+		t.Errorf("cure %+v", cure)
 	}
 	if fit := mustFit(t, ev, m, stats.FitOptions{TopK: 3}); !hasFinding(fit, "k-mismatch") {
 		t.Error("experts per token that differ from the model's are no finding")
@@ -209,8 +209,8 @@ func TestWrongModel(t *testing.T) {
 			tt.change(&o)
 			_, err := ev.Fit(buildModel(t, o, nil), stats.FitOptions{})
 			wantError(t, err, tt.wantErr)
-			if hintOf(err) == "" {
-				t.Error("no hint")
+			if cureOf(err).Err == nil {
+				t.Error("no cure")
 			}
 		})
 	}
@@ -305,8 +305,8 @@ func TestRowMapping(t *testing.T) {
 		{"two readings", repeat(5, some), nil, nil, "its 5 rows may be the blocks of the trunk or the blocks with experts"},
 		{"offset", repeat(5, some), offset(2), []int{2, 3, 4, 5, 6}, ""},
 		{"offset of zero", append([][]uint64{zero, zero}, repeat(3, some)...), offset(0), []int{2, 3, 4}, ""},
-		{"offset too large", repeat(5, some), offset(3), nil, "row 4: with --layer-offset 3 it is block 7, the model has 7"},
-		{"offset negative", repeat(5, some), offset(-1), nil, "row 0: with --layer-offset -1 it is block -1"},
+		{"offset too large", repeat(5, some), offset(3), nil, "row 4: with a layer offset of 3 it is block 7, the model has 7"},
+		{"offset negative", repeat(5, some), offset(-1), nil, "row 0: with a layer offset of -1 it is block -1"},
 		{"activations of a dense block", repeat(7, some), nil, nil, "row 0 has activations, where block 0 of the model has no experts"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -41,7 +41,7 @@ func readImatrixGGUF(ctx context.Context, src *source, _ Options) (*stats.Eviden
 		return nil, err
 	}
 	if len(m.Files) != 1 {
-		return nil, src.withHint("give the imatrix that llama-imatrix wrote for it", "is one of %d shards of a model, not an imatrix", len(m.Files))
+		return nil, src.errorf("%w", stats.Hintf("give the imatrix that llama-imatrix wrote for it", "is one of %d shards of a model, not an imatrix", len(m.Files)))
 	}
 	f := &imatrixFile{path: src.path, file: file}
 	if err := f.collect(m); err != nil {

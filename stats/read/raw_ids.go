@@ -54,7 +54,7 @@ func rawReadings(opt Options) ([]*rawReading, error) {
 				k = arch.ExpertUsedCount[layer]
 			}
 			if k == 0 || opt.TopK != 0 && opt.TopK != k {
-				return nil, stats.Hintf("state it with --top-k 8", "routed_experts is an array without a shape, and the model does not say how many experts every token uses")
+				return nil, stats.Curable(stats.StateTopK, "routed_experts is an array without a shape, and the model does not say how many experts every token uses")
 			}
 			opt.TopK = k
 		}
@@ -112,7 +112,7 @@ func (d *documents) rawIDs(in io.Reader, facts *responseFacts) error {
 			return d.endRaw(facts)
 		}
 		if err == io.ErrUnexpectedEOF {
-			return stats.Hintf("--top-k must be the experts that each token uses",
+			return stats.Curable(stats.MendShape,
 				"routed_experts ends with %d bytes, which are not %d int32 ids of a token's experts", n, topK)
 		}
 		if err != nil {
@@ -156,7 +156,7 @@ func (d *documents) endRaw(facts *responseFacts) error {
 	hold := len(d.raw[0].held) < maxHeld
 	for _, r := range d.raw {
 		if r.err == nil && len(r.partial) > 0 {
-			r.err = stats.Hintf("state the model's numbers: --layers counts dense layers too, --top-k is the experts per token",
+			r.err = stats.Curable(stats.MendShape,
 				"routed_experts ends inside token %d: it is not int32 of %d layers x %d experts per token", r.rows, r.layers, r.topK)
 		}
 		if hold {

@@ -44,7 +44,7 @@ func refuseContent(what string, names []string) error {
 
 // refuseShape explains what a raw array of ids lacks.
 func refuseShape() error {
-	return stats.Hintf("add --layers 48 --top-k 8 with the model's numbers, or --model MODEL",
+	return stats.Curable(stats.StateShape,
 		"routed_experts is an array without a shape: it takes the number of layers and of experts per token to read it")
 }
 

@@ -159,8 +159,8 @@ func TestSGLangRecords(t *testing.T) {
 
 	for name, content := range map[string]string{"per pass": records(t, false, pass(0, 0, 0, 0, 4, 1, 2, 3)), "per token": records(t, false, token)} {
 		_, _, err := readContent(t, []byte(content), Options{})
-		if err == nil || !strings.Contains(err.Error(), "no last_physical_to_logical_map") || hintOf(err) == "" {
-			t.Errorf("%s without a map: %v (hint %q)", name, err, hintOf(err))
+		if err == nil || !strings.Contains(err.Error(), "no last_physical_to_logical_map") || cureOf(err).Text == "" {
+			t.Errorf("%s without a map: %v (advice %q)", name, err, cureOf(err).Text)
 		}
 	}
 	if got := errorOf(t, records(t, true, pass(0, 0, 0, 7, 4, 1, 2, 3)), Options{}); got != "record 0: layer 0: slot 3 has a count of 7 and no logical expert" {
@@ -216,7 +216,7 @@ func TestMaliciousPickles(t *testing.T) {
 	}
 	bare := slices.Concat(newPickler().raw("cos\nsystem\n(").text(command).raw("tR.").Bytes())
 	_, _, err := readContent(t, bare, Options{})
-	if err == nil || !strings.Contains(err.Error(), "bare pickle") || hintOf(err) == "" {
+	if err == nil || !strings.Contains(err.Error(), "bare pickle") || cureOf(err).Text == "" {
 		t.Errorf("bare pickle: %v", err)
 	}
 	if _, err := os.Stat(proof); !os.IsNotExist(err) {
