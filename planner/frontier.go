@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
@@ -42,9 +43,14 @@ type FrontierBaseline struct {
 	Damage    *float64 `json:"damage"`
 }
 
+// usualFrontier is how many sizes a frontier has if none are named.
+const usualFrontier = 17
+
 // SolveFrontier solves the problem's budget policy for each size, as
 // [TargetSize]. If none can be kept, the error is an [*UnreachableError] of the
-// largest.
+// largest. Without sizes it takes 17, evenly spaced from the smallest plan to
+// the largest, or to the largest file type that plans are compared with where
+// that is smaller.
 func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	own := *p
 	own.Policy.Budget.Target = TargetSize
@@ -57,6 +63,22 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 		return nil, err
 	}
 	front := &Frontier{Objective: w.budget.Objective, Points: []FrontierPoint{}, Baselines: []FrontierBaseline{}}
+	list, err := baselines(&own, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range list {
+		x, err := w.frontierBaseline(b.FileType)
+		if err != nil {
+			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
+		}
+		front.Baselines = append(front.Baselines, *x)
+	}
+	if len(sizes) == 0 {
+		if sizes, err = w.usualSizes(front.Baselines); err != nil {
+			return nil, err
+		}
+	}
 	var missed *UnreachableError
 	reached := false
 	for _, size := range sizes {
@@ -77,18 +99,41 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	if !reached && missed != nil {
 		return nil, missed
 	}
-	list, err := baselines(&own, nil)
+	return front, nil
+}
+
+// usualSizes returns the sizes of a frontier for which none are named.
+func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
+	w.budget.SizeBytes = knapsack.MaxTotal
+	largest, err := w.solve(w.frame.undecided())
 	if err != nil {
 		return nil, err
 	}
-	for _, b := range list {
-		x, err := w.frontierBaseline(b.FileType)
-		if err != nil {
-			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
-		}
-		front.Baselines = append(front.Baselines, *x)
+	high := uint64(0)
+	for _, b := range baselines {
+		high = max(high, b.FileBytes)
 	}
-	return front, nil
+	if high == 0 || high > largest.fusedBytes {
+		high = largest.fusedBytes
+	}
+	w.budget.SizeBytes = 0
+	var smallest *UnreachableError
+	if _, err := w.solve(w.frame.undecided()); !errors.As(err, &smallest) {
+		return nil, err
+	}
+	return SpacedSizes(smallest.CheapestBytes, max(high, smallest.CheapestBytes), usualFrontier), nil
+}
+
+// SpacedSizes returns n sizes, evenly spaced, the ends among them; n is at least
+// 2 and low at most high.
+func SpacedSizes(low, high uint64, n int) []uint64 {
+	sizes := make([]uint64, n)
+	parts := uint64(n - 1)
+	step, rest := (high-low)/parts, (high-low)%parts
+	for i := range sizes {
+		sizes[i] = low + uint64(i)*step + uint64(i)*rest/parts
+	}
+	return sizes
 }
 
 func (w *weighing) frontierPlan(a *assignment, size uint64) *FrontierPlan {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,9 @@ func largePlan() *manifest.Manifest {
 		}
 		m.Findings = append(m.Findings, manifest.Finding{Code: "unseen-experts", Subject: fmt.Sprintf("blk.%d", at), Message: "4 of 384 experts were never used"})
 	}
+	m.Policy.Budget = &manifest.Budget{Objective: "output-share", Damage: 0.02, SplitDamage: 0.015}
+	m.Totals.PlannedBytes, m.Totals.SplitPlannedBytes, m.Totals.PlannedFileBytes = 3<<37, 3<<37, new(uint64)
+	*m.Totals.PlannedFileBytes = 3<<37 + 4096
 	m.Totals.Baselines = []manifest.Baseline{{Name: "Q4_K_M", TensorBytes: 1 << 39}, {Name: "Q2_K", TensorBytes: 1 << 38}}
 	return m
 }
@@ -178,8 +182,31 @@ func TestReportInBrowser(t *testing.T) {
 		}
 	}
 	testReportScript(t, root, address)
+	testReportPrinted(t, root, address)
 	if len(faults) > 0 {
 		t.Errorf("console: %s", strings.Join(faults, "; "))
+	}
+}
+
+// testReportPrinted prints the page: long lists stay folded, so that a plan of
+// 960 tensors is a few sheets.
+func testReportPrinted(t *testing.T, root context.Context, address string) {
+	t.Helper()
+	var pdf []byte
+	err := chromedp.Run(root, chromedp.Navigate(address), chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		pdf, _, err = page.PrintToPDF().WithPrintBackground(true).Do(ctx)
+		return err
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir := os.Getenv("GGUFPLAN_SCREENSHOTS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, "print.pdf"), pdf, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(regexp.MustCompile(`/Type\s*/Page\b[^s]`).FindAll(pdf, -1)); n < 2 || n > 10 {
+		t.Errorf("%d sheets", n)
 	}
 }
 

@@ -155,10 +155,23 @@ func TestAction(t *testing.T) {
 	if out := p.read("runner files/GITHUB_OUTPUT"); !strings.Contains(out, "passed=false\n") || !strings.Contains(out, "changed=true\n") {
 		t.Errorf("outputs %s", out)
 	}
-	for _, want := range []string{"1 of 1 gates missed", "| --max-size | at most 1MiB |", "Beside the plan of base"} {
+	for _, want := range []string{"1 of 1 gates missed", "| --max-size | at most 1MiB |", "# Changes to the plan for bytemoe-2x8"} {
 		if !strings.Contains(p.read("runner files/GITHUB_STEP_SUMMARY"), want) {
 			t.Errorf("no %q in the summary", want)
 		}
+	}
+	if diff := p.read("the reports/diff.md"); !strings.Contains(diff, "| tensors | ") {
+		t.Errorf("no headline in\n%s", diff)
+	}
+	// The base branch's plan may be of another model.
+	p.write("runner files/GITHUB_OUTPUT", nil)
+	other := strings.Replace(p.read("the plan.json"), `"name": "bytemoe-2x8"`, `"name": "another"`, 1)
+	p.write("the plan.json", []byte(other))
+	if status := p.run("git add 'the plan.json' && git -c user.name=t -c user.email=t@example.org commit -q -m other && git checkout -q -b change && git show base~:'./the plan.json' > 'the plan.json'"); status != 0 {
+		t.Fatal("git")
+	}
+	if status := p.run(steps["Compare with the base branch"], missing...); status != 0 || strings.Contains(p.read("runner files/GITHUB_OUTPUT"), "changed") {
+		t.Errorf("another model's plan: %d", status)
 	}
 	if status := p.run(steps["Gates"], "GGUFPLAN_PASSED=false"); status != 1 {
 		t.Errorf("missed gates: %d", status)
@@ -194,9 +207,6 @@ func TestGitLab(t *testing.T) {
 	env := []string{"GGUFPLAN_MODEL=my model.gguf", "GGUFPLAN_STATS=the imatrix.gguf", "GGUFPLAN_MAX_SIZE=1MiB"}
 	if status := p.run(lines("script"), env...); status != 1 {
 		t.Errorf("script: %d", status)
-	}
-	if status := p.run(lines("after_script"), env...); status != 0 {
-		t.Errorf("after_script: %d", status)
 	}
 	for _, name := range []string{"plan.json", "review.md", "gates.xml", "plan.html"} {
 		if p.read("reports/"+name) == "" {

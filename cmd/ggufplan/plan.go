@@ -67,6 +67,7 @@ exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 			p.gates = addGateFlags(flags)
 			p.reports = addReportFlags(flags)
 			flags.StringVar(&p.markdown, "markdown", "", "also write a review with the gates to `FILE`, for a pull request")
+			flags.StringVar(&p.html, "html", "", "also write a page to `FILE`: maps of types and traffic, with a target the frontier, and the gates")
 			return func(c *call, operands []string) error { return p.run(c, operands[0]) }
 		},
 	}
@@ -77,6 +78,7 @@ type planFlags struct {
 	output   string
 	quiet    bool
 	markdown string
+	html     string
 	policy   *policyFlags
 	budget   *budgetFlags
 	frontier *frontierFlags
@@ -141,12 +143,25 @@ func (p *planFlags) run(c *call, model string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(model), err)
 	}
-	gateResults, missed := checkGates(gates, m)
+	page := review.Options{}
+	if p.html != "" && problem.Policy.Name == planner.PolicyBudget {
+		beside := *problem
+		for _, b := range plan.Totals.Baselines {
+			beside.Baselines = append(beside.Baselines, b.FileType)
+		}
+		front, err := planner.SolveFrontier(&beside, nil)
+		if err != nil {
+			return hintPlanError(err, model, p.stats)
+		}
+		page.Frontier = frontierChart(problem.Model.Name, problem.Model.Parameters(), front)
+	}
+	var missed []string
+	page.Gates, missed = checkGates(gates, m)
 	screen := p.output == "" && !asked && isTerminal(c.out)
 	if screen {
 		data = nil
 	}
-	if err := p.writeOutputs(c, m, data, gateResults, missed); err != nil {
+	if err := p.writeOutputs(c, m, data, page, missed); err != nil {
 		return err
 	}
 	if p.output != "" && !p.quiet {
@@ -167,7 +182,7 @@ func (p *planFlags) run(c *call, model string) error {
 }
 
 // writeOutputs writes the manifest, where there are data, and the reports, all or none.
-func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gates []review.Gate, missed []string) error {
+func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, page review.Options, missed []string) error {
 	files := outputs{c: c}
 	defer files.discard()
 	if p.output != "" {
@@ -175,16 +190,22 @@ func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, gat
 			return err
 		}
 	}
-	if p.markdown != "" {
+	for _, doc := range []struct {
+		path  string
+		write func(io.Writer, *manifest.Manifest, review.Options) error
+	}{{p.markdown, review.Markdown}, {p.html, review.HTML}} {
+		if doc.path == "" {
+			continue
+		}
 		var b bytes.Buffer
-		if err := review.Markdown(&b, m, review.Options{Gates: gates}); err != nil {
+		if err := doc.write(&b, m, page); err != nil {
 			return err
 		}
-		if err := files.write(p.markdown, b.Bytes()); err != nil {
+		if err := files.write(doc.path, b.Bytes()); err != nil {
 			return err
 		}
 	}
-	if err := p.reports.writeJUnit(&files, "ggufplan plan", gateCases(gates, missed)); err != nil {
+	if err := p.reports.writeJUnit(&files, "ggufplan plan", gateCases(page.Gates, missed)); err != nil {
 		return err
 	}
 	if p.output == "" {
@@ -238,12 +259,12 @@ func (p *planFlags) keepInputs(m *ggufio.Model) error {
 	for i := range m.Files {
 		inputs = append(inputs, m.Files[i].Path)
 	}
-	for _, out := range []string{p.output, p.frontier.svg, p.markdown, p.reports.junit} {
+	for _, out := range []string{p.output, p.frontier.svg, p.markdown, p.html, p.reports.junit} {
 		if err := refuseOverwrite(out, append(inputs, p.frontier.mark)...); err != nil {
 			return err
 		}
 	}
-	return differentFiles(p.output, p.markdown, p.reports.junit)
+	return differentFiles(p.output, p.markdown, p.html, p.reports.junit)
 }
 
 // hintPlanError adds what to try instead.

@@ -61,12 +61,7 @@ func (f *frontierFlags) parse() ([]uint64, error) {
 	if low >= high {
 		return nil, bad(fmt.Errorf("%s is not below %s", parts[0], parts[1]))
 	}
-	sizes := make([]uint64, n)
-	step, rest := (high-low)/(n-1), (high-low)%(n-1)
-	for i := range sizes {
-		sizes[i] = low + uint64(i)*step + uint64(i)*rest/(n-1)
-	}
-	return sizes, nil
+	return planner.SpacedSizes(low, high, int(n)), nil
 }
 
 // validate refuses flags that go only with a frontier, or not with one.
@@ -85,7 +80,7 @@ func (f *frontierFlags) validate() error {
 	if f.mark != "" && f.svg == "" {
 		return hinted(fmt.Errorf("--mark goes with --svg"), "--svg frontier.svg --mark "+f.mark)
 	}
-	for _, flag := range []string{"output", "markdown", "junit", "annotations", "max-size", "max-bpw", "min-saved", "min-coverage", "fail-on"} {
+	for _, flag := range []string{"output", "markdown", "html", "junit", "annotations", "max-size", "max-bpw", "min-saved", "min-coverage", "fail-on"} {
 		if f.flags.Changed(flag) {
 			return hinted(fmt.Errorf("--%s is about a manifest, and --frontier writes none", flag), "leave --"+flag+" out")
 		}

@@ -18,6 +18,7 @@ import (
 type Chart struct {
 	Model     string
 	Objective string
+	Tensors   bool   // sizes are of the tensors, without what else a file holds
 	Weights   uint64 // of the model, for the second axis; 0 if unknown
 	Fused     []ChartPoint
 	Split     []ChartPoint
@@ -56,11 +57,22 @@ type Pen interface {
 	Text(ink Ink, x, y, size, anchor float64, turned bool, text string)
 }
 
-// The chart's size and the frame of its axes.
+// A geometry is a chart's size, the frame of its axes, and about how many steps
+// the horizontal ones have.
+type geometry struct {
+	width, height, left, right, top, bottom float64
+	steps                                   int
+}
+
+// The chart's size, unless it is for a narrow page.
 const (
-	ChartWidth, ChartHeight                      = 880.0, 520.0
-	chartLeft, chartRight, chartTop, chartBottom = 84.0, 862.0, 92.0, 452.0
-	labelSize                                    = 11.5
+	ChartWidth, ChartHeight = 880.0, 520.0
+	labelSize               = 11.5
+)
+
+var (
+	wideChart   = geometry{ChartWidth, ChartHeight, 84, 862, 92, 452, 8}
+	narrowChart = geometry{376, 456, 72, 366, 80, 338, 4}
 )
 
 // Title and Description say in words what the chart shows.
@@ -95,13 +107,15 @@ func (s scale) at(v float64) float64 {
 }
 
 // Draw draws the chart.
-func (c *Chart) Draw(pen Pen) {
+func (c *Chart) Draw(pen Pen) { c.draw(pen, wideChart) }
+
+func (c *Chart) draw(pen Pen, g geometry) {
 	points := c.all()
 	if len(points) == 0 {
 		return
 	}
-	x, y, unit, name := c.scales(points)
-	c.drawAxes(pen, x, y, unit, name)
+	x, y, unit, name := c.scales(points, g)
+	c.drawAxes(pen, g, x, y, unit, name)
 	spots := [][4]float64{}
 	occupy := func(px, py, r float64) { spots = append(spots, [4]float64{px - r, py - r, px + r, py + r}) }
 	for _, series := range []struct {
@@ -136,23 +150,28 @@ func (c *Chart) Draw(pen Pen) {
 		occupy(x.at(float64(p.Bytes)), y.at(p.Damage), 8)
 	}
 	for _, p := range c.Marks {
-		placeLabel(pen, &spots, InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+		placeLabel(pen, g, &spots, InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+	}
+	for _, p := range c.Split {
+		if p.Name != "" {
+			placeLabel(pen, g, &spots, InkSplit, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+		}
 	}
 	types := slices.Clone(c.Types)
 	slices.SortStableFunc(types, func(a, b ChartPoint) int { return cmp.Compare(a.Bytes, b.Bytes) })
 	for _, p := range types {
-		placeLabel(pen, &spots, InkType, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+		placeLabel(pen, g, &spots, InkType, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
 	}
-	c.drawLegend(pen)
+	c.drawLegend(pen, g)
 }
 
 func pointTitle(name string, p ChartPoint) string {
 	return fmt.Sprintf("%s: %s (%s bytes), damage %s", Printable(name), Size(p.Bytes), Count(p.Bytes), significant(p.Damage))
 }
 
-func (c *Chart) scales(points []ChartPoint) (x, y scale, unit float64, name string) {
-	x = scale{low: math.Inf(1), high: math.Inf(-1), from: chartLeft, to: chartRight}
-	y = scale{low: math.Inf(1), high: math.Inf(-1), from: chartBottom, to: chartTop}
+func (c *Chart) scales(points []ChartPoint, g geometry) (x, y scale, unit float64, name string) {
+	x = scale{low: math.Inf(1), high: math.Inf(-1), from: g.left, to: g.right}
+	y = scale{low: math.Inf(1), high: math.Inf(-1), from: g.bottom, to: g.top}
 	for _, p := range points {
 		x.low, x.high = math.Min(x.low, float64(p.Bytes)), math.Max(x.high, float64(p.Bytes))
 		y.low, y.high = math.Min(y.low, p.Damage), math.Max(y.high, p.Damage)
@@ -199,11 +218,11 @@ func steps(low, high float64, n int) []float64 {
 
 func tickText(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) }
 
-func (c *Chart) drawAxes(pen Pen, x, y scale, unit float64, name string) {
-	for _, v := range steps(x.low/unit, x.high/unit, 8) {
+func (c *Chart) drawAxes(pen Pen, g geometry, x, y scale, unit float64, name string) {
+	for _, v := range steps(x.low/unit, x.high/unit, g.steps) {
 		px := x.at(v * unit)
-		pen.Line(InkLine, 1, [2]float64{px, chartTop}, [2]float64{px, chartBottom})
-		pen.Text(InkSoft, px, chartBottom+18, 12, 0.5, false, tickText(v))
+		pen.Line(InkLine, 1, [2]float64{px, g.top}, [2]float64{px, g.bottom})
+		pen.Text(InkSoft, px, g.bottom+18, 12, 0.5, false, tickText(v))
 	}
 	ticks := steps(y.low, y.high, 6)
 	if y.log {
@@ -224,22 +243,29 @@ func (c *Chart) drawAxes(pen Pen, x, y scale, unit float64, name string) {
 	}
 	for _, v := range ticks {
 		py := y.at(v)
-		pen.Line(InkLine, 1, [2]float64{chartLeft, py}, [2]float64{chartRight, py})
-		pen.Text(InkSoft, chartLeft-8, py+4, 12, 1, false, strconv.FormatFloat(v, 'g', 3, 64))
+		pen.Line(InkLine, 1, [2]float64{g.left, py}, [2]float64{g.right, py})
+		pen.Text(InkSoft, g.left-8, py+4, 12, 1, false, strconv.FormatFloat(v, 'g', 3, 64))
 	}
-	pen.Line(InkSoft, 1, [2]float64{chartLeft, chartTop}, [2]float64{chartLeft, chartBottom}, [2]float64{chartRight, chartBottom})
-	pen.Text(InkText, (chartLeft+chartRight)/2, chartBottom+42, 13, 0.5, false, "size of the file, "+name)
-	pen.Text(InkText, 20, (chartTop+chartBottom)/2, 13, 0.5, true, "predicted damage"+c.objectiveText())
+	pen.Line(InkSoft, 1, [2]float64{g.left, g.top}, [2]float64{g.left, g.bottom}, [2]float64{g.right, g.bottom})
+	pen.Text(InkText, (g.left+g.right)/2, g.bottom+42, 13, 0.5, false, c.sizeName()+", "+name)
+	pen.Text(InkText, 14, (g.top+g.bottom)/2, 13, 0.5, true, "predicted damage"+c.objectiveText())
 	if c.Weights > 0 {
-		pen.Line(InkSoft, 1, [2]float64{chartLeft, chartTop}, [2]float64{chartRight, chartTop})
+		pen.Line(InkSoft, 1, [2]float64{g.left, g.top}, [2]float64{g.right, g.top})
 		perBit := float64(c.Weights) / 8
-		for _, v := range steps(x.low/perBit, x.high/perBit, 8) {
+		for _, v := range steps(x.low/perBit, x.high/perBit, g.steps) {
 			px := x.at(v * perBit)
-			pen.Line(InkSoft, 1, [2]float64{px, chartTop}, [2]float64{px, chartTop - 5})
-			pen.Text(InkSoft, px, chartTop-10, 12, 0.5, false, tickText(v))
+			pen.Line(InkSoft, 1, [2]float64{px, g.top}, [2]float64{px, g.top - 5})
+			pen.Text(InkSoft, px, g.top-10, 12, 0.5, false, tickText(v))
 		}
-		pen.Text(InkText, (chartLeft+chartRight)/2, chartTop-32, 13, 0.5, false, "bits per weight, the file's bytes over all weights")
+		pen.Text(InkText, (g.left+g.right)/2, g.top-30, 13, 0.5, false, "bits per weight")
 	}
+}
+
+func (c *Chart) sizeName() string {
+	if c.Tensors {
+		return "size of the tensors"
+	}
+	return "size of the file"
 }
 
 func (c *Chart) objectiveText() string {
@@ -249,13 +275,17 @@ func (c *Chart) objectiveText() string {
 	return " (" + Printable(c.Objective) + ")"
 }
 
-func (c *Chart) drawLegend(pen Pen) {
-	pen.Text(InkText, 20, 26, 16, 0, false, shorten(Printable(c.Model), 60))
-	x, y := chartLeft, ChartHeight-8
+func (c *Chart) drawLegend(pen Pen, g geometry) {
+	pen.Text(InkText, 12, 24, 15, 0, false, shorten(Printable(c.Model), int(g.width/10)))
+	x, y := g.left, g.bottom+66
 	entry := func(ink Ink, name string, draw func(x float64)) {
+		width := 18 + float64(textWidth(name, 12))
+		if x > g.left && x+width > g.width {
+			x, y = g.left, y+18
+		}
 		draw(x)
 		pen.Text(InkText, x+18, y, 12, 0, false, name)
-		x += 18 + float64(textWidth(name, 12)) + 22
+		x += width + 22
 	}
 	if len(c.Fused) > 0 {
 		entry(InkFused, "fused plan", func(x float64) { pen.Dot(InkFused, x+8, y-4, 4, "") })
@@ -284,13 +314,13 @@ func textWidth(s string, size float64) float64 { return 0.6 * size * float64(len
 // placeLabel sets a point's name where it covers nothing: around the point
 // first, then further out with a line to it. A name without a place is left to
 // the point's title.
-func placeLabel(pen Pen, spots *[][4]float64, ink Ink, px, py float64, text string) {
-	w, h := textWidth(text, labelSize), labelSize
+func placeLabel(pen Pen, g geometry, spots *[][4]float64, ink Ink, px, py float64, text string) {
+	w, h := textWidth(text, labelSize), labelSize+3
 	for _, distance := range []float64{8, 16, 28, 44, 64, 90} {
 		for _, d := range [][2]float64{{1, 0}, {1, -1}, {0, -1}, {1, 1}, {-1, 0}, {-1, -1}, {0, 1}, {-1, 1}} {
 			cx, cy := px+float64(d[0]*(distance+float64(w/2))), py+float64(d[1]*(distance+float64(h/2)))
 			box := [4]float64{cx - float64(w/2), cy - float64(h/2), cx + float64(w/2), cy + float64(h/2)}
-			if box[0] < chartLeft+2 || box[2] > chartRight+2 || box[1] < chartTop+2 || box[3] > chartBottom-2 || slices.ContainsFunc(*spots, func(s [4]float64) bool {
+			if box[0] < g.left+2 || box[2] > g.right+2 || box[1] < g.top+2 || box[3] > g.bottom-2 || slices.ContainsFunc(*spots, func(s [4]float64) bool {
 				return box[0] < s[2] && s[0] < box[2] && box[1] < s[3] && s[1] < box[3]
 			}) {
 				continue
@@ -298,7 +328,7 @@ func placeLabel(pen Pen, spots *[][4]float64, ink Ink, px, py float64, text stri
 			if distance > 16 {
 				pen.Line(InkLine, 1, [2]float64{px, py}, [2]float64{cx - float64(d[0]*w/2), cy - float64(d[1]*h/2)})
 			}
-			pen.Text(ink, cx, cy+0.35*h, labelSize, 0.5, false, text)
+			pen.Text(ink, cx, cy+0.35*labelSize, labelSize, 0.5, false, text)
 			*spots = append(*spots, box)
 			return
 		}
@@ -306,18 +336,45 @@ func placeLabel(pen Pen, spots *[][4]float64, ink Ink, px, py float64, text stri
 }
 
 // planChart is the chart of a plan: the frontier where there is one, else the
-// file types whose damage the plan knows. It is nil where there is nothing to
-// compare.
+// file types whose damage the plan knows, by the sizes of their tensors. It is
+// nil where there is nothing to compare.
 func planChart(m *manifest.Manifest, front *Chart) *Chart {
-	if front == nil {
+	c := &Chart{}
+	var mark *ChartPoint
+	switch b := m.Policy.Budget; {
+	case front != nil:
+		*c = *front
+		mark = PlanMark(m, ownRow)
+	case b == nil:
 		return nil
+	default:
+		c.Objective, c.Tensors = b.Objective, true
+		for _, x := range m.Totals.Baselines {
+			if x.Damage != nil {
+				c.Types = append(c.Types, ChartPoint{x.Name, x.TensorBytes, *x.Damage})
+			}
+		}
+		c.Split = []ChartPoint{{splitFact, m.Totals.SplitPlannedBytes, b.SplitDamage}}
+		mark = &ChartPoint{ownRow, m.Totals.PlannedBytes, b.Damage}
 	}
-	c := *front
 	c.Model, c.Weights = m.Model.Name, m.Model.Parameters
-	if mark := PlanMark(m, "this plan"); mark != nil {
+	if mark != nil {
 		c.Marks = append(slices.Clone(c.Marks), *mark)
 	}
-	return &c
+	return c
+}
+
+// frontierSection holds the points of a chart's lines as numbers.
+func frontierSection(c *Chart) section {
+	s := section{title: "Frontier", note: "Plans to other sizes: the fused plan, and the split plan with the same bytes for everything else.",
+		table: NewTable(">fused file", ">damage", ">split file", ">damage")}
+	if c == nil || len(c.Fused) != len(c.Split) {
+		return s
+	}
+	for i, p := range c.Fused {
+		s.table.Add(Size(p.Bytes), Damage(p.Damage), Size(c.Split[i].Bytes), Damage(c.Split[i].Damage))
+	}
+	return s
 }
 
 // PlanMark is a budget plan as a point of a chart, nil if its file or its
@@ -331,19 +388,22 @@ func PlanMark(m *manifest.Manifest, name string) *ChartPoint {
 
 // SVG writes the chart as a file of its own that follows the reader's scheme
 // of colours, with a title and a description.
-func (c *Chart) SVG(w io.Writer) error {
+func (c *Chart) SVG(w io.Writer) error { return c.svg(w, "chart", wideChart) }
+
+// svg writes the chart; id tells its parts from those of other charts on a page.
+func (c *Chart) svg(w io.Writer, id string, g geometry) error {
 	pen := &svgPen{}
-	fmt.Fprintf(pen, `<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 %g %g" role="img" aria-labelledby="chart-title chart-desc">
-<title id="chart-title">%s</title>
-<desc id="chart-desc">%s</desc>
+	fmt.Fprintf(pen, `<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 %[2]g %[3]g" role="img" aria-labelledby="%[1]s-title %[1]s-desc">
+<title id="%[1]s-title">%[4]s</title>
+<desc id="%[1]s-desc">%[5]s</desc>
 <style>
 .chart { --c-bg: #fff; --c-text: #1b1f24; --c-soft: #57606a; --c-line: #d0d7de; --c-fused: #1f5fa8; --c-split: #a8480f; --c-type: #57606a; --c-mark: #b3261e; background: var(--c-bg); font-family: system-ui, "Liberation Sans", sans-serif }
 @media (prefers-color-scheme: dark) { .chart { --c-bg: #0f1419; --c-text: #e6edf3; --c-soft: #9da7b3; --c-line: #333c47; --c-fused: #7db7f0; --c-split: #f0a066; --c-type: #9da7b3; --c-mark: #ff9a8f } }
 @media print { .chart { --c-bg: #fff; --c-text: #000; --c-soft: #444; --c-line: #bbb; --c-fused: #1f5fa8; --c-split: #a8480f; --c-type: #444; --c-mark: #b3261e } }
 </style>
-<rect width="%g" height="%g" style="fill:var(--c-bg)"/>
-`, ChartWidth, ChartHeight, html.EscapeString(c.Title()), html.EscapeString(c.Description()), ChartWidth, ChartHeight)
-	c.Draw(pen)
+<rect width="%[2]g" height="%[3]g" style="fill:var(--c-bg)"/>
+`, id, g.width, g.height, html.EscapeString(c.Title()), html.EscapeString(c.Description()))
+	c.draw(pen, g)
 	pen.WriteString("</svg>\n")
 	_, err := io.WriteString(w, pen.String())
 	return err

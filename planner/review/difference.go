@@ -35,7 +35,7 @@ func Comparable(before, after *manifest.Manifest) bool {
 // newDifference reviews what changed between two plans of one model: the
 // headline old to new, the new plan's verdict, and changes in groups.
 func newDifference(before, after *manifest.Manifest, d *manifest.Difference) *review {
-	r := &review{title: "Changes to the plan for " + after.Model.Name, facts: Verdict(after)}
+	r := &review{title: "Changes to the plan for " + after.Model.Name, verdict: Verdict(after)}
 	r.add(headlineSection(before, after),
 		fieldSection("Inputs", d.Inputs), fieldSection("Policy", d.Policy),
 		tensorMoves(d.Tensors), expertMoves(before, after, d.Experts),
@@ -50,7 +50,7 @@ func WriteDifference(w io.Writer, before, after *manifest.Manifest, d *manifest.
 		return
 	}
 	r := newDifference(before, after, d)
-	for _, f := range r.facts {
+	for _, f := range r.verdict {
 		fmt.Fprintf(w, "%-12s%s\n", f[0], Printable(f[1]))
 	}
 	for _, s := range r.sections {
@@ -71,59 +71,7 @@ func MarkdownDifference(w io.Writer, before, after *manifest.Manifest, d *manife
 		_, err := fmt.Fprintf(w, "# The plan for %s is unchanged\n", escapeMarkdown(after.Model.Name))
 		return err
 	}
-	r := newDifference(before, after, d)
-	rows, text := 256, ""
-	for {
-		var b strings.Builder
-		r.writeMarkdown(&b, rows)
-		if text = b.String(); len(text) <= maxCommentBytes || rows == 0 {
-			break
-		}
-		rows /= 2
-	}
-	_, err := io.WriteString(w, text)
-	return err
-}
-
-// maxCommentBytes is what GitHub takes as one comment, in characters.
-const maxCommentBytes = 65536
-
-func (r *review) writeMarkdown(b *strings.Builder, rows int) {
-	fmt.Fprintf(b, "# %s\n\n", escapeMarkdown(clip(r.title, 200)))
-	for _, f := range r.facts {
-		fmt.Fprintf(b, "- **%s:** %s\n", f[0], escapeMarkdown(clip(f[1], 600)))
-	}
-	for i, s := range r.sections {
-		if i == 0 {
-			b.WriteByte('\n')
-		} else {
-			fmt.Fprintf(b, "\n<details><summary>%s (%d)</summary>\n\n", s.title, len(s.table.rows))
-		}
-		writeMarkdownRow(b, s.table.heading)
-		b.WriteString(strings.Repeat("| --- ", len(s.table.heading)) + "|\n")
-		for k, row := range s.table.rows {
-			if k == rows {
-				fmt.Fprintf(b, "\nand %d more\n", len(s.table.rows)-k)
-				break
-			}
-			for c := range row {
-				row[c] = clip(row[c], 300)
-			}
-			writeMarkdownRow(b, row)
-		}
-		if i > 0 {
-			b.WriteString("\n</details>\n")
-		}
-	}
-}
-
-// clip shortens text to at most n characters.
-func clip(s string, n int) string {
-	runes := []rune(s)
-	if len(runes) <= n {
-		return s
-	}
-	return string(runes[:n-1]) + "…"
+	return newDifference(before, after, d).comment(w, nil)
 }
 
 // headlineSection puts old beside new.
@@ -161,7 +109,7 @@ func headlineSection(before, after *manifest.Manifest) section {
 	if len(t.rows) == 0 {
 		t.Add("size", Size(o.PlannedBytes), Size(n.PlannedBytes), "none")
 	}
-	return section{title: "Old and new", table: t}
+	return section{title: "Old and new", open: true, table: t}
 }
 
 // relative writes a change in percent of the old value.
@@ -202,7 +150,7 @@ func fieldValue(raw json.RawMessage) string {
 		if len(v) == 64 && strings.Trim(v, "0123456789abcdef") == "" {
 			return v[:12] + "…" // a digest
 		}
-		return clip(v, 60)
+		return shorten(v, 60)
 	case float64:
 		if n, err := strconv.ParseUint(string(raw), 10, 64); err == nil {
 			return Count(n)
@@ -211,7 +159,7 @@ func fieldValue(raw json.RawMessage) string {
 	case map[string]any:
 		for _, key := range []string{"name", "pattern"} {
 			if name, ok := v[key].(string); ok {
-				return clip(name, 60)
+				return shorten(name, 60)
 			}
 		}
 		return fmt.Sprintf("an object of %d fields", len(v))
@@ -220,7 +168,7 @@ func fieldValue(raw json.RawMessage) string {
 			return "none"
 		}
 	}
-	return clip(string(raw), 60)
+	return shorten(string(raw), 60)
 }
 
 // A moveGroup is a set of moves that read the same.

@@ -14,13 +14,15 @@ import (
 // written in one language or another.
 type review struct {
 	title    string
-	facts    [][2]string
+	verdict  [][2]string
+	facts    [][2]string // how it was made
 	sections []section
 }
 
 type section struct {
 	title string
 	note  string // a sentence under the title, or ""
+	open  bool   // shown where others are folded
 	table *Table
 }
 
@@ -33,21 +35,18 @@ const (
 )
 
 func newReview(m *manifest.Manifest) *review {
-	r := &review{title: "Quantization plan for " + m.Model.Name}
-	for _, f := range Verdict(m) {
-		r.facts = append(r.facts, [2]string{strings.ToUpper(f[0][:1]) + f[0][1:], f[1]})
-	}
+	r := &review{title: "Quantization plan for " + m.Model.Name, verdict: Verdict(m)}
 	fact := func(name, format string, args ...any) {
 		r.facts = append(r.facts, [2]string{name, fmt.Sprintf(format, args...)})
 	}
-	fact("Model", "%s, %d tensors, %d layers with %d experts each", m.Model.Architecture, m.Model.TensorCount, m.Model.MoELayerCount, m.Model.ExpertCount)
-	fact("Target", "%s v%s", m.Target.Engine, m.Target.Version)
+	fact("model", "%s, %s weights in %d tensors, %d layers with %d experts each", m.Model.Architecture, Count(m.Model.Parameters), m.Model.TensorCount, m.Model.MoELayerCount, m.Model.ExpertCount)
+	fact("target", "%s v%s", m.Target.Engine, m.Target.Version)
 	policy := []string{policyInWords(&m.Policy), "base " + m.Policy.Base}
 	for _, pin := range m.Policy.Pins {
 		policy = append(policy, fmt.Sprintf("%s pinned to %s", pin.Pattern, pin.Type))
 	}
-	fact("Policy", "%s", strings.Join(policy, "; "))
-	fact("Statistics", "%s", statisticsInWords(m.Statistics))
+	fact("policy", "%s", strings.Join(policy, "; "))
+	fact("statistics", "%s", statisticsInWords(m.Statistics))
 	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m), findingSection(m))
 	return r
 }
@@ -76,22 +75,54 @@ func statisticsInWords(s *manifest.Statistics) string {
 	return fmt.Sprintf("%s, %d layers with counts, %d without", text, s.LayersWithCounts, len(s.LayersWithoutCounts))
 }
 
+// baselineSection puts the plan beside whole models of one file type, in size
+// and in what damage is known.
 func baselineSection(m *manifest.Manifest) section {
-	s := section{title: baselineTitle,
-		table: NewTable("whole model as", ">tensors", ">bits per weight", ">the plan is")}
-	planned := m.Totals.PlannedBytes
-	s.table.Add(ownRow, Size(planned), decimals(m.Totals.PlannedBitsPerWeight, 3), "")
-	for _, b := range m.Totals.Baselines {
-		bits := "0"
-		if m.Model.Parameters > 0 {
-			bits = decimals(8*float64(b.TensorBytes)/float64(m.Model.Parameters), 3)
-		}
-		s.table.Add(b.Name, Size(b.TensorBytes), bits, difference(planned, b.TensorBytes))
-	}
+	s := section{title: baselineTitle, open: true}
 	if len(m.Totals.Baselines) == 0 {
-		s.table.rows = nil
+		s.table = NewTable()
+		return s
+	}
+	columns := []string{"whole model as", ">tensors", ">bits per weight", ">the plan is"}
+	damages := slices.ContainsFunc(m.Totals.Baselines, func(b manifest.Baseline) bool { return b.Damage != nil })
+	if damages {
+		columns = append(columns, ">predicted damage", ">times the plan's")
+	}
+	s.table = NewTable(columns...)
+	row := func(name string, bytes uint64, than string, damage *float64) {
+		cells := []string{name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), than}
+		if damages {
+			cells = append(cells, optionalDamage(damage), besideDamage(damage, m.Policy.Budget))
+		}
+		s.table.Add(cells...)
+	}
+	planned := m.Totals.PlannedBytes
+	var own *float64
+	if b := m.Policy.Budget; b != nil {
+		own = &b.Damage
+	}
+	row(ownRow, planned, "", own)
+	list := slices.Clone(m.Totals.Baselines)
+	slices.SortStableFunc(list, func(a, b manifest.Baseline) int { return cmp.Compare(a.TensorBytes, b.TensorBytes) })
+	for _, b := range list {
+		row(b.Name, b.TensorBytes, difference(planned, b.TensorBytes), b.Damage)
 	}
 	return s
+}
+
+func optionalDamage(damage *float64) string {
+	if damage == nil {
+		return "-"
+	}
+	return Damage(*damage)
+}
+
+// besideDamage writes a damage as a multiple of a budget plan's.
+func besideDamage(damage *float64, plan *manifest.Budget) string {
+	if damage == nil || plan == nil || plan.Damage == 0 {
+		return "-"
+	}
+	return times(*damage / plan.Damage)
 }
 
 func tierSection(m *manifest.Manifest) section {

@@ -145,9 +145,9 @@ func TestMarkdownTables(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| whole model as | tensors | bits per weight | the plan is |\n| --- | --: | --: | --: |\n",
-		"| Q4_K_M | 600.0 KiB | 4.688 | 100.0 KiB smaller |\n",
-		"| Q2_K | 400.0 KiB | 3.125 | 100.0 KiB larger |\n",
-		"| Q3_K_M | 500.0 KiB | 3.906 | as large |\n",
+		"| Q4_K_M | 600.0 KiB | 4.69 | 100.0 KiB smaller |\n",
+		"| Q2_K | 400.0 KiB | 3.12 | 100.0 KiB larger |\n",
+		"| Q3_K_M | 500.0 KiB | 3.91 | as large |\n",
 		"| expert_up | 1 | 0 B | 0 B | 1 Q3_K |\n",
 		"- **Size:** 500.0 KiB of 2.0 MiB, saves 75.6 %, 3.91 bits per weight\n",
 		"- **Nearest:** Q3_K_M, 500.0 KiB: the plan is as large; ",

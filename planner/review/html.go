@@ -2,6 +2,7 @@ package review
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -26,20 +27,21 @@ var (
 )
 
 type page struct {
-	Title, Verdict, Made string
-	CSS                  template.CSS
-	JS                   template.JS
-	Cards                []card
-	Gates                []Gate
-	Map                  *tensorMap
-	Heat                 *heatMap
-	Roles                []roleRow
-	Chart                template.HTML
-	Baselines            *htmlTable
-	Findings             []findingGroup
-	Folded               []htmlTable
-	Tensors              []tensorRow
-	Facts                [][2]string
+	Title, Made        string
+	Verdict            [][2]string
+	CSS                template.CSS
+	JS                 template.JS
+	Cards              []card
+	Gates              []Gate
+	Map                *tensorMap
+	Heat               *heatMap
+	Roles              []roleRow
+	Chart, NarrowChart template.HTML
+	Baselines          *htmlTable
+	Findings           []findingGroup
+	Folded             []htmlTable
+	Tensors            []tensorRow
+	Facts              [][2]string
 }
 
 type card struct{ Name, Value, Note string }
@@ -84,15 +86,14 @@ type tensorRow struct {
 // there is one, is drawn with the plan in it.
 func HTML(w io.Writer, m *manifest.Manifest, o Options) error {
 	r := newReview(m)
-	p := &page{Title: htmlText(r.title), Verdict: htmlText(headline(m)), CSS: template.CSS(pageStyle), JS: template.JS(pageScript),
+	r.add(frontierSection(o.Frontier))
+	p := &page{Title: htmlText(r.title), CSS: template.CSS(pageStyle), JS: template.JS(pageScript),
 		Made:  htmlText(fmt.Sprintf("Made by %s %s from the plan; llama.cpp's types as of %s v%s.", m.Generator.Name, m.Generator.Version, m.Target.Engine, m.Target.Version)),
 		Cards: cards(m), Map: newTensorMap(m), Heat: newHeatMap(m), Roles: roleRows(m), Findings: findingGroups(m)}
 	for _, g := range o.Gates {
 		p.Gates = append(p.Gates, Gate{htmlText(g.Name), htmlText(g.Wanted), htmlText(g.Got), g.Passed})
 	}
-	for _, f := range r.facts {
-		p.Facts = append(p.Facts, [2]string{f[0], htmlText(f[1])})
-	}
+	p.Verdict, p.Facts = htmlFacts(r.verdict), htmlFacts(r.facts)
 	for _, s := range r.sections {
 		switch s.title {
 		case baselineTitle:
@@ -105,16 +106,24 @@ func HTML(w io.Writer, m *manifest.Manifest, o Options) error {
 		}
 	}
 	if chart := planChart(m, o.Frontier); chart != nil {
-		var svg strings.Builder
-		if err := chart.SVG(&svg); err != nil {
+		var wide, narrow strings.Builder
+		if err := errors.Join(chart.svg(&wide, "chart", wideChart), chart.svg(&narrow, "narrow-chart", narrowChart)); err != nil {
 			return err
 		}
-		p.Chart = template.HTML(svg.String())
+		p.Chart, p.NarrowChart = template.HTML(wide.String()), template.HTML(narrow.String())
 	}
 	for i := range m.Tensors {
 		p.Tensors = append(p.Tensors, newTensorRow(&m.Tensors[i]))
 	}
 	return pageTemplate.Execute(w, p)
+}
+
+func htmlFacts(facts [][2]string) [][2]string {
+	list := make([][2]string, len(facts))
+	for i, f := range facts {
+		list[i] = [2]string{capital(f[0]), htmlText(f[1])}
+	}
+	return list
 }
 
 // htmlText replaces what a page cannot show. The template escapes.
@@ -148,6 +157,13 @@ func cards(m *manifest.Manifest) []card {
 		{"fused plan", Size(t.PlannedBytes), "from " + Size(t.SourceBytes)},
 		{"saved", fractionPercent(t.SavedFraction), SignedSize(t.SavedBytes)},
 		{"bits per weight", decimals(t.PlannedBitsPerWeight, 2), "split plan " + decimals(t.SplitBitsPerWeight, 2)},
+	}
+	if b := m.Policy.Budget; b != nil {
+		note := "whole plan"
+		if n := Nearest(m); n != nil && n.Damage != nil && *n.Damage > 0 {
+			note = times(b.Damage / *n.Damage) + " times " + htmlText(n.Name) + "'s"
+		}
+		list = append(list, card{"predicted damage", Damage(b.Damage), note})
 	}
 	if t.RoutedExperts.SourceBytes > 0 {
 		list = append(list, card{"routed experts", Size(t.RoutedExperts.PlannedBytes), "from " + Size(t.RoutedExperts.SourceBytes)})

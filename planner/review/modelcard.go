@@ -12,32 +12,18 @@ import (
 // ModelCard writes what a model's page says about its quantization.
 func ModelCard(w io.Writer, m *manifest.Manifest) error {
 	var b strings.Builder
-	t := &m.Totals
-	fmt.Fprintf(&b, "# %s, quantized\n\n%s\n\n", escapeMarkdown(shorten(m.Model.Name, 200)), escapeMarkdown(headline(m)))
-	facts := NewTable("", "")
-	fact := func(name, format string, args ...any) { facts.Add(name, fmt.Sprintf(format, args...)) }
-	if t.PlannedFileBytes != nil {
-		fact("size of the file", "%s (%s bytes)", Size(*t.PlannedFileBytes), Count(*t.PlannedFileBytes))
-	}
-	fact("size of the tensors", "%s, from %s", Size(t.PlannedBytes), Size(t.SourceBytes))
-	fact("bits per weight", "%s", decimals(t.PlannedBitsPerWeight, 3))
-	fact("weights", "%s", Count(m.Model.Parameters))
-	if m.Model.ExpertCount > 0 {
-		used := ""
-		if m.Model.ExpertUsedCount != nil {
-			used = fmt.Sprintf(", %d used per token", *m.Model.ExpertUsedCount)
-		}
-		fact("experts", "%d in each of %d layers%s", m.Model.ExpertCount, m.Model.MoELayerCount, used)
-	}
-	fact("made for", "%s v%s and newer", m.Target.Engine, m.Target.Version)
-	fact("policy", "%s, base %s", policyInWords(&m.Policy), m.Policy.Base)
-	fact("statistics", "%s", statisticsInWords(m.Statistics))
-	writeMarkdownTable(&b, facts, len(facts.rows))
-
+	r := newReview(m)
+	// The card is about the file; what the split plan would be is not in it.
+	verdict := slices.DeleteFunc(r.verdict, func(f [2]string) bool { return f[0] == splitFact })
+	fmt.Fprintf(&b, "# %s, quantized\n\n", escapeMarkdown(shorten(m.Model.Name, 200)))
+	all := room{rows: 400, cell: 300}
+	writeMarkdownFacts(&b, verdict, all)
+	writeMarkdownFacts(&b, r.facts, all)
 	b.WriteString("\n## Types\n\n")
-	mixture := mixtureTable(m)
-	writeMarkdownTable(&b, mixture, 400)
-
+	writeMarkdownTable(&b, mixtureTable(m), all)
+	if s := baselineSection(m); len(s.table.rows) > 0 {
+		writeMarkdownSection(&b, s, all)
+	}
 	b.WriteString("\n## Made from\n\n")
 	inputs := NewTable("file", ">bytes", "SHA-256", "of")
 	for _, f := range m.Model.Files {
@@ -48,7 +34,7 @@ func ModelCard(w io.Writer, m *manifest.Manifest) error {
 			inputs.Add(in.Name, Count(in.SizeBytes), in.SHA256, "the file")
 		}
 	}
-	writeMarkdownTable(&b, inputs, 400)
+	writeMarkdownTable(&b, inputs, all)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

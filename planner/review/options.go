@@ -1,12 +1,5 @@
 package review
 
-import (
-	"fmt"
-	"slices"
-
-	"github.com/ggufplan/ggufplan/planner/manifest"
-)
-
 // Options are what a document may show beside the plan.
 type Options struct {
 	Gates    []Gate
@@ -36,32 +29,4 @@ func Missed(gates []Gate) int {
 		}
 	}
 	return n
-}
-
-// headline is a plan's verdict in one sentence or two.
-func headline(m *manifest.Manifest) string {
-	t := &m.Totals
-	text := fmt.Sprintf("%s become %s, %s bits per weight", Size(t.SourceBytes), Size(t.PlannedBytes), decimals(t.PlannedBitsPerWeight, 2))
-	nearest := slices.IndexFunc(t.Baselines, func(manifest.Baseline) bool { return true })
-	distance := func(b manifest.Baseline) uint64 {
-		return max(b.TensorBytes, t.PlannedBytes) - min(b.TensorBytes, t.PlannedBytes)
-	}
-	for i := range t.Baselines {
-		if distance(t.Baselines[i]) < distance(t.Baselines[nearest]) {
-			nearest = i
-		}
-	}
-	if nearest >= 0 {
-		b := t.Baselines[nearest]
-		how := "as large as"
-		if d := distance(b); d > 0 && b.TensorBytes > 0 {
-			word := " larger than "
-			if t.PlannedBytes < b.TensorBytes {
-				word = " smaller than "
-			}
-			how = Percent(d, b.TensorBytes) + word[:len(word)-1]
-		}
-		text += fmt.Sprintf(": %s the nearest file type, %s", how, b.Name)
-	}
-	return text + "."
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
+// splitFact names the fact of a verdict that is about the split plan.
+const splitFact = "split plan"
+
 // Verdict says in at most six facts what a plan comes to: what heads every
 // review of it. Names are not made printable here.
 func Verdict(m *manifest.Manifest) [][2]string {
@@ -35,7 +38,7 @@ func Verdict(m *manifest.Manifest) [][2]string {
 			split += fmt.Sprintf(", %s times the plan's", times(b.SplitDamage/b.Damage))
 		}
 	}
-	fact("split plan", "%s", split)
+	fact(splitFact, "%s", split)
 	if len(t.Tiers) > 0 {
 		var parts []string
 		for _, tier := range t.Tiers {

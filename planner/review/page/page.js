@@ -88,5 +88,6 @@
       });
     });
   }
-  addEventListener("beforeprint", () => $$("details").forEach(d => { d.open = true; }));
+  // Long lists are printed only where they were opened.
+  addEventListener("beforeprint", () => $$("details:not(.long)").forEach(d => { d.open = true; }));
 })();
