@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // architecture reads the facts about the model, by its own rules: numbers may
@@ -42,15 +43,19 @@ func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
 		key   string
 		value *int
 		limit uint64
+		told  bool // and nothing depends on it
 	}{
-		{"expert_count", &a.ExpertCount, maxExperts},
-		{"expert_shared_count", &a.ExpertSharedCount, maxExperts},
-		{"leading_dense_block_count", &a.LeadingDense, blocks},
-		{"nextn_predict_layers", &a.NextNBlocks, blocks},
+		{"expert_count", &a.ExpertCount, maxExperts, false},
+		{"expert_shared_count", &a.ExpertSharedCount, maxExperts, true},
+		{"leading_dense_block_count", &a.LeadingDense, blocks, true},
+		{"nextn_predict_layers", &a.NextNBlocks, blocks, false},
 	} {
 		// A model with as many values as blocks is described by the largest.
 		values, err := h.perBlock(a.Name+"."+field.key, 1, field.limit)
-		if err != nil {
+		switch {
+		case err != nil && field.told:
+			continue // many architectures do not read it
+		case err != nil:
 			return a, err
 		}
 		for _, v := range values {
@@ -63,8 +68,8 @@ func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
 		limit uint64
 	}{
 		{"expert_used_count", &a.ExpertUsedCount, maxExperts},
-		{"attention.head_count", &a.HeadCount, math.MaxInt32},
-		{"attention.head_count_kv", &a.HeadCountKV, math.MaxInt32},
+		{"attention.head_count", &a.HeadCount, anyNumber},
+		{"attention.head_count_kv", &a.HeadCountKV, anyNumber},
 	} {
 		values, err := h.perBlock(a.Name+"."+field.key, a.BlockCount, field.limit)
 		if err != nil {
@@ -85,6 +90,10 @@ func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
 	return a, nil
 }
 
+// anyNumber is the limit of numbers that are only compared with each other:
+// llama.cpp takes any of 32 bits, those of arrays whatever their sign.
+const anyNumber = math.MaxInt32
+
 // perBlock reads a number, repeated n times, or an array of numbers as it is.
 // It returns nil where the key is absent.
 func (h *header) perBlock(key string, n int, limit uint64) ([]int, error) {
@@ -99,33 +108,34 @@ func (h *header) perBlock(key string, n int, limit uint64) ([]int, error) {
 		values = v
 	case []int64:
 		for _, x := range v {
-			if x < 0 {
+			switch {
+			case x >= 0:
+				values = append(values, uint64(x))
+			case limit == anyNumber && p.ElementType == ValueInt32:
+				values = append(values, uint64(uint32(x)))
+			default:
 				return nil, h.fault(key, fmt.Errorf("%d is negative", x))
 			}
-			values = append(values, uint64(x))
 		}
 	case uint64, int64:
 		x, _, err := h.lookupUint(key)
 		if err != nil {
 			return nil, err
 		}
-		if x > limit {
-			return nil, h.fault(key, &LimitError{Got: x, Max: limit, Source: "limit of this number"})
-		}
-		out := make([]int, n)
-		for i := range out {
-			out[i] = int(x)
-		}
-		return out, nil
+		values = slices.Repeat([]uint64{x}, n)
 	default:
 		return nil, h.fault(key, fmt.Errorf("is %s, not an integer or an array of them", p.Describe()))
 	}
 	out := make([]int, len(values))
 	for i, x := range values {
-		if x > limit {
+		switch {
+		case x <= limit:
+			out[i] = int(x)
+		case limit == anyNumber && x <= math.MaxUint32:
+			out[i] = anyNumber
+		default:
 			return nil, h.fault(key, &LimitError{Got: x, Max: limit, Source: "limit of this number"})
 		}
-		out[i] = int(x)
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	gguf_parser "github.com/gpustack/gguf-parser-go"
@@ -13,17 +14,18 @@ import (
 // crossCheck reads the same files with gguf-parser-go and compares. The two
 // must agree about every tensor; where they do not, the bytes that one of them
 // would read are wrong, and nothing is safe to build on.
-func crossCheck(path string, headers []*header) error {
+func crossCheck(headers []*header) error {
 	tensors := 0
-	for _, h := range headers {
-		if h.foreign {
-			return nil // one such type makes the parser refuse the whole set
+	for i, h := range headers {
+		if !h.parserReads(i, len(headers)) {
+			return nil // one such file makes the parser refuse the whole set
 		}
 		tensors += len(h.tensors)
 	}
 	if tensors == 0 {
 		return nil // nothing to compare, and the parser overrates the least size of a pair
 	}
+	path := headers[0].file.Path
 	// The parser reads a leading "~/" as the home directory.
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -40,6 +42,32 @@ func crossCheck(path string, headers []*header) error {
 		return fileError(path, fmt.Errorf("the header scan and gguf-parser-go disagree: %w", err))
 	}
 	return nil
+}
+
+// parserReads reports whether the parser is known to read file i of count as
+// llama.cpp does. It knows no foreign types, trims keys, allocates by the
+// number of tensors that a file states, takes the first shard's alignment for
+// all of them and what a later one says for the set, and looks for the others
+// of what has a shard's name.
+func (h *header) parserReads(i, count int) bool {
+	for key := range h.index {
+		if strings.TrimSpace(key) != key || len(key) > maxParserKeyBytes {
+			return false
+		}
+	}
+	if at, ok := h.index[keySplitTensors]; ok {
+		p := &h.pairs[at]
+		if n, isInt := p.value.(int64); p.Type != ValueInt32 || !isInt || n < 0 || n > maxTensors {
+			return false
+		}
+	}
+	if count == 1 {
+		base := baseName(h.file.Path)
+		return !h.foreign && !shardName.MatchString(base) && !shardName.MatchString(base+".gguf")
+	}
+	_, named := h.index["general.architecture"]
+	splitCount, _, err := h.lookupUint(keySplitCount)
+	return !h.foreign && h.file.AlignmentBytes == 32 && (i == 0 || !named) && err == nil && splitCount == uint64(count)
 }
 
 // parse calls the parser, which panics on some inputs that the scan has not

@@ -116,13 +116,12 @@ func TestGuards(t *testing.T) {
 		{"cut in the tensor infos", cut(150), 0, "tensor token_embd.weight: shape: needs 8 bytes, and the file ends after 5"},
 
 		{"empty key", set("", uint32(1)), 0, "key: is empty"},
-		{"padded key", set("a ", uint32(1)), 0, `key: "a " begins or ends with white space`},
 		{"twice the key", func() []byte {
 			b := model()
 			b.Pairs = append(b.Pairs, b.Pairs[0])
 			return b.Bytes()
 		}, 0, "metadata general.architecture: the key is there twice"},
-		{"long key", set(strings.Repeat("k", 65536), uint32(1)), 0, "65536 is over the limit of 65535 (length of a string)"},
+		{"longer key", set(strings.Repeat("k", 64<<20+1), uint32(1)), 0, "67108865 is over the limit of 67108864 (length of a string)"},
 		{"key length 2^63", patch(24, 0, 0, 0, 0, 0, 0, 0, 0x80), 0, "byte 24: metadata pair 0: key: 9223372036854775808 is over the limit"},
 		{"hostile key", set("a\x1b[2Jb", raw(le32(13))), 0, `metadata "a\x1b[2Jb": type: there is no value type 13`},
 		{"value type 13", set("k", raw(le32(13))), 0, "metadata k: type: there is no value type 13"},
@@ -143,9 +142,6 @@ func TestGuards(t *testing.T) {
 		{"alignment 2^31", set("general.alignment", uint32(1<<31)), 0, "2147483648 is over the limit of 1048576"},
 		{"alignment as uint64", set("general.alignment", uint64(32)), 0, "metadata general.alignment: is uint64, not uint32"},
 		{"alignment as string", set("general.alignment", "32"), 0, "is string, not uint32"},
-		{"split.tensors.count -1", set("split.tensors.count", int32(-1)), 0, "metadata split.tensors.count: -1 is negative"},
-		{"split.tensors.count 2e9", set("split.tensors.count", int32(2_000_000_000)), 0, "2000000000 is over the limit of 200000"},
-		{"split.tensors.count as string", set("split.tensors.count", "99999999999999"), 0, "is string, not int32"},
 
 		{"no name", name(""), 0, "tensor 0: name: is empty"},
 		{"padded name", name("a.weight "), 0, "begins or ends with white space"},

@@ -24,12 +24,13 @@ const (
 	// dimension count 4, one dimension 8, type 4, offset 8.
 	minTensorBytes = 33
 
-	// maxKeyBytes is GGUF's own bound on keys.
-	maxKeyBytes = 65535
-
-	// maxStringBytes bounds a string value; llama.cpp's bound is 1 GiB, chat
-	// templates are some 100 KiB.
+	// maxStringBytes bounds a key and a string value; llama.cpp's bound is
+	// 1 GiB, chat templates are some 100 KiB, and GGUF's own bound on keys,
+	// which llama.cpp does not ask for, is 65535.
 	maxStringBytes = 64 << 20
+
+	// maxParserKeyBytes is the longest key that gguf-parser-go is given.
+	maxParserKeyBytes = 65535
 
 	// maxArrayItems bounds an array; the largest in use are vocabularies and
 	// merges, under 2^20.

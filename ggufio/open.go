@@ -41,20 +41,14 @@ func OpenAny(path string) (*Model, error) {
 }
 
 func open(path string) (*Model, []*header, error) {
-	paths, err := members(path)
+	headers, err := scanSet(path)
 	if err != nil {
 		return nil, nil, err
-	}
-	headers := make([]*header, len(paths))
-	for i, p := range paths {
-		if headers[i], err = scan(p); err != nil {
-			return nil, nil, err
-		}
 	}
 	if err := checkSet(headers); err != nil {
 		return nil, nil, err
 	}
-	if err := crossCheck(paths[0], headers); err != nil {
+	if err := crossCheck(headers); err != nil {
 		return nil, nil, err
 	}
 	m := &Model{Metadata: &Metadata{index: headers[0].index}}
@@ -68,6 +62,9 @@ func open(path string) (*Model, []*header, error) {
 		for _, t := range h.tensors {
 			t.File = i
 			t.Layer, t.Role, t.Expert = ParseTensorName(t.Name)
+			if t.Role.IsExpert() {
+				t.Shape = expertShape(t.Shape, t.Expert >= 0)
+			}
 			m.Tensors = append(m.Tensors, t)
 			if parameters += t.Parameters; parameters >= maxTotal {
 				return nil, nil, fileError(path, errors.New("the model holds 2^62 weights or more"))
@@ -85,14 +82,27 @@ func open(path string) (*Model, []*header, error) {
 	return m, headers, nil
 }
 
+// expertShape leaves out what GGML does not tell apart: dimensions of 1 behind
+// the experts', or behind the rows of a single one.
+func expertShape(shape []uint64, single bool) []uint64 {
+	dims := 3
+	if single {
+		dims = 2
+	}
+	for len(shape) > dims && shape[len(shape)-1] == 1 {
+		shape = shape[:len(shape)-1]
+	}
+	return shape
+}
+
 // isImatrix tells activation statistics from a model: by what the file says it
 // is, or, as llama-quantize does, by its tensors.
 func (m *Model) isImatrix() bool {
+	if _, ok := m.Metadata.Lookup("general.architecture"); ok {
+		return false // llama.cpp takes it for a model, whatever it says it is
+	}
 	if kind, _, _ := m.Metadata.String("general.type"); kind == "imatrix" {
 		return true
-	}
-	if _, ok := m.Metadata.Lookup("general.architecture"); ok {
-		return false
 	}
 	for i := range m.Tensors {
 		if strings.HasSuffix(m.Tensors[i].Name, ".in_sum2") {

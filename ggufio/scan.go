@@ -71,9 +71,6 @@ func scan(path string) (*header, error) {
 	if err := h.checkAlignment(c); err != nil {
 		return nil, err
 	}
-	if err := h.checkSplitTensorCount(c); err != nil {
-		return nil, err
-	}
 	if err := h.readTensors(c, tensorCount); err != nil {
 		return nil, err
 	}
@@ -160,27 +157,6 @@ func (h *header) checkAlignment(c *cursor) error {
 		return c.fail(p.OffsetBytes, field, &LimitError{Got: n, Max: maxAlignmentBytes, Source: "limit of this program"})
 	}
 	h.file.AlignmentBytes = n
-	return nil
-}
-
-// checkSplitTensorCount guards the parser, which allocates by this key's
-// value, in files that are not split too.
-func (h *header) checkSplitTensorCount(c *cursor) error {
-	i, ok := h.index[keySplitTensors]
-	if !ok {
-		return nil
-	}
-	p := &h.pairs[i]
-	field := pairField(keySplitTensors)
-	n, isInt := p.value.(int64)
-	switch {
-	case p.Type != ValueInt32 || !isInt:
-		return c.failf(p.OffsetBytes, field, "is %s, not int32", p.Describe())
-	case n < 0:
-		return c.failf(p.OffsetBytes, field, "%d is negative", n)
-	case n > maxTensors:
-		return c.fail(p.OffsetBytes, field, &LimitError{Got: uint64(n), Max: maxTensors, Source: "limit of this program"})
-	}
 	return nil
 }
 

@@ -40,7 +40,7 @@ func (h *header) readPairs(c *cursor, count uint64) error {
 func (c *cursor) pair(i uint64, kept *uint64) (p Pair, err error) {
 	p.OffsetBytes = c.pos
 	field := numbered("metadata pair", i) + ": key"
-	n, err := c.stringLength(maxKeyBytes, field)
+	n, err := c.stringLength(maxStringBytes, field)
 	if err != nil {
 		return p, err
 	}
@@ -50,11 +50,8 @@ func (c *cursor) pair(i uint64, kept *uint64) (p Pair, err error) {
 	}
 	p.Key = string(key)
 	p.ZeroTailBytes = zeroTail(key)
-	switch {
-	case p.Key == "":
+	if p.Key == "" {
 		return p, c.fail(p.OffsetBytes, field, errors.New("is empty"))
-	case strings.TrimSpace(p.Key) != p.Key:
-		return p, c.failf(p.OffsetBytes, field, "%q begins or ends with white space", p.Key)
 	}
 	field = pairField(p.Key)
 

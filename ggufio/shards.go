@@ -20,6 +20,31 @@ const (
 // shardName is the only spelling of a shard's name that llama.cpp finds.
 var shardName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})\.gguf$`)
 
+// scanSet scans a file, and where it says that it is split the set of its
+// shards, in order. As in llama.cpp a name alone makes no shard.
+func scanSet(path string) ([]*header, error) {
+	named, err := scan(path)
+	if err != nil {
+		return nil, err
+	}
+	if count, _, err := named.lookupUint(keySplitCount); err != nil || count < 2 {
+		return []*header{named}, err
+	}
+	paths, err := members(path)
+	if err != nil {
+		return nil, err
+	}
+	headers := make([]*header, len(paths))
+	for i, p := range paths {
+		if p == path {
+			headers[i] = named
+		} else if headers[i], err = scan(p); err != nil {
+			return nil, err
+		}
+	}
+	return headers, nil
+}
+
 // members returns the paths of the set that path belongs to, in order; path
 // alone where its name is not a shard's.
 func members(path string) ([]string, error) {
@@ -82,12 +107,6 @@ func checkSet(headers []*header) error {
 		if len(headers) == 1 {
 			continue
 		}
-		if h.file.AlignmentBytes != 32 {
-			return h.fault("general.alignment", fmt.Errorf("%d: shards are only read with alignment 32, tools disagree about others", h.file.AlignmentBytes))
-		}
-		if _, ok := h.index["general.architecture"]; ok && i > 0 {
-			return h.fault("general.architecture", errors.New("only the first shard carries it: this file is not of this set"))
-		}
 		for j := range h.tensors {
 			name := h.tensors[j].Name
 			if other, ok := seen[name]; ok {
@@ -101,47 +120,37 @@ func checkSet(headers []*header) error {
 }
 
 // checkPlace checks what a file says about its place in a set of count files
-// with total tensors.
+// with total tensors. Of what shards say llama.cpp reads the numbers of all,
+// and both counts of the first alone.
 func (h *header) checkPlace(i, count int, total uint64) error {
-	splitCount, hasCount, err := h.lookupUint(keySplitCount)
-	if err != nil {
-		return err
-	}
-	// llama-gguf-split --merge leaves a count of 0 in the file it makes. Of a
-	// file that is not split llama.cpp reads no other key of the kind.
-	if splitCount == 0 && count == 1 {
-		return nil
-	}
-	if !hasCount {
-		splitCount = 1
-	}
-	if splitCount != uint64(count) {
+	if i == 0 {
+		splitCount, _, err := h.lookupUint(keySplitCount)
 		switch {
+		case err != nil:
+			return err
+		case count == 1 && splitCount < 2: // llama-gguf-split --merge leaves a count of 0
+			return nil
 		case count == 1:
 			return h.fault(keySplitCount, fmt.Errorf("this is a shard of %d files, but its name does not say so: give it its NAME-0000I-of-%05d.gguf name, beside the others", splitCount, splitCount))
-		case !hasCount:
-			return h.fault(keySplitCount, fmt.Errorf("is absent, but the name says that this is one of %d shards", count))
+		case splitCount != uint64(count):
+			return h.fault(keySplitCount, fmt.Errorf("%d against the %d of the file name", splitCount, count))
 		}
-		return h.fault(keySplitCount, fmt.Errorf("%d against the %d of the file name", splitCount, count))
-	}
-	if count == 1 {
-		return nil
 	}
 	no, hasNo, err := h.lookupUint(keySplitNo)
-	if err != nil {
-		return err
-	}
 	switch {
+	case err != nil:
+		return err
 	case !hasNo:
 		return h.fault(keySplitNo, fmt.Errorf("is absent in shard %d of %d", i+1, count))
 	case no != uint64(i):
 		return h.fault(keySplitNo, fmt.Errorf("%d (counted from 0) does not fit file %d of %d", no, i+1, count))
+	case i > 0:
+		return nil
 	}
 	tensors, hasTensors, err := h.lookupUint(keySplitTensors)
-	if err != nil {
-		return err
-	}
 	switch {
+	case err != nil:
+		return err
 	case !hasTensors:
 		return h.fault(keySplitTensors, fmt.Errorf("is absent in shard %d of %d", i+1, count))
 	case tensors != total:

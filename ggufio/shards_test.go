@@ -83,29 +83,18 @@ func TestShardRules(t *testing.T) {
 			return nil
 		}, nil, "is in m-00002-of-00003.gguf too"},
 		{"cut", nil, func(dir string) error { return os.Truncate(path(dir, 2), 2000) }, "m-00003-of-00003.gguf: tensor "},
-		{"wrong count", func(_ string, s []*gguftest.Builder) error { s[1].Set("split.count", uint16(2)); return nil }, nil,
+		{"wrong count", func(_ string, s []*gguftest.Builder) error { s[0].Set("split.count", uint16(2)); return nil }, nil,
 			"metadata split.count: 2 against the 3 of the file name"},
-		{"no count", func(_ string, s []*gguftest.Builder) error { s[1].Unset("split.count"); return nil }, nil,
-			"metadata split.count: is absent, but the name says that this is one of 3 shards"},
 		{"no number", func(_ string, s []*gguftest.Builder) error { s[1].Unset("split.no"); return nil }, nil,
 			"metadata split.no: is absent in shard 2 of 3"},
 		{"number a string", func(_ string, s []*gguftest.Builder) error { s[1].Set("split.no", "1"); return nil }, nil,
 			"metadata split.no: is string, not an integer"},
 		{"wrong total", func(_ string, s []*gguftest.Builder) error {
-			s[2].Set("split.tensors.count", int32(7))
+			s[0].Set("split.tensors.count", int32(7))
 			return nil
 		}, nil, "metadata split.tensors.count: 7 against the"},
 		{"no total", func(_ string, s []*gguftest.Builder) error { s[0].Unset("split.tensors.count"); return nil }, nil,
 			"metadata split.tensors.count: is absent in shard 1 of 3"},
-		{"foreign", func(_ string, s []*gguftest.Builder) error {
-			s[1].Set("general.architecture", "llama")
-			return nil
-		}, nil, "metadata general.architecture: only the first shard carries it"},
-		{"other alignment", func(_ string, s []*gguftest.Builder) error {
-			s[0].Alignment = 64
-			s[0].Set("general.alignment", uint32(64))
-			return nil
-		}, nil, "metadata general.alignment: 64: shards are only read with alignment 32"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -153,14 +142,41 @@ func TestShardUnderAnotherName(t *testing.T) {
 			t.Errorf("%s: error %v does not say %q", tt.file, err, tt.want)
 		}
 	}
-	// A whole model under a shard's name is refused too.
-	path := filepath.Join(dir, "w-00001-of-00002.gguf")
+}
+
+// A name alone makes no shard, and of later shards only the number counts.
+func TestShardsAsLlamaCppReadsThem(t *testing.T) {
+	dir := t.TempDir()
 	whole := gguftest.MoE{Embd: 64, FF: 32}.Builder()
-	if err := errors.Join(whole.WriteFile(path), whole.WriteFile(filepath.Join(dir, "w-00002-of-00002.gguf"))); err != nil {
+	path := filepath.Join(dir, "w-00002-of-00003.gguf")
+	if err := whole.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ggufio.Open(path); err == nil || !strings.Contains(err.Error(), "split.count: is absent") {
+	if m, err := ggufio.Open(path); err != nil || len(m.Files) != 1 || len(m.Tensors) != len(whole.Tensors) {
 		t.Errorf("a whole model under a shard's name: %v", err)
+	}
+	shards := whole.Shards(2, false)
+	for _, s := range shards {
+		s.Alignment = 64
+		s.Set("general.alignment", uint32(64))
+	}
+	shards[1].Set("split.count", "seven").Set("split.tensors.count", int32(-1)).Set("general.architecture", "llama").Set(" ", uint32(1))
+	for i, s := range shards {
+		if err := s.WriteFile(gguftest.ShardPath(dir, "m", i, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := ggufio.Open(gguftest.ShardPath(dir, "m", 0, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Architecture.Name != "qwen3moe" || len(m.Tensors) != len(whole.Tensors) {
+		t.Errorf("architecture %s, %d tensors", m.Architecture.Name, len(m.Tensors))
+	}
+	for _, x := range m.Tensors {
+		if x.OffsetBytes%64 != 0 {
+			t.Errorf("%s starts at byte %d", x.Name, x.OffsetBytes)
+		}
 	}
 }
 
