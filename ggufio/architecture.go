@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // architecture reads the facts about the model, by its own rules: numbers may
@@ -18,6 +19,7 @@ func (h *header) architecture(tensors []Tensor) (a Architecture, err error) {
 	if a.Name, ok = h.pairs[i].value.(string); !ok {
 		return a, h.fault(nameKey, fmt.Errorf("is %s, not string", h.pairs[i].Describe()))
 	}
+	a.Name, _, _ = strings.Cut(a.Name, "\x00") // as C reads it
 	if a.Name == "" {
 		return a, h.fault(nameKey, errors.New("is empty"))
 	}

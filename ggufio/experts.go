@@ -59,6 +59,18 @@ func (m *Model) ExpertCount(layer int) int {
 	return n
 }
 
+// MostExperts returns the largest number of routed experts of a layer, by the
+// tensors.
+func (m *Model) MostExperts() int {
+	n := 0
+	for i := range m.Tensors {
+		if t := &m.Tensors[i]; t.Role.IsExpert() {
+			n = max(n, t.Experts(), t.Expert+1)
+		}
+	}
+	return n
+}
+
 // IsMTP reports whether a layer is a multi-token-prediction block, which plain
 // inference does not run.
 func (m *Model) IsMTP(layer int) bool {

@@ -3,6 +3,7 @@ package ggufio
 import (
 	"fmt"
 	"math"
+	"strings"
 )
 
 // A ValueType is the type number of a metadata value.
@@ -113,9 +114,11 @@ func lookup[T any](m *Metadata, key, want string) (v T, ok bool, err error) {
 	return v, true, nil
 }
 
-// String looks up a string.
+// String looks up a string, up to its first zero byte: so llama.cpp reads it.
 func (m *Metadata) String(key string) (v string, ok bool, err error) {
-	return lookup[string](m, key, "string")
+	v, ok, err = lookup[string](m, key, "string")
+	v, _, _ = strings.Cut(v, "\x00")
+	return v, ok, err
 }
 
 // Bool looks up a bool.

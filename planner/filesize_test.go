@@ -52,6 +52,13 @@ func TestFileBytesAgainstLlamaCpp(t *testing.T) {
 			b.Alignment = 64
 			b.Set("general.alignment", uint32(64))
 		}},
+		{name: "experts with a fourth axis", model: small, base: "Q4_K_M", change: func(b *gguftest.Builder) {
+			for i := range b.Tensors {
+				for len(b.Tensors[i].Shape) < 4 {
+					b.Tensors[i].Shape = append(b.Tensors[i].Shape, 1)
+				}
+			}
+		}},
 		{name: "zero bytes in strings", model: small, base: "Q4_K_M", change: func(b *gguftest.Builder) {
 			b.Set("tokenizer.ggml.tokens", []string{"a\x00b", "\x00", "whole"}).Set("general.description", "cut\x00 here and there, with more behind it than a padding of 32 bytes hides")
 		}},

@@ -194,6 +194,8 @@ func newFrame(p *Problem) (*frame, error) {
 		switch {
 		case !llamaquantize.Quantizable(t):
 			s.state, s.settled, s.reason = slotKept, s.source, "llama-quantize does not quantize it"
+		case !quant.CanDecode(t.Type):
+			s.state, s.settled, s.reason = slotKept, s.source, "llama-quantize cannot convert "+s.source.Name
 		case !t.Role.IsExpert() || t.Layer < 0:
 			s.settled, s.reason = base[i], "base "+f.baseName
 		}

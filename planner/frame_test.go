@@ -232,11 +232,40 @@ func TestRequantize(t *testing.T) {
 	}
 }
 
+// What llama-quantize would need an importance matrix for, it asks for also
+// where the source's type stays.
+func TestNeedsImatrixOfKeptTypes(t *testing.T) {
+	b := gguftest.MoE{Layers: 1}.Builder()
+	for name, shape := range map[string][]uint64{"odd.weight": {256, 2}, "odd_norm.weight": {256, 2}, "row.weight": {256}} {
+		b.Add(name, quant.IQ2_XS, shape, nil)
+	}
+	plan := solve(t, &Problem{Model: openModel(t, b), Evidence: counted([]uint64{100, 5, 5, 5}), Policy: keepPolicy()})
+	if codes := codesOf(plan); !strings.Contains(codes, "needs-imatrix odd.weight") || strings.Count(codes, "needs-imatrix") != 1 {
+		t.Errorf("findings %s", codes)
+	}
+}
+
+// Types that llama-quantize cannot read stay, whatever the base says.
+func TestTypesThatCannotBeConverted(t *testing.T) {
+	b := gguftest.MoE{Layers: 1, Type: quant.F16}.Builder()
+	for _, typ := range []quant.Type{quant.I8, quant.I16, quant.I32, quant.I64, quant.F64} {
+		b.Add(typ.String()+".weight", typ, []uint64{256, 2}, nil)
+	}
+	policy := keepPolicy()
+	policy.Base = "Q4_K_M"
+	plan := solve(t, &Problem{Model: openModel(t, b), Evidence: counted([]uint64{100, 5, 5, 5}), Policy: policy})
+	for i := len(plan.Tensors) - 5; i < len(plan.Tensors); i++ {
+		if x := plan.Tensors[i]; x.Type.GGML != x.Tensor.Type || x.Reason != "llama-quantize cannot convert "+x.Tensor.Type.String() {
+			t.Errorf("%s becomes %s: %s", x.Tensor.Name, x.Type.Name, x.Reason)
+		}
+	}
+}
+
 func TestAlignment(t *testing.T) {
 	for _, tt := range []struct {
 		align uint64
 		want  bool
-	}{{32, false}, {64, false}, {4096, true}} { // all sizes are multiples of 64
+	}{{32, false}, {8, true}, {64, true}, {4096, true}} {
 		b := gguftest.MoE{Layers: 1, Type: quant.F16}.Builder()
 		b.Alignment = tt.align
 		b.Set("general.alignment", uint32(tt.align))

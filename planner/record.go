@@ -36,10 +36,7 @@ func recordModel(m *ggufio.Model, moeLayers int) manifest.Model {
 	for _, f := range m.Files {
 		rec.Files = append(rec.Files, manifest.File{Name: manifest.Printable(f.Name), SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
 	}
-	experts := 0
-	for _, l := range m.MoELayers() {
-		experts = max(experts, m.ExpertCount(l))
-	}
+	experts := m.MostExperts()
 	rec.ExpertCount = uint64(experts)
 	used := uint64(0)
 	if k := m.Architecture.ExpertUsedCount; len(k) > 0 {

@@ -142,7 +142,7 @@ func inspect(m *ggufio.Model, allTensors bool) *inspection {
 	r := &inspection{
 		Name: m.Name, Architecture: a.Name,
 		TensorCount: len(m.Tensors), Parameters: m.Parameters(), TensorBytes: m.TensorBytes(), FileBytes: m.FileBytes(),
-		BlockCount: a.BlockCount, MoELayerCount: len(layers), SharedExpertCount: a.ExpertSharedCount,
+		BlockCount: a.BlockCount, MoELayerCount: len(layers), ExpertCount: m.MostExperts(), SharedExpertCount: a.ExpertSharedCount,
 		DenseLayers: []int{}, MTPLayers: []int{}, Layers: []inspectedLayer{},
 	}
 	for i := range m.Files {
@@ -170,7 +170,6 @@ func inspect(m *ggufio.Model, allTensors bool) *inspection {
 			l.Tensors = append(l.Tensors, inspectTensor(m, t))
 		}
 		r.RoutedExpertBytes += l.SizeBytes
-		r.ExpertCount = max(r.ExpertCount, l.ExpertCount)
 		r.Layers = append(r.Layers, l)
 	}
 	r.FileTypes = inspectMixes(m)

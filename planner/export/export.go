@@ -76,7 +76,7 @@ func (g *target) check(t *manifest.Tensor) (f quant.Format, reason string) {
 		return f, fmt.Sprintf("%s is not one of %s's types", t.PlannedType, g.engine)
 	case t.PlannedType == t.SourceType && g.engine == quant.LlamaCpp && f.Engine != quant.LlamaCpp:
 		return f, fmt.Sprintf("%s is %s's own type, which %s cannot open", t.PlannedType, f.Engine, g.engine)
-	case t.PlannedType == t.SourceType:
+	case t.PlannedType == t.SourceType && !(quant.Quantizable(t.Name, t.Shape) && quant.NeedsImatrix(t.Name, f.Type)):
 		return f, "" // copied
 	case !quant.Quantizable(t.Name, t.Shape):
 		return f, fmt.Sprintf("planned as %s, but llama-quantize never changes such a tensor's type (%s)", t.PlannedType, t.SourceType)

@@ -24,19 +24,19 @@ const (
 // sameFacts refuses a model whose metadata is another model's.
 func sameFacts(plan *manifest.Manifest, model *ggufio.Model) error {
 	want, got := &plan.Model, &model.Architecture
-	if got.Name != want.Architecture {
+	if manifest.Printable(got.Name) != want.Architecture {
 		return fmt.Errorf("the model's architecture is %q, the plan is for %q", got.Name, want.Architecture)
 	}
 	if uint64(got.BlockCount) != want.BlockCount {
 		return fmt.Errorf("another model: it has %d blocks, the planned one %d", got.BlockCount, want.BlockCount)
 	}
-	// A manifest counts by tensors where metadata has no count.
-	if n := uint64(got.ExpertCount); n > 0 && want.ExpertCount > 0 && n != want.ExpertCount {
+	// A manifest counts by tensors; those of a tier file hold a part each.
+	if n := uint64(model.MostExperts()); n != want.ExpertCount && uint64(got.ExpertCount) != want.ExpertCount {
 		return fmt.Errorf("another model: it has %d experts, the planned one %d", n, want.ExpertCount)
 	}
 	// Where general.name is absent the name is the file's.
 	named := len(want.Files) == 0 || want.Name != want.Files[0].Name
-	if name, ok, _ := model.Metadata.String("general.name"); ok && named && want.Name != "" && name != want.Name {
+	if name, ok, _ := model.Metadata.String("general.name"); ok && named && want.Name != "" && manifest.Printable(name) != want.Name {
 		return fmt.Errorf("another model: its name is %q, the planned one's %q", name, want.Name)
 	}
 	return nil
