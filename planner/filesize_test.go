@@ -157,7 +157,7 @@ func TestHeaderBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	gguf := func(name string, datasets ...string) stats.Input {
-		return stats.Input{Name: name, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 9, Chunks: 3}}
+		return stats.Input{Name: name, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 9, Chunks: 3, Rows: 2*512 - 256}}
 	}
 	for _, tt := range []struct {
 		name   string
@@ -173,6 +173,8 @@ func TestHeaderBytes(t *testing.T) {
 		{"compressed", []stats.Input{gguf("mix.gguf.gz")}, map[string]any{"quantize.imatrix.file": "mix.gguf"}},
 		{"merged", []stats.Input{gguf("a.gguf"), gguf("b.gguf", "the second's")},
 			map[string]any{"quantize.imatrix.file": "merged.imatrix.gguf", "quantize.imatrix.dataset": "the second's"}},
+		{"merged, less than a chunk", []stats.Input{{Name: "a", Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Entries: 9, Chunks: 1, Rows: 255}}, {Name: "b", Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Entries: 9, Chunks: 1, Rows: 256}}},
+			map[string]any{"quantize.imatrix.file": "merged.imatrix.gguf"}},
 		{"at the limit of the buffer", []stats.Input{gguf(strings.Repeat("n", 128), strings.Repeat("d", 200))},
 			map[string]any{"quantize.imatrix.file": strings.Repeat("n", 127), "quantize.imatrix.dataset": strings.Repeat("d", 127)}},
 		{"a zero byte", []stats.Input{gguf("n", "da\x00ta")}, map[string]any{"quantize.imatrix.file": "n", "quantize.imatrix.dataset": "da"}},
@@ -182,7 +184,10 @@ func TestHeaderBytes(t *testing.T) {
 		want.Set("general.quantization_version", uint32(2))
 		want.Set("tokenizer.ggml.tokens", cut).Set("some.text", strings.Repeat("x", 1<<20))
 		if tt.want != nil {
-			want.Set("quantize.imatrix.entries_count", uint32(9)).Set("quantize.imatrix.chunks_count", uint32(3))
+			want.Set("quantize.imatrix.entries_count", uint32(9))
+			if tt.name != "merged, less than a chunk" {
+				want.Set("quantize.imatrix.chunks_count", uint32(3)) // merged: 2 x 768 rows
+			}
 		}
 		for key, value := range tt.want {
 			want.Set(key, value)

@@ -146,7 +146,12 @@ type Imatrix struct {
 	Datasets []string // imatrix.datasets
 	Entries  uint64   // tensors with sums and counts
 	Chunks   uint64   // imatrix.chunk_count
+	Rows     uint64   // the largest count of an entry
 }
+
+// ImatrixChunkRows is how many rows llama-imatrix takes a chunk for when it
+// merges files: a call of the legacy format becomes that many.
+const ImatrixChunkRows = 512
 
 // A Layer is what is known about one layer's routed experts. Slices have one
 // entry per expert, or are nil where the source lacks the signal; nil and 0
@@ -206,12 +211,12 @@ type Columns interface {
 }
 
 // RowColumns are Columns that keep sums and counts apart, so that several can
-// be merged exactly.
+// be merged as llama-imatrix does.
 type RowColumns interface {
 	Columns
-	// CountsRows reports whether the counts are of rows: those of the legacy
-	// format are of calls.
-	CountsRows() bool
+	// RowsPerCount is how many rows a count stands for: 1, or
+	// [ImatrixChunkRows] in the legacy format, which counts calls.
+	RowsPerCount() float32
 	// Sums fills dst with the column sums of squares of one matrix of an entry
 	// and returns its count. It reports false where the entry lacks that matrix.
 	Sums(tensor string, matrix int, dst []float64) (count float64, ok bool, err error)

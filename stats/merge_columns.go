@@ -26,9 +26,10 @@ func (out *Evidence) mergeColumns(inputs []*Evidence) {
 	}
 }
 
-// mergedColumns are the columns of several inputs: the sums of all over the
-// counts of all where every input counts rows, else the plain mean of the mean
-// squares.
+// mergedColumns are the columns of several inputs, merged as llama-imatrix
+// merges files: the sums of all, added up in float32 in the order of the inputs,
+// over the counts of all. Where an input has no sums and counts it is the plain
+// mean of the mean squares.
 type mergedColumns []Columns
 
 // Close closes the files of all.
@@ -44,48 +45,61 @@ func (m mergedColumns) Close() error {
 
 // MeanSquares implements [Columns].
 func (m mergedColumns) MeanSquares(tensor string, expert int, dst []float64) (bool, error) {
-	byRows := true
-	for _, c := range m {
-		r, ok := c.(RowColumns)
-		byRows = byRows && ok && r.CountsRows()
-	}
 	part := make([]float64, len(dst))
 	for i := range dst {
 		dst[i] = 0
 	}
+	for _, c := range m {
+		if _, ok := c.(RowColumns); !ok {
+			return m.plainMean(tensor, expert, dst, part)
+		}
+	}
 	total := 0.0
 	for _, c := range m {
-		weight := 1.0
-		if byRows {
-			count, ok, err := c.(RowColumns).Sums(tensor, expert, part)
-			if err != nil {
-				return false, err
-			}
-			if !ok || count == 0 {
-				continue
-			}
-			weight = count
-		} else {
-			ok, err := c.MeanSquares(tensor, expert, part)
-			if err != nil {
-				return false, err
-			}
-			if !ok {
-				continue
-			}
+		c := c.(RowColumns)
+		count, ok, err := c.Sums(tensor, expert, part)
+		if err != nil {
+			return false, err
 		}
-		total += weight
+		if !ok || count == 0 {
+			continue
+		}
+		rows := c.RowsPerCount()
+		total += float64(count * float64(rows))
+		for i, v := range part {
+			dst[i] = float64(float32(dst[i]) + float32(float32(v)*rows))
+		}
+	}
+	return divide(dst, total), nil
+}
+
+func (m mergedColumns) plainMean(tensor string, expert int, dst, part []float64) (bool, error) {
+	inputs := 0.0
+	for _, c := range m {
+		ok, err := c.MeanSquares(tensor, expert, part)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			continue
+		}
+		inputs++
 		for i, v := range part {
 			dst[i] += v
 		}
 	}
-	if total == 0 {
-		return false, nil
+	return divide(dst, inputs), nil
+}
+
+// divide divides sums, unless there is nothing to divide them by.
+func divide(sums []float64, by float64) bool {
+	if by == 0 {
+		return false
 	}
-	for i := range dst {
-		dst[i] /= total
+	for i := range sums {
+		sums[i] /= by
 	}
-	return true, nil
+	return true
 }
 
 // Complete implements [Columns]: some input has the whole entry.

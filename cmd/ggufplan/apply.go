@@ -419,30 +419,9 @@ func imatrixRecord(plan *manifest.Manifest, ev *stats.Evidence) *llamaquantize.I
 	if plan.Statistics == nil || ev == nil {
 		return nil
 	}
-	path, merge := llamaquantize.Imatrix(plan.Statistics.Inputs)
-	if path == "" {
-		return nil
-	}
-	r := &llamaquantize.ImatrixRecord{File: path, Entries: uint32(len(ev.Entries))}
-	for _, in := range ev.Inputs {
-		if in.Imatrix == nil {
-			continue
-		}
-		if r.Dataset == nil && len(in.Imatrix.Datasets) > 0 {
-			r.Dataset = &in.Imatrix.Datasets[0]
-		}
-		r.Entries = max(r.Entries, uint32(in.Imatrix.Entries))
-		r.Chunks += uint32(in.Imatrix.Chunks)
-	}
-	if len(merge) > 1 {
-		// llama-imatrix, merging, counts chunks of its own default length.
-		var tokens uint64
-		for i := range ev.Layers {
-			if n := ev.Layers[i].Tokens; n != nil {
-				tokens = max(tokens, *n)
-			}
-		}
-		r.Chunks = uint32(tokens / 512)
+	r := llamaquantize.RecordOf(ev)
+	if r != nil {
+		r.File, _ = llamaquantize.Imatrix(plan.Statistics.Inputs)
 	}
 	return r
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
-	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -62,35 +61,21 @@ func replaced(key string, written []writtenKey) bool {
 // importance matrix.
 func HasImatrix(ev *stats.Evidence) bool { return imatrixKeys(ev) != nil }
 
-// imatrixKeys returns what llama-quantize records of an importance matrix.
+// imatrixKeys returns the keys and sizes of what llama-quantize records of an
+// importance matrix.
 func imatrixKeys(ev *stats.Evidence) []writtenKey {
-	if ev == nil {
-		return nil
-	}
-	var inputs []manifest.Input
-	for _, in := range ev.Inputs {
-		inputs = append(inputs, manifest.Input{Name: in.Name, Format: in.Format})
-	}
-	path, _ := Imatrix(inputs)
-	if path == "" {
+	r := RecordOf(ev)
+	if r == nil {
 		return nil
 	}
 	keys := []writtenKey{
-		{"quantize.imatrix.file", stringBytes(path)},
+		{"quantize.imatrix.file", stringBytes(r.File)},
 		{"quantize.imatrix.entries_count", 4}, // uint32
 	}
-	var datasets []string
-	chunks := false
-	for _, in := range ev.Inputs {
-		if in.Imatrix != nil {
-			datasets = append(datasets, in.Imatrix.Datasets...)
-			chunks = chunks || in.Imatrix.Chunks > 0
-		}
+	if r.Dataset != nil {
+		keys = append(keys, writtenKey{"quantize.imatrix.dataset", stringBytes(*r.Dataset)})
 	}
-	if len(datasets) > 0 {
-		keys = append(keys, writtenKey{"quantize.imatrix.dataset", stringBytes(datasets[0])})
-	}
-	if chunks {
+	if r.Chunks > 0 {
 		keys = append(keys, writtenKey{"quantize.imatrix.chunks_count", 4}) // uint32
 	}
 	return keys

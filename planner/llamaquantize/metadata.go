@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // quantizationVersion is GGML_QNT_VERSION.
@@ -24,6 +26,39 @@ type ImatrixRecord struct {
 	Dataset *string // the first; nil where there is none
 	Entries uint32
 	Chunks  uint32 // 0 is not written
+}
+
+// RecordOf returns what llama-quantize records of the importance matrix that
+// export's command line gives it: of several inputs, of what llama-imatrix
+// merges them into. It is nil where no input is an importance matrix.
+func RecordOf(ev *stats.Evidence) *ImatrixRecord {
+	if ev == nil {
+		return nil
+	}
+	var inputs []manifest.Input
+	r := &ImatrixRecord{Entries: uint32(len(ev.Entries))}
+	var chunks, rows uint64
+	for _, in := range ev.Inputs {
+		inputs = append(inputs, manifest.Input{Name: in.Name, Format: in.Format})
+		if in.Imatrix == nil {
+			continue
+		}
+		if r.Dataset == nil && len(in.Imatrix.Datasets) > 0 {
+			r.Dataset = &in.Imatrix.Datasets[0]
+		}
+		r.Entries = max(r.Entries, uint32(in.Imatrix.Entries))
+		chunks += in.Imatrix.Chunks
+		rows += in.Imatrix.Rows
+	}
+	var merge []string
+	if r.File, merge = Imatrix(inputs); r.File == "" {
+		return nil
+	}
+	if len(merge) > 1 {
+		chunks = rows / stats.ImatrixChunkRows
+	}
+	r.Chunks = uint32(chunks)
+	return r
 }
 
 // Metadata returns the metadata of the output that llama-quantize writes of

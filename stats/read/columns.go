@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // fileColumns reads column mean squares from an imatrix file on demand. It is
@@ -42,8 +44,13 @@ func (c *fileColumns) unchanged() error {
 // Close closes the file.
 func (c *fileColumns) Close() error { return c.imatrix.file.Close() }
 
-// CountsRows implements [stats.RowColumns].
-func (c *fileColumns) CountsRows() bool { return !c.imatrix.perCall }
+// RowsPerCount implements [stats.RowColumns].
+func (c *fileColumns) RowsPerCount() float32 {
+	if c.imatrix.perCall {
+		return stats.ImatrixChunkRows
+	}
+	return 1
+}
 
 // Sums implements [stats.RowColumns].
 func (c *fileColumns) Sums(tensor string, matrix int, dst []float64) (count float64, ok bool, err error) {

@@ -190,7 +190,7 @@ func (f *imatrixFile) walkLegacy(w *legacyWalk) (*stats.Imatrix, error) {
 		w.offset += bytes
 		f.entries = append(f.entries, e)
 	}
-	record := &stats.Imatrix{Entries: uint64(n)}
+	record := &stats.Imatrix{Entries: uint64(n), Rows: f.largestCount() * stats.ImatrixChunkRows}
 	if w.offset == w.size {
 		return record, nil
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
@@ -74,7 +76,7 @@ func readImatrixGGUF(ctx context.Context, src *source, _ Options) (*stats.Eviden
 		ev.NextN = ref(int(nextN))
 	}
 	// llama-imatrix feeds whole chunks of text: nothing is generated.
-	ev.Inputs = []stats.Input{{Phase: "prefill", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: uint64(len(f.entries)), Chunks: chunks}}}
+	ev.Inputs = []stats.Input{{Phase: "prefill", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: uint64(len(f.entries)), Chunks: chunks, Rows: f.largestCount()}}}
 	return ev, finishKinds(ev, src.path)
 }
 
@@ -174,6 +176,16 @@ func (f *imatrixFile) readCounts() error {
 		}
 	}
 	return nil
+}
+
+// largestCount returns the largest count of an entry, rounded as llama-imatrix
+// reads it.
+func (f *imatrixFile) largestCount() uint64 {
+	most := 0.0
+	for i := range f.entries {
+		most = max(most, slices.Max(f.entries[i].counts))
+	}
+	return uint64(math.Round(most))
 }
 
 // expertsByRouter returns the number of experts of a tensor that has one count
