@@ -15,33 +15,28 @@ import (
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 )
 
-// quantized has the real llama-quantize carry out a plan as export says, and
-// returns the file.
-func quantized(t *testing.T, plan, model string, imatrix string) string {
+// quantized carries a plan out by the commands that export prints, with
+// llama.cpp's programs, and returns the file.
+func quantized(t *testing.T, plan, model string, imatrix ...string) string {
 	t.Helper()
-	tool := llamacpp.Tool(t, "llama-quantize")
+	tools := filepath.Dir(llamacpp.Tool(t, "llama-quantize"))
 	dir := t.TempDir()
-	rules, out := filepath.Join(dir, "rules.txt"), filepath.Join(dir, "theirs.gguf")
-	ggufplan(t, exitDone, "export", plan, "--to", "llama-quantize", "-o", rules)
-	var call = &call{ctx: context.Background()}
-	p, err := call.readPlan(plan)
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"--allow-requantize", "--tensor-type-file", rules}
-	if imatrix != "" {
-		// The path as typed goes into the file.
-		if err := os.Symlink(abs(t, imatrix), filepath.Join(dir, filepath.Base(imatrix))); err != nil {
+	// The path as typed goes into the file.
+	for _, path := range append([]string{model}, imatrix...) {
+		if err := os.Symlink(abs(t, path), filepath.Join(dir, filepath.Base(path))); err != nil {
 			t.Fatal(err)
 		}
-		args = append(args, "--imatrix", filepath.Base(imatrix))
 	}
-	cmd := exec.Command(tool, append(args, abs(t, model), out, llamaquantize.Carrier(p))...)
+	script := ggufplan(t, exitDone, "export", plan, "--to", "llama-quantize", "-o", filepath.Join(dir, "rules.txt"),
+		"--command", "--model", filepath.Base(model), "--out", "theirs.gguf")
+	script = strings.ReplaceAll(script, filepath.Join(dir, "rules.txt"), "rules.txt")
+	cmd := exec.Command("sh", "-e", "-c", script)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+tools+":"+os.Getenv("PATH"))
 	if log, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("llama-quantize: %v\n%s", err, log)
+		t.Fatalf("%s: %v\n%s", script, err, log)
 	}
-	return out
+	return filepath.Join(dir, "theirs.gguf")
 }
 
 func abs(t *testing.T, path string) string {
@@ -53,13 +48,19 @@ func abs(t *testing.T, path string) string {
 	return full
 }
 
-// header returns the bytes before tensor data.
-func header(t *testing.T, path string) []byte {
+func modelOf(t *testing.T, path string) *ggufio.Model {
 	t.Helper()
 	m, err := ggufio.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// header returns the bytes before tensor data.
+func header(t *testing.T, path string) []byte {
+	t.Helper()
+	m := modelOf(t, path)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -137,10 +138,7 @@ func TestAppliedShards(t *testing.T) {
 // contents returns every tensor's bytes.
 func contents(t *testing.T, path string) map[string][]byte {
 	t.Helper()
-	m, err := ggufio.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := modelOf(t, path)
 	data, err := m.OpenData()
 	if err != nil {
 		t.Fatal(err)

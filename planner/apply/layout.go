@@ -164,6 +164,9 @@ func New(model *ggufio.Model, name string, tensors []Tensor, metadata []byte, ke
 // place checks the tensors and gives each its file and offset.
 func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options) error {
 	align := l.model.Files[0].AlignmentBytes
+	if len(o.Names) > 1 && align != llamaquantize.OutputAlignment {
+		return fmt.Errorf("its general.alignment is %d: shards are only read with %d, tools disagree about others", align, llamaquantize.OutputAlignment)
+	}
 	var total uint64
 	for i := range tensors {
 		if err := l.check(&tensors[i]); err != nil {
