@@ -158,7 +158,7 @@ const ImatrixChunkRows = 512
 // differ.
 type Layer struct {
 	Index  int
-	Kind   string  // LayerRouted and those beside it
+	Kind   LayerKind
 	TopK   int     // experts per token, 0 where unknown
 	Tokens *uint64 // tokens through the layer, nil where unknown
 

@@ -56,7 +56,7 @@ type fitter struct {
 // A moeBlock is a block with routed experts.
 type moeBlock struct {
 	index, experts int
-	kind           string
+	kind           LayerKind
 }
 
 // moeBlocks derives the blocks with routed experts from the tensors, and

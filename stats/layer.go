@@ -7,12 +7,15 @@ import (
 	"math/bits"
 )
 
-// The kinds of layer.
+// A LayerKind says who chooses a layer's experts, in the words of the
+// canonical form.
+type LayerKind string
+
 const (
-	LayerRouted = "routed"
-	LayerShared = "shared" // shared experts: every token passes through them
-	LayerHash   = "hash"   // experts chosen by the token's id alone
-	LayerNextN  = "nextn"  // multi-token prediction, after the trunk
+	LayerRouted LayerKind = "routed"
+	LayerShared LayerKind = "shared" // shared experts: every token passes through them
+	LayerHash   LayerKind = "hash"   // experts chosen by the token's id alone
+	LayerNextN  LayerKind = "nextn"  // multi-token prediction, after the trunk
 )
 
 // WholeTolerance is how far a count may lie from a whole number and still be

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -173,16 +174,13 @@ func (p *commandPaths) place(m *manifest.Manifest) error {
 // exportRules writes the rules to out, or to standard output, and shows the
 // command line where the rules are not.
 func (c *call) exportRules(plan *manifest.Manifest, to, out string, command, verbose bool, output string) error {
-	rulesPath := rulesName
-	if out != "" {
-		rulesPath = out
-	}
+	paths := export.Paths{Rules: cmp.Or(out, rulesName), Out: output}
 	var q *export.Quantization
 	var err error
 	if to == "ik-llama" {
-		q, err = export.IKLlamaTo(plan, output)
+		q, err = export.IKLlama(plan, paths)
 	} else {
-		q, err = export.LlamaQuantizeTo(plan, rulesPath, output)
+		q, err = export.LlamaQuantize(plan, paths)
 	}
 	if err != nil {
 		return err

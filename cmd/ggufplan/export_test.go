@@ -153,7 +153,7 @@ func TestExportedRules(t *testing.T) {
 			}
 			t.Run(name+"/"+base, func(t *testing.T) {
 				plan := planOf(t, m, base)
-				q, err := export.LlamaQuantize(plan, "rules")
+				q, err := export.LlamaQuantize(plan, export.Paths{Rules: "rules"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -170,7 +170,7 @@ func TestExportedRules(t *testing.T) {
 				if name == "separate" {
 					return // ik_llama.cpp wants one type for all experts
 				}
-				q, err = export.IKLlama(plan)
+				q, err = export.IKLlama(plan, export.Paths{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -192,7 +192,7 @@ func TestExportedRulesInLlamaCpp(t *testing.T) {
 	for _, name := range []string{"bytemoe", "odd names", "joined", "separate", "olmoe-1b-7b-bf16.gguf"} {
 		m := models[name]
 		plan := planOf(t, m, "Q4_K_M")
-		q, err := export.LlamaQuantize(plan, "rules")
+		q, err := export.LlamaQuantize(plan, export.Paths{Rules: "rules"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestJoinedRules(t *testing.T) {
 			x.PlannedType = []string{"Q4_0", "Q8_0", "IQ4_NL"}[(*x.Layer+len(x.Role))%3]
 		}
 	}
-	q, err := export.IKLlama(plan)
+	q, err := export.IKLlama(plan, export.Paths{})
 	if err != nil {
 		t.Fatal(err)
 	}

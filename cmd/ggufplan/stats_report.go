@@ -210,7 +210,7 @@ func addCount(sum *int, list []int) *int {
 }
 
 func reportLayer(ev *stats.Evidence, l *stats.Layer) statsLayer {
-	out := statsLayer{Layer: l.Index, Kind: l.Kind, Tokens: l.Tokens, Verdict: string(stats.VerdictUnknown), Experts: []statsExpert{}}
+	out := statsLayer{Layer: l.Index, Kind: string(l.Kind), Tokens: l.Tokens, Verdict: string(stats.VerdictUnknown), Experts: []statsExpert{}}
 	if l.TopK > 0 {
 		out.TopK = &l.TopK
 	}

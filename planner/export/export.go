@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
 )
@@ -95,21 +96,29 @@ func changesQuantized(m *manifest.Manifest) bool {
 	})
 }
 
-// sourceAndOutput returns the model's first file and a name for what is made
-// of it, as words of a command line.
-func sourceAndOutput(m *manifest.Manifest, out string) (source, output string, err error) {
+// quantizeLine returns the command line of a llama-quantize that takes rules by
+// an option.
+func quantizeLine(m *manifest.Manifest, paths Paths, imatrix, option, rules string) (string, error) {
 	if len(m.Model.Files) == 0 || m.Model.Files[0].Name == "" {
-		return "", "", fmt.Errorf("the plan names no model file")
+		return "", fmt.Errorf("the plan names no model file")
 	}
-	source = m.Model.Files[0].Name
-	if out != "" {
-		return operand(source), operand(out), nil
+	words := []string{"llama-quantize"}
+	if changesQuantized(m) {
+		words = append(words, "--allow-requantize")
 	}
-	output = strings.TrimSuffix(source, ".gguf")
-	if n := len(m.Model.Files); n > 1 {
-		output = strings.TrimSuffix(output, fmt.Sprintf("-00001-of-%05d", n))
+	if imatrix != "" {
+		words = append(words, "--imatrix", imatrix)
 	}
-	return operand(source), operand(output + "-planned.gguf"), nil
+	source, out := m.Model.Files[0].Name, paths.Out
+	if out == "" {
+		out = strings.TrimSuffix(source, ".gguf")
+		if n := len(m.Model.Files); n > 1 {
+			out = strings.TrimSuffix(out, fmt.Sprintf("-00001-of-%05d", n))
+		}
+		out += "-planned.gguf"
+	}
+	words = append(words, option, rules, operand(source), operand(out), llamaquantize.Carrier(m))
+	return commandLine(words...), nil
 }
 
 // operand keeps a name from being taken for an option.

@@ -39,7 +39,7 @@ func plan() *manifest.Manifest {
 func TestLlamaQuantize(t *testing.T) {
 	m := plan()
 	m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.gguf", Format: "imatrix-gguf"}, {Name: "more.json", Format: "canonical-json"}}}
-	q, err := LlamaQuantize(m, "my rules.txt")
+	q, err := LlamaQuantize(m, Paths{Rules: "my rules.txt"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestCommandLine(t *testing.T) {
 	} {
 		m := plan()
 		tt.change(m)
-		q, err := LlamaQuantize(m, "r")
+		q, err := LlamaQuantize(m, Paths{Rules: "r"})
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -164,8 +164,8 @@ func TestRefusals(t *testing.T) {
 			run  func(*manifest.Manifest) (*Quantization, error)
 			want string
 		}{
-			{"llama-quantize", func(m *manifest.Manifest) (*Quantization, error) { return LlamaQuantize(m, "r") }, tt.wantLlama},
-			{"ik-llama", IKLlama, tt.wantIK},
+			{"llama-quantize", func(m *manifest.Manifest) (*Quantization, error) { return LlamaQuantize(m, Paths{Rules: "r"}) }, tt.wantLlama},
+			{"ik-llama", func(m *manifest.Manifest) (*Quantization, error) { return IKLlama(m, Paths{}) }, tt.wantIK},
 		} {
 			m := plan()
 			tt.change(m)
@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 	}
 	m := plan()
 	m.Tensors[3].PlannedType = "PiQ3"
-	_, err := IKLlama(m)
+	_, err := IKLlama(m, Paths{})
 	var unfit *UnfitError
 	if !errors.As(err, &unfit) || unfit.Tensor != "blk.0.ffn_up_exps.weight" {
 		t.Errorf("%v does not name its tensor", err)
@@ -192,7 +192,7 @@ func TestIKLlama(t *testing.T) {
 	m := plan()
 	m.Tensors[3].PlannedType = "IQ3_KS"
 	m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.dat", Format: "imatrix-dat"}}}
-	q, err := IKLlama(m)
+	q, err := IKLlama(m, Paths{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,14 +217,14 @@ func TestIKLlama(t *testing.T) {
 		m.Tensors = tensors
 		return m
 	}
-	q, err = IKLlama(layers("blk.%d.ffn_up_exps.weight"))
+	q, err = IKLlama(layers("blk.%d.ffn_up_exps.weight"), Paths{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := string(q.Rules); !strings.HasPrefix(got, `^blk\.(0|1|2|`) || !strings.HasSuffix(got, "|3999)\\.ffn_up_exps\\.weight$=q3_K\n") || strings.Contains(got, ",") {
 		t.Errorf("joined to %.60s...", got)
 	}
-	if _, err = IKLlama(layers("x%d.a_long_name_that_fills_an_argument.weight")); err == nil || !strings.Contains(err.Error(), "takes its rules as one argument: ") {
+	if _, err = IKLlama(layers("x%d.a_long_name_that_fills_an_argument.weight"), Paths{}); err == nil || !strings.Contains(err.Error(), "takes its rules as one argument: ") {
 		t.Errorf("an argument that is too long: %v", err)
 	}
 }

@@ -21,10 +21,7 @@ const maxArgumentBytes = 32*4096 - 1
 // ik_llama.cpp's llama-quantize takes. Where a rule per tensor would make it
 // too long for an argument, rules that differ only in the block or expert
 // number are joined.
-func IKLlama(m *manifest.Manifest) (*Quantization, error) { return IKLlamaTo(m, "") }
-
-// IKLlamaTo is IKLlama with a name for the quantized file.
-func IKLlamaTo(m *manifest.Manifest, out string) (*Quantization, error) {
+func IKLlama(m *manifest.Manifest, paths Paths) (*Quantization, error) {
 	imatrix := ""
 	for _, in := range inputs(m) {
 		if in.Format == stats.FormatImatrixDat && imatrix == "" {
@@ -48,19 +45,11 @@ func IKLlamaTo(m *manifest.Manifest, out string) (*Quantization, error) {
 	if len(argument) > maxArgumentBytes {
 		return nil, fmt.Errorf("%s takes its rules as one argument: %d bytes are needed, the limit is %d", g.name, len(argument), maxArgumentBytes)
 	}
-	source, output, err := sourceAndOutput(m, out)
+	line, err := quantizeLine(m, paths, imatrix, "--custom-q", argument)
 	if err != nil {
 		return nil, err
 	}
-	words := []string{"llama-quantize"}
-	if changesQuantized(m) {
-		words = append(words, "--allow-requantize")
-	}
-	if imatrix != "" {
-		words = append(words, "--imatrix", imatrix)
-	}
-	words = append(words, "--custom-q", argument, source, output, llamaquantize.Carrier(m))
-	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{commandLine(words...)}, Losses: review.Losses(m)}
+	q := &Quantization{Rules: []byte(argument + "\n"), Commands: []string{line}, Losses: review.Losses(m)}
 	var left []string
 	for _, in := range inputs(m) {
 		if llamaquantize.IsImatrix(in.Format) && in.Name != imatrix {

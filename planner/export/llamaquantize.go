@@ -26,18 +26,18 @@ type Quantization struct {
 	Notes  []string      // what else the user should know
 }
 
+// Paths are names in a command line that a manifest does not hold.
+type Paths struct {
+	Rules string // the file that the rules are in; ik_llama.cpp takes none
+	Out   string // the quantized file; after the model's name if ""
+}
+
 // LlamaQuantize returns the plan as rules for llama-quantize v0.5.0. The
-// command line refers to the rules as the file rulesPath and to everything else
-// by the base names that the manifest holds.
+// command line names the model and the statistics as the manifest does.
 //
 // Every tensor that llama-quantize may change has a rule: one without would be
 // left to the mix of the file type, whose choices depend on what it has seen.
-func LlamaQuantize(m *manifest.Manifest, rulesPath string) (*Quantization, error) {
-	return LlamaQuantizeTo(m, rulesPath, "")
-}
-
-// LlamaQuantizeTo is LlamaQuantize with a name for the quantized file.
-func LlamaQuantizeTo(m *manifest.Manifest, rulesPath string, out string) (*Quantization, error) {
+func LlamaQuantize(m *manifest.Manifest, paths Paths) (*Quantization, error) {
 	imatrix, merge := llamaquantize.Imatrix(inputs(m))
 	g := &target{name: "llama-quantize", engine: quant.LlamaCpp, fit: func(t *manifest.Tensor, f quant.Format) string {
 		if quant.ShapeFallback(f.Type, t.Shape[0]) != f.Type {
@@ -61,7 +61,7 @@ func LlamaQuantizeTo(m *manifest.Manifest, rulesPath string, out string) (*Quant
 	if i := slices.IndexFunc(m.Findings, func(f manifest.Finding) bool { return f.Code == "alignment" }); i >= 0 {
 		return nil, fmt.Errorf("%s cannot carry out the plan: %s: %s", g.name, m.Findings[i].Subject, m.Findings[i].Message)
 	}
-	source, output, err := sourceAndOutput(m, out)
+	line, err := quantizeLine(m, paths, imatrix, "--tensor-type-file", paths.Rules)
 	if err != nil {
 		return nil, err
 	}
@@ -83,21 +83,13 @@ func LlamaQuantizeTo(m *manifest.Manifest, rulesPath string, out string) (*Quant
 		q.Commands = append(q.Commands, commandLine(unpack, "-dk", operand(in.Name)))
 	}
 	if len(merge) > 1 {
-		words := []string{"llama-imatrix", "-m", source} // asked for, not read
+		words := []string{"llama-imatrix", "-m", operand(m.Model.Files[0].Name)} // asked for, not read
 		for _, name := range merge {
 			words = append(words, "--in-file", name)
 		}
 		q.Commands = append(q.Commands, commandLine(append(words, "-o", imatrix)...))
 	}
-	words := []string{"llama-quantize"}
-	if changesQuantized(m) {
-		words = append(words, "--allow-requantize")
-	}
-	if imatrix != "" {
-		words = append(words, "--imatrix", imatrix)
-	}
-	words = append(words, "--tensor-type-file", rulesPath, source, output, llamaquantize.Carrier(m))
-	q.Commands = append(q.Commands, commandLine(words...))
+	q.Commands = append(q.Commands, line)
 
 	if separateExperts(m) {
 		q.Notes = append(q.Notes, "the model has one tensor per expert: llama.cpp v0.5.0 quantizes such files but no longer loads them")

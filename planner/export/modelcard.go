@@ -48,7 +48,7 @@ func yamlString(s string) string {
 
 // writeCommands adds how the file is made, where llama-quantize can make it.
 func writeCommands(b *strings.Builder, m *manifest.Manifest) {
-	q, err := LlamaQuantize(m, "tensor-types.txt")
+	q, err := LlamaQuantize(m, Paths{Rules: "tensor-types.txt"})
 	if err != nil {
 		return
 	}

@@ -79,7 +79,7 @@ type canonicalModel struct {
 
 type canonicalLayer struct {
 	Layer           *int             `json:"layer"`
-	Kind            string           `json:"kind"`
+	Kind            stats.LayerKind  `json:"kind"`
 	TopK            *int             `json:"top_k"`
 	Tokens          *uint64          `json:"tokens"`
 	Counts          []json.Number    `json:"counts"`

@@ -25,7 +25,7 @@ func full() *stats.Evidence {
 		Findings: []stats.Finding{{Code: "rounded-counts", Subject: "blk.1", Message: "counts above 2^24"}},
 		Chunks:   7,
 	}
-	for i, kind := range []string{stats.LayerRouted, stats.LayerHash, stats.LayerNextN} {
+	for i, kind := range []stats.LayerKind{stats.LayerRouted, stats.LayerHash, stats.LayerNextN} {
 		ev.Layers = append(ev.Layers, stats.Layer{
 			Index: i + 1, Kind: kind, TopK: 2, Tokens: ref(uint64(600)), Counts: []uint64{600, 500, 100},
 			GateUpEnergy: []float64{1.5, 2, 1.0 / 3}, DownEnergy: []float64{4, 5, 6},
