@@ -228,11 +228,48 @@ func (w *weighing) solve(d *decision) (*plans, error) {
 		return nil, err
 	}
 	others := fixed + w.othersBytes(fused)
-	split, err := w.solveSplit(fused, budget-others, d.layers)
+	file := w.otherTensors(fused)
+	left := budget - others
+	if w.budget.Target == TargetSize {
+		// A tier file is padded otherwise, and has keys of its own.
+		others = file.data + ggufio.Padded(file.header+tierKeysBytes(), file.align) + file.align
+		left = budget - min(budget, others)
+	}
+	split, err := w.solveSplit(fused, left, d.layers)
 	if err != nil {
 		return nil, err
 	}
-	return &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split)}, nil
+	p := &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split)}
+	if w.budget.Target == TargetSize {
+		w.addTiers(file, split)
+		p.splitBytes, err = file.sizeBytes()
+	}
+	return p, err
+}
+
+// otherTensors starts a tier file with all tensors that the split plan does not
+// decide.
+func (w *weighing) otherTensors(fused *assignment) *tierFile {
+	f := newTierFile(w.frame.problem.Model, w.frame.problem.Evidence)
+	for i := range w.frame.slots {
+		c := w.cellOf[i]
+		switch {
+		case c < 0:
+			f.whole(w.fixed[i])
+		case !w.cells[c].splits():
+			f.whole(w.cells[c].candidates[fused.choice[c][0]].SizeBytes)
+		}
+	}
+	return f
+}
+
+// addTiers adds the tensors that the split plan decides.
+func (w *weighing) addTiers(f *tierFile, split *assignment) {
+	for c := range w.cells {
+		if cell := &w.cells[c]; cell.splits() {
+			f.tiers(cell.slot.tensor, tiersBy(split.choice[c], cell.expertBytes))
+		}
+	}
 }
 
 // countedBytes returns what a fused plan's cells count for.
@@ -265,6 +302,7 @@ func (w *weighing) splitBytes(a *assignment) uint64 {
 func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 	f := w.frame
 	total := uint64(0)
+	w.fixed = make([]uint64, len(f.slots))
 	if w.budget.Target == TargetSize {
 		total = llamaquantize.HeaderBytes(f.problem.Model, f.problem.Evidence)
 	}
@@ -284,6 +322,7 @@ func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
+		w.fixed[i] = t.SizeBytes
 		var carry uint64
 		if total, carry = bits.Add64(total, w.budget.counted(s, t.SizeBytes), 0); carry != 0 || total > knapsack.MaxTotal {
 			return 0, fmt.Errorf("%s: the plan's sizes add up to more than 2^62 bytes", s.tensor.Name)

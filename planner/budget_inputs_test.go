@@ -100,7 +100,7 @@ func TestBudgetOfPublishedShapes(t *testing.T) {
 	for model, size := range map[string]uint64{"qwen3-30b-a3b": 12 << 30, "deepseek-v3": 230 << 30} {
 		plan := solve(t, budgetProblem(gguftest.OpenHeader(t, filepath.Join(recorded, model+"-bf16.gguf")), 1, size))
 		checkBudget(t, plan)
-		if plan.Budget.Gap != 0 || plan.Budget.SplitGap > 1e-4 {
+		if plan.Budget.Gap != 0 || plan.Budget.SplitGap > 3e-4 {
 			t.Errorf("%s: gaps %v and %v", model, plan.Budget.Gap, plan.Budget.SplitGap)
 		}
 		if plan.Totals.FileBytes < size-size/1000 {
@@ -127,7 +127,7 @@ func TestFrontier(t *testing.T) {
 		p.Policy.Budget.SizeBytes = size
 		plan := solve(t, p)
 		x := front.Points[i+1]
-		split := plan.Totals.FileBytes - plan.Totals.PlannedBytes + plan.Totals.SplitBytes
+		split := plan.Totals.SplitFileBytes
 		if x.Fused.Damage != plan.Budget.Damage || x.Split.Damage != plan.Budget.SplitDamage || x.Fused.FileBytes != plan.Totals.FileBytes || x.Split.FileBytes != split {
 			t.Errorf("%d bytes: %+v %+v, the plan has %d bytes, split %d, %+v", size, x.Fused, x.Split, plan.Totals.FileBytes, split, plan.Budget)
 		}

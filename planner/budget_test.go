@@ -25,7 +25,7 @@ func checkBudget(t *testing.T, plan *Plan) {
 	b := &plan.Problem.Policy.Budget
 	tot := &plan.Totals
 	used, limit := tot.FileBytes, b.SizeBytes
-	split := used - tot.PlannedBytes + tot.SplitBytes
+	split := tot.SplitFileBytes
 	parameters := tot.Parameters
 	switch b.Target {
 	case TargetBPW:
@@ -229,7 +229,8 @@ func TestBudgetSweep(t *testing.T) {
 		if b.Damage > last || b.Gap != 0 {
 			t.Errorf("%d bytes: damage %v (gap %v) after %v", p.Policy.Budget.SizeBytes, b.Damage, b.Gap, last)
 		}
-		if b.SplitDamage-b.SplitGap*b.SplitDamage > lastSplit || b.SplitGap > 1e-4 {
+		// At the cheapest plan's size nothing is left for the names of tiers.
+		if b.SplitDamage-b.SplitGap*b.SplitDamage > lastSplit || b.SplitGap > 3e-4 && i > 0 {
 			t.Errorf("%d bytes: split damage %v (gap %v) after %v", p.Policy.Budget.SizeBytes, b.SplitDamage, b.SplitGap, lastSplit)
 		}
 		if b.SplitDamage > b.Damage {

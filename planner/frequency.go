@@ -232,6 +232,9 @@ func (f *frame) fuse(k int, d *decision) error {
 		for j := range v.Split {
 			v.Split[j] = *plan.Experts[expertOf(s.tensor, j)].Type
 		}
+		if err := f.limitTiers(k, s, v); err != nil {
+			return err
+		}
 		if v.Reason == "" {
 			if err := fuseBytes(fr, s, v); err != nil {
 				return err

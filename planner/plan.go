@@ -72,6 +72,16 @@ type Totals struct {
 	// FileBytes is the size of the file that llama-quantize writes when it
 	// carries out the fused plan as export spells it.
 	FileBytes uint64
+
+	// SplitFileBytes is the size of the file that apply writes of the split
+	// plan.
+	SplitFileBytes uint64
+
+	// SplitRatio is how many times the split plan's predicted damage a fused
+	// plan has: under the budget policy the fused plan, else the best of the
+	// tiers' types within the split plan's bytes. Nil where that is not known.
+	SplitRatio *float64
+
 	Baselines []Baseline
 }
 

@@ -48,13 +48,21 @@ type Policy struct {
 	// a llama-quantize file type such as "Q4_K_M".
 	Base string
 	Pins []Pin
+
+	// MaxTiers bounds the types among the experts of a tensor in the split plan;
+	// 0 for no bound.
+	MaxTiers int
 }
+
+// DefaultMaxTiers is nearly as good as no bound: on a model whose traffic is
+// skewed its predicted damage is 3 to 5 % above, and each tier costs speed.
+const DefaultMaxTiers = 3
 
 // DefaultPolicy is the frequency policy with its default preset, everything
 // else as Q4_K_M has it.
 func DefaultPolicy() Policy {
 	tiers, _ := frequency.Preset(frequency.PresetDefault)
-	return Policy{Name: PolicyFrequency, Base: "Q4_K_M", Frequency: Frequency{
+	return Policy{Name: PolicyFrequency, Base: "Q4_K_M", MaxTiers: DefaultMaxTiers, Frequency: Frequency{
 		Preset: frequency.PresetDefault, TiersBy: TiersByMax, Scope: ScopeLayer, Fuse: FuseActivations, Tiers: tiers, Shares: frequency.DefaultShares()}}
 }
 

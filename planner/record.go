@@ -114,7 +114,7 @@ func (p *Plan) recordPolicy() manifest.Policy {
 		}
 		rec.WarmType, rec.ColdType = new(fr.WarmType.Name), new(fr.ColdType.Name)
 	}
-	rec.Budget = p.Budget
+	rec.Budget, rec.MaxTiers = p.Budget, new(pol.MaxTiers)
 	for _, pin := range pol.Pins {
 		rec.Pins = append(rec.Pins, manifest.Pin{Pattern: pin.Pattern.String(), Type: pin.Type.Name})
 	}
@@ -133,6 +133,7 @@ func (p *Plan) recordTotals() manifest.Totals {
 		SourceBytes: t.SourceBytes, PlannedBytes: t.PlannedBytes,
 		SavedBytes: saved(t.SourceBytes, t.PlannedBytes), PlannedBitsPerWeight: bitsPerWeight(t.PlannedBytes, t.Parameters),
 		PlannedFileBytes:  new(t.FileBytes),
+		SplitFileBytes:    new(t.SplitFileBytes), SplitRatio: t.SplitRatio,
 		SplitPlannedBytes: t.SplitBytes, SplitSavedBytes: saved(t.SourceBytes, t.SplitBytes),
 		SplitBitsPerWeight: bitsPerWeight(t.SplitBytes, t.Parameters),
 		RoutedExperts: manifest.ExpertTotals{

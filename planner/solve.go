@@ -57,6 +57,7 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 		}
 		b.Damage = x.Damage
 	}
+	plan.Totals.SplitRatio = f.splitRatio(plan)
 	plan.Findings = f.findings(plan, d)
 	if err := plan.Check(); err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)
@@ -157,6 +158,9 @@ func (p *Plan) total() error {
 		return err
 	}
 	t.FileBytes = size
+	if t.SplitFileBytes, err = p.SplitFileBytes(); err != nil {
+		return err
+	}
 	t.Baselines, err = baselines(p.Problem, &t.PlannedBytes)
 	return err
 }

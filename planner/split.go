@@ -122,39 +122,6 @@ type window struct{ least, most uint64 }
 
 func (x window) holds(size uint64) bool { return x.least <= size && size <= x.most }
 
-// solveSplit gives every expert of a fused tensor a candidate of its own,
-// within the bytes that the fused plan leaves for them. All other cells stay as
-// the fused plan has them.
-func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPlan) (*assignment, error) {
-	out := &assignment{choice: make([][]int, len(w.cells)), cost: fused.cost, bound: fused.bound}
-	windows := map[int][]window{}
-	var others uint64
-	for c := range w.cells {
-		cell := &w.cells[c]
-		out.choice[c] = slices.Clone(fused.choice[c])
-		if cell.splits() {
-			windows[c] = w.cap(cell, fused.choice[c][0], layers)
-			continue
-		}
-		others += cell.cost[0][fused.choice[c][0]]
-	}
-	if len(windows) == 0 {
-		return out, nil
-	}
-	guards := w.guards(func(c *cell) bool { return c.splits() }, windows)
-	for i := range guards {
-		// All experts at their tensor's fused type is a plan that holds.
-		p := guards[i].super[0]
-		guards[i].raise(w, windows, w.cells[p.cell].expertBytes(fused.choice[p.cell][0]))
-	}
-	sol, err := w.solveGuarded(out, guards, windows, budget, knapsack.SplitLimits, func() []group { return w.splitGroups(windows) })
-	if err != nil {
-		return nil, err
-	}
-	out.cost, out.bound = others+sol.Cost, others+sol.Bound
-	return out, nil
-}
-
 // cap applies the rule for experts with thin statistics: no type smaller than
 // one step below the tensor's type in the fused plan.
 func (w *weighing) cap(c *cell, chosen int, layers []LayerPlan) []window {
@@ -191,14 +158,19 @@ func (w *weighing) stepBelow(c *cell, chosen int) uint64 {
 }
 
 // splitGroups makes the split problem: every expert of the cells that have
-// windows takes one candidate within its own.
-func (w *weighing) splitGroups(windows map[int][]window) []group {
+// windows takes one candidate within its own, of those whose bits are set in
+// kinds, one for each tie of cells that have windows; nil for all.
+func (w *weighing) splitGroups(windows map[int][]window, kinds []uint64) []group {
 	var groups []group
+	set := -1
 	for _, members := range w.tied() {
 		if windows[members[0]] == nil {
 			continue
 		}
 		common := w.common(members)
+		if set++; kinds != nil {
+			common = slices.DeleteFunc(common, func(picks []int) bool { return kinds[set]>>picks[0]&1 == 0 })
+		}
 		for e := range w.cells[members[0]].cost {
 			g := group{members: members, expert: e, picks: make([][]int, 0, len(common)), options: make([]knapsack.Option, 0, len(common))}
 			for _, picks := range common {

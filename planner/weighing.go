@@ -27,6 +27,7 @@ type weighing struct {
 	cellOf []int                  // by slot, -1 where the policy does not decide
 	tiedTo map[int]frequency.Type // by slot: the type of the pinned tensor that it is tied to
 	scale  int
+	fixed  []uint64 // by slot: bytes, where the policy does not decide
 
 	shares       *layerShares
 	sensitivity  []sensitivity // by slot

@@ -60,6 +60,9 @@ func TestApplySplit(t *testing.T) {
 		t.Fatal(err)
 	}
 	tiers := open(out)
+	if size := m.Totals.SplitFileBytes; size == nil || *size != uint64(len(tiers.data)) {
+		t.Errorf("the plan says %v bytes, the file has %d", size, len(tiers.data))
+	}
 	if !bytes.Contains(tiers.data[:tiers.model.Files[0].DataOffsetBytes], []byte("moe_tiers.requires")) {
 		t.Error("the file does not say what it requires")
 	}

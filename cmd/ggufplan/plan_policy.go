@@ -27,6 +27,7 @@ type policyFlags struct {
 	tiersBy, scope, fuse   string
 	hotShare, coldShare    string
 	base                   string
+	maxTiers               int
 	pins, defined, compare []string
 }
 
@@ -45,6 +46,7 @@ func addPolicyFlags(flags *pflag.FlagSet) *policyFlags {
 	flags.StringVar(&p.scope, "scope", string(planner.ScopeLayer), "compare experts within their layer or over the model: `SCOPE` is layer or model")
 	flags.StringVar(&p.fuse, "fuse", string(planner.FuseActivations), "how a fused tensor's one type follows from its experts' tiers: `RULE` is activations, hottest or bytes")
 	flags.StringVar(&p.base, "base", "Q4_K_M", "what all other tensors get: `FILETYPE` of llama-quantize, or keep")
+	flags.IntVar(&p.maxTiers, "max-tiers", planner.DefaultMaxTiers, "in the split plan, at most `K` types among the experts of a tensor; 0 for no limit")
 	flags.StringArrayVar(&p.pins, "pin", nil, "give tensors whose name matches a type, above policy and base: `REGEX=TYPE`, repeatable, the first match wins")
 	flags.StringArrayVar(&p.defined, "define-type", nil, "declare a type that GGML does not have: `NAME=WEIGHTS:BYTES` per block, repeatable")
 	flags.StringArrayVar(&p.compare, "baseline", nil, "compare with one more `FILETYPE`, repeatable")
@@ -106,6 +108,10 @@ func (p *policyFlags) problem(budget *budgetFlags, frontier bool) (*planner.Prob
 			return nil, err
 		}
 	}
+	if p.maxTiers < 0 {
+		return nil, flagError("max-tiers", hinted(fmt.Errorf("%d is below 0", p.maxTiers), "--max-tiers 3, or 0 for no limit"))
+	}
+	pol.MaxTiers = p.maxTiers
 	pol.Base = p.base
 	if strings.EqualFold(p.base, planner.BaseKeep) {
 		pol.Base = planner.BaseKeep

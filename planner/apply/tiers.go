@@ -75,8 +75,7 @@ func byType(types []string) ([]Tier, error) {
 // BASE.tierK.weight, and BASE.tiers, I32 [experts, tiers]: the index of an
 // expert inside a tier, or -1 where it is in another.
 func Tiers(t *ggufio.Tensor, tiers []Tier) ([]Tensor, error) {
-	base, ok := strings.CutSuffix(t.Name, ".weight")
-	if !ok || len(t.Shape) != 3 || t.Experts() < 2 {
+	if !strings.HasSuffix(t.Name, ".weight") || len(t.Shape) != 3 || t.Experts() < 2 {
 		return nil, fmt.Errorf("%v does not hold several experts that can be split", t.Shape)
 	}
 	experts := t.Experts()
@@ -100,7 +99,7 @@ func Tiers(t *ggufio.Tensor, tiers []Tier) ([]Tensor, error) {
 			count++
 		}
 		out = append(out, Tensor{
-			Name: fmt.Sprintf("%s.tier%d.weight", base, k), Type: tier.Type,
+			Name: ggufio.TierName(t.Name, k), Type: tier.Type,
 			Shape: []uint64{t.Shape[0], t.Shape[1], uint64(len(tier.Experts))}, Source: t, Experts: tier.Experts,
 		})
 	}
@@ -111,15 +110,15 @@ func Tiers(t *ggufio.Tensor, tiers []Tier) ([]Tensor, error) {
 	for _, v := range table {
 		data = binary.LittleEndian.AppendUint32(data, uint32(v))
 	}
-	return append(out, Tensor{Name: base + ".tiers", Type: quant.I32, Shape: []uint64{uint64(experts), uint64(len(tiers))}, Data: data}), nil
+	return append(out, Tensor{Name: ggufio.TierTableName(t.Name), Type: quant.I32, Shape: []uint64{uint64(experts), uint64(len(tiers))}, Data: data}), nil
 }
 
 // appendTierKeys appends what says that a file has tiers, and what it needs.
 func appendTierKeys(b []byte) []byte {
-	b = llamaquantize.AppendString(b, "moe_tiers.version")
+	b = llamaquantize.AppendString(b, ggufio.TierVersionKey)
 	b = binary.LittleEndian.AppendUint32(b, uint32(ggufio.ValueUint32))
-	b = binary.LittleEndian.AppendUint32(b, 1)
-	b = llamaquantize.AppendString(b, "moe_tiers.requires")
+	b = binary.LittleEndian.AppendUint32(b, ggufio.TierVersion)
+	b = llamaquantize.AppendString(b, ggufio.TierRequiresKey)
 	b = binary.LittleEndian.AppendUint32(b, uint32(ggufio.ValueString))
-	return llamaquantize.AppendString(b, "a llama.cpp that knows expert tiers")
+	return llamaquantize.AppendString(b, ggufio.TierRequires)
 }

@@ -35,6 +35,11 @@ type writtenKey struct {
 // it records of the importance matrix where ev has one (nil: none). Types do
 // not change it.
 func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
+	return ggufio.Padded(UnpaddedHeaderBytes(m, ev), OutputAlignment)
+}
+
+// UnpaddedHeaderBytes is HeaderBytes without the padding.
+func UnpaddedHeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 	written := append(writtenKeys[:len(writtenKeys):len(writtenKeys)], imatrixKeys(ev)...)
 	size := uint64(4 + 4 + 8 + 8) // magic, version, tensor count, key count
 	for _, k := range written {
@@ -47,10 +52,15 @@ func HeaderBytes(m *ggufio.Model, ev *stats.Evidence) uint64 {
 	}
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		// name, number of axes, axes, type, offset
-		size += 8 + uint64(len(t.Name)) + 4 + 8*uint64(quant.Dimensions(t.Shape)) + 4 + 8
+		size += TensorInfoBytes(t.Name, quant.Dimensions(t.Shape))
 	}
-	return ggufio.Padded(size, OutputAlignment)
+	return size
+}
+
+// TensorInfoBytes is what a header takes to say where a tensor is: its name,
+// number of axes, axes, type and offset.
+func TensorInfoBytes(name string, dimensions int) uint64 {
+	return 8 + uint64(len(name)) + 4 + 8*uint64(dimensions) + 4 + 8
 }
 
 func replaced(key string, written []writtenKey) bool {

@@ -240,6 +240,9 @@ func (c *checker) policy(m *Manifest) {
 	if frequency && m.Statistics == nil {
 		c.failf("statistics", "null, but the frequency policy needs them")
 	}
+	if n := p.MaxTiers; n != nil && *n < 0 {
+		c.failf("policy.max_tiers", "%d: want 0 or more", *n)
+	}
 	c.fraction("policy.hot_percentile", p.HotPercentile)
 	c.fraction("policy.cold_percentile", p.ColdPercentile)
 	c.fraction("policy.hot_share", p.HotShare)

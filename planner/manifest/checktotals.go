@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -111,6 +112,9 @@ func (c *checker) totals(m *Manifest) {
 		c.sum(path+".source_bytes", &source, x.SourceBytes)
 		c.sum(path+".planned_bytes", &planned, x.PlannedBytes)
 		c.sum(path+".split_planned_bytes", &split, x.SplitPlannedBytes)
+		if most := m.Policy.MaxTiers; most != nil && *most > 0 && x.Expert == nil && distinct(x.ExpertTypes) > *most {
+			c.failf(c.key("tensors", i, ".expert_types"), "%d types, policy.max_tiers is %d", distinct(x.ExpertTypes), *most)
+		}
 		if x.ExpertTypes != nil {
 			routed.SourceBytes += x.SourceBytes
 			routed.PlannedBytes += x.PlannedBytes
@@ -131,6 +135,12 @@ func (c *checker) totals(m *Manifest) {
 	if f := t.PlannedFileBytes; f != nil && *f < planned {
 		c.failf("totals.planned_file_bytes", "%d, less than its tensors' %d", *f, planned)
 	}
+	if f := t.SplitFileBytes; f != nil && *f < split {
+		c.failf("totals.split_file_bytes", "%d, less than its tensors' %d", *f, split)
+	}
+	if r := t.SplitRatio; r != nil && !(*r >= 0) {
+		c.failf("totals.split_damage_ratio", "%v: want 0 or more", *r)
+	}
 	for i, b := range t.Baselines {
 		c.saved(c.key("totals.baselines", i, ".saved_bytes"), b.SavedBytes, source, b.TensorBytes, "source_bytes - tensor_bytes")
 		if b.Damage != nil && !(*b.Damage >= 0) {
@@ -138,6 +148,16 @@ func (c *checker) totals(m *Manifest) {
 		}
 	}
 	c.tiers(m)
+}
+
+func distinct(types []string) int {
+	seen := make([]string, 0, 8)
+	for _, t := range types {
+		if !slices.Contains(seen, t) {
+			seen = append(seen, t)
+		}
+	}
+	return len(seen)
 }
 
 // ratio wants the float64 nearest a/b, and 0 where b is 0.

@@ -119,6 +119,7 @@ type Policy struct {
 	WarmType       *string       `json:"warm_type"`
 	ColdType       *string       `json:"cold_type"`
 	Base           string        `json:"base"`
+	MaxTiers       *int          `json:"max_tiers" since:"1"` // types among a tensor's experts in the split plan at most; 0 for no limit
 	Pins           []Pin         `json:"pins"`
 	DefinedTypes   []DefinedType `json:"defined_types"`
 	Budget         *Budget       `json:"budget"`
@@ -189,6 +190,14 @@ type Totals struct {
 	SplitSavedBytes      int64        `json:"split_saved_bytes"`
 	SplitBitsPerWeight   float64      `json:"split_bits_per_weight"`
 	RoutedExperts        ExpertTotals `json:"routed_experts"`
+
+	// SplitFileBytes is the file that apply --split writes, names and tables of
+	// tiers included. SplitRatio is how many times the split plan's predicted
+	// damage a fused plan of its bytes has: under the budget policy the plan's
+	// own; null where nothing is predicted.
+	SplitFileBytes *uint64  `json:"split_file_bytes" since:"1"`
+	SplitRatio     *float64 `json:"split_damage_ratio" since:"1"`
+
 	Tiers                []TierTotal  `json:"tiers"`
 	Baselines            []Baseline   `json:"baselines"`
 }

@@ -34,11 +34,8 @@ func Verdict(m *manifest.Manifest) [][2]string {
 	if b != nil {
 		fact("damage", "%s", damageInWords(b.Damage, b.Gap))
 		split += ", damage " + Damage(b.SplitDamage)
-		if b.Damage > 0 {
-			split += fmt.Sprintf(", %s times the plan's", times(b.SplitDamage/b.Damage))
-		}
 	}
-	fact(splitFact, "%s", split)
+	fact(splitFact, "%s", split+splitWorth(t))
 	if len(t.Tiers) > 0 {
 		var parts []string
 		for _, tier := range t.Tiers {
@@ -50,6 +47,22 @@ func Verdict(m *manifest.Manifest) [][2]string {
 		fact("findings", "%s", codes)
 	}
 	return facts
+}
+
+// worthwhileSplit is how many times the split plan's damage the fused plan must
+// have for the split plan to be worth a special runtime.
+const worthwhileSplit = 1.15
+
+// splitWorth says whether the split plan is worth what it needs.
+func splitWorth(t *manifest.Totals) string {
+	switch r := t.SplitRatio; {
+	case r == nil:
+		return ""
+	case *r < worthwhileSplit:
+		return "; a fused plan has " + times(*r) + " times its damage: not worth a special runtime"
+	default:
+		return "; a fused plan has " + times(*r) + " times its damage, for a runtime with expert tiers"
+	}
 }
 
 // Nearest returns the file type, among the baselines made of K and IQ types,

@@ -1,0 +1,119 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/ggufplan/ggufplan/planner/frequency"
+)
+
+// limitTiers leaves an open tensor's split plan with at most Policy.MaxTiers
+// types. The type that carries the least traffic goes, the smaller of two alike:
+// its experts get the next larger type that stays, or where there is none the
+// next smaller. The largest type of a layer with super experts stays, since it
+// is theirs.
+func (f *frame) limitTiers(k int, s *slot, v *verdict) error {
+	most := f.problem.Policy.MaxTiers
+	if most == 0 || s.tensor.Expert >= 0 {
+		return nil
+	}
+	l := &f.layers[k]
+	type used struct {
+		outcome
+		chosen  frequency.Type
+		counts  uint64
+		weights float64
+	}
+	var list []used // by descending size
+	of := make([]frequency.Type, len(v.Split))
+	for e, t := range v.Split {
+		o, err := s.resolve(t, false)
+		if err != nil {
+			return err
+		}
+		of[e] = o.Type
+		i := slices.IndexFunc(list, func(u used) bool { return u.Type == o.Type })
+		if i < 0 {
+			for i = 0; i < len(list) && list[i].SizeBytes >= o.SizeBytes; i++ {
+			}
+			list = slices.Insert(list, i, used{outcome: o, chosen: t})
+		}
+		if l.counts != nil {
+			list[i].counts += l.counts[e]
+		} else if l.weights != nil {
+			list[i].weights += l.weights[e]
+		}
+	}
+	protected := l.evidence != nil && len(l.evidence.SuperExperts) > 0
+	for len(list) > most {
+		least := len(list) - 1
+		for i := least - 1; i >= 0; i-- {
+			if i == 0 && protected {
+				continue
+			}
+			if a, b := &list[i], &list[least]; a.counts < b.counts || a.weights < b.weights {
+				least = i
+			}
+		}
+		to := max(least-1, 0)
+		if least == 0 {
+			to = 1
+		}
+		for e := range of {
+			if of[e] == list[least].Type {
+				of[e], v.Split[e] = list[to].Type, list[to].chosen
+			}
+		}
+		list[to].counts += list[least].counts
+		list[to].weights += list[least].weights
+		list = slices.Delete(list, least, least+1)
+	}
+	return nil
+}
+
+// splitRatio returns how many times the split plan's predicted damage a fused
+// plan has. Under the budget policy that is the plan's own. A frequency plan's
+// bytes are no target, so it is compared with the best fused plan of its tiers'
+// types within the split plan's bytes, by typical errors and sensitivities, over
+// routed experts. It is nil where no damage is predicted.
+func (f *frame) splitRatio(plan *Plan) *float64 {
+	if b := plan.Budget; b != nil {
+		if len(f.layers) == 0 || b.SplitDamage == 0 {
+			return nil
+		}
+		return ratio(b.Damage, b.SplitDamage)
+	}
+	own := *f.problem
+	fr := &own.Policy.Frequency
+	own.Policy.Budget = Budget{Target: TargetExpertBPW, BitsPerWeight: frequency.MakeFraction(1), Objective: ObjectiveOutputShare,
+		Scope: ScopeExperts, Sensitivity: &NamedSensitivity{Kind: SensitivityTypical}}
+	for _, t := range []frequency.Type{fr.HotType, fr.WarmType, fr.ColdType} {
+		if !slices.Contains(own.Policy.Budget.Types, t) {
+			own.Policy.Budget.Types = append(own.Policy.Budget.Types, t)
+		}
+	}
+	alike := *f
+	alike.problem = &own
+	w, err := newWeighing(&alike)
+	if err != nil {
+		return nil // a type whose error is not known, or no traffic
+	}
+	var bytes uint64
+	split := 0.0
+	for c := range w.cells {
+		cell := &w.cells[c]
+		x := &plan.Tensors[cell.index]
+		bytes += x.SplitSizeBytes
+		for e, t := range x.ExpertTypes {
+			i := slices.IndexFunc(cell.candidates, func(o candidate) bool { return o.Type == t })
+			if i < 0 {
+				return nil
+			}
+			split += cell.damage[e][i]
+		}
+	}
+	fused, err := w.solveFused(0, bytes)
+	if err != nil || split == 0 {
+		return nil
+	}
+	return ratio(w.damageOf(fused.cost), split)
+}
