@@ -132,8 +132,8 @@ func (p *Plan) recordTotals() manifest.Totals {
 	rec := manifest.Totals{
 		SourceBytes: t.SourceBytes, PlannedBytes: t.PlannedBytes,
 		SavedBytes: saved(t.SourceBytes, t.PlannedBytes), PlannedBitsPerWeight: bitsPerWeight(t.PlannedBytes, t.Parameters),
-		PlannedFileBytes:  new(t.FileBytes),
-		SplitFileBytes:    new(t.SplitFileBytes), SplitRatio: t.SplitRatio,
+		PlannedFileBytes: new(t.FileBytes),
+		SplitFileBytes:   new(t.SplitFileBytes), SplitRatio: t.SplitRatio,
 		SplitPlannedBytes: t.SplitBytes, SplitSavedBytes: saved(t.SourceBytes, t.SplitBytes),
 		SplitBitsPerWeight: bitsPerWeight(t.SplitBytes, t.Parameters),
 		RoutedExperts: manifest.ExpertTotals{

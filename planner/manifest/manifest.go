@@ -198,8 +198,8 @@ type Totals struct {
 	SplitFileBytes *uint64  `json:"split_file_bytes" since:"1"`
 	SplitRatio     *float64 `json:"split_damage_ratio" since:"1"`
 
-	Tiers                []TierTotal  `json:"tiers"`
-	Baselines            []Baseline   `json:"baselines"`
+	Tiers     []TierTotal `json:"tiers"`
+	Baselines []Baseline  `json:"baselines"`
 }
 
 // ExpertTotals are the bytes of the routed experts alone.
