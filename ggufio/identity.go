@@ -5,16 +5,16 @@ import "fmt"
 // A FileID tells a file of a model from other files. Names are for people:
 // only sizes and headers are compared.
 type FileID struct {
-	Name         string
-	SizeBytes    uint64
-	HeaderSHA256 string
+	Name         string `json:"name"` // base name
+	SizeBytes    uint64 `json:"size_bytes"`
+	HeaderSHA256 string `json:"header_sha256"` // lower-case hex, over bytes 0 to File.DataOffsetBytes
 }
 
 // FileIDs identifies the model's files, in order.
 func (m *Model) FileIDs() []FileID {
 	ids := make([]FileID, len(m.Files))
 	for i, f := range m.Files {
-		ids[i] = FileID{f.Name, f.SizeBytes, f.HeaderSHA256}
+		ids[i] = f.FileID
 	}
 	return ids
 }

@@ -18,11 +18,9 @@ type Model struct {
 
 // A File is one GGUF file of a model.
 type File struct {
+	FileID
 	Path            string // as it was opened
-	Name            string // base name
-	SizeBytes       uint64
 	DataOffsetBytes uint64 // where tensor data starts: the aligned end of the header
-	HeaderSHA256    string // lower-case hex, over bytes 0 to DataOffsetBytes
 	TensorCount     int
 	AlignmentBytes  uint64
 }

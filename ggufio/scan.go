@@ -58,7 +58,7 @@ func scan(path string) (*header, error) {
 
 	c := newCursor(path, f, size)
 	h := &header{
-		file:  File{Path: path, Name: baseName(path), SizeBytes: size, AlignmentBytes: 32},
+		file:  File{FileID: FileID{Name: baseName(path), SizeBytes: size}, Path: path, AlignmentBytes: 32},
 		index: map[string]int{},
 	}
 	tensorCount, pairCount, err := c.preamble()

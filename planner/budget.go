@@ -12,6 +12,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
@@ -36,17 +37,15 @@ type Budget struct {
 
 // NamedErrors are measured errors and the file they came from.
 type NamedErrors struct {
-	Name   string // base name
-	SHA256 string
+	stats.FileID
 	*measure.Result
 }
 
 // NamedSensitivity says which sensitivities apply: of kind typical, or a table
 // and the file it came from.
 type NamedSensitivity struct {
-	Kind   SensitivityKind
-	Name   string
-	SHA256 string
+	Kind SensitivityKind
+	stats.FileID
 	*measure.Sensitivity
 }
 

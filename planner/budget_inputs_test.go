@@ -48,7 +48,7 @@ func TestBudgetRelativeWeights(t *testing.T) {
 func TestSensitivities(t *testing.T) {
 	m := tinyMoE(t, gguftest.MoE{Layers: 5})
 	p := budgetProblem(m, 1, 1<<30)
-	p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, "kld.csv", "00", &measure.Sensitivity{
+	p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, stats.FileID{Name: "kld.csv", SHA256: "00"}, &measure.Sensitivity{
 		Names:  []string{"blk.1.ffn_up_exps.weight", "blk.3.ffn_up_exps.weight", "blk.2.attn_q.weight", "blk.0.attn_k.weight", "elsewhere.weight", "blk.4.ffn_up_exps.weight"},
 		Values: []float64{1, 3, 4, 0, 2, math.NaN()}}} // mean of 5: 2
 	f, err := newFrame(p)
@@ -155,7 +155,7 @@ func TestBudgetInputEnergy(t *testing.T) {
 	m := tinyMoE(t, gguftest.MoE{Layers: 1, Experts: 4})
 	p := budgetProblem(m, 1, 1<<30)
 	p.Policy.Budget.Errors = nil
-	p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, "s.csv", "00", &measure.Sensitivity{Names: []string{"output.weight"}, Values: []float64{1}}}
+	p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, stats.FileID{Name: "s.csv", SHA256: "00"}, &measure.Sensitivity{Names: []string{"output.weight"}, Values: []float64{1}}}
 	p.Evidence.Layers[0].Counts = []uint64{0, 100, 200, 700}
 	shares := func() []float64 {
 		t.Helper()
@@ -222,7 +222,7 @@ func TestBudgetManifests(t *testing.T) {
 	for _, o := range Objectives() {
 		p := budgetProblem(m, 1, 3_000_000)
 		p.Policy.Budget.Objective, p.Policy.Budget.TieGateUp = o, true
-		p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, "s.csv", strings.Repeat("5", 64),
+		p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, stats.FileID{Name: "s.csv", SHA256: strings.Repeat("5", 64)},
 			&measure.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight", "output.weight"}, Values: []float64{1, 0}}}
 		p.Evidence.Layers[2].Counts = make([]uint64, 4) // sums to 0: no statistics
 		data, err := encodePlan(solve(t, p))

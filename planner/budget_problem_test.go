@@ -75,7 +75,7 @@ func measuredErrors(m *ggufio.Model, ev *stats.Evidence, seed uint64) *NamedErro
 		}
 		e.Tensors = append(e.Tensors, x)
 	}
-	return &NamedErrors{Name: "errors.json", SHA256: strings.Repeat("e", 64), Result: e}
+	return &NamedErrors{FileID: stats.FileID{Name: "errors.json", SHA256: strings.Repeat("e", 64)}, Result: e}
 }
 
 // skewed makes up counts for every MoE layer of a model: none below 1000, so

@@ -491,7 +491,7 @@ func TestBudgetNeeds(t *testing.T) {
 		{"all", func(p *Problem) {}, nil},
 		{"typical errors and sensitivities", func(p *Problem) {
 			p.Policy.Budget.Errors = nil
-			p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, "s.csv", "00", &measure.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight"}, Values: []float64{1}}}
+			p.Policy.Budget.Sensitivity = &NamedSensitivity{SensitivityTable, stats.FileID{Name: "s.csv", SHA256: "00"}, &measure.Sensitivity{Names: []string{"blk.0.ffn_up_exps.weight"}, Values: []float64{1}}}
 		}, nil},
 		{"typical errors of a dense model", func(p *Problem) { p.Policy.Budget.Errors, p.Model, p.Evidence = nil, dense, nil }, nil},
 		{"absolute errors, typical", func(p *Problem) { p.Policy.Budget.Errors, p.Policy.Budget.Objective = nil, ObjectiveMSE }, ErrNeedsMeasured},

@@ -56,13 +56,7 @@ func Choices(m *manifest.Manifest, e *measure.Result, tensors []manifest.Tensor,
 	for i, f := range m.Model.Files {
 		files[i] = ggufio.FileID(f)
 	}
-	var inputs []stats.Input
-	if m.Statistics != nil {
-		for _, in := range m.Statistics.Inputs {
-			inputs = append(inputs, stats.Input{Name: in.Name, SHA256: in.SHA256})
-		}
-	}
-	if err := e.CheckOrigin(files, inputs); err != nil {
+	if err := e.CheckOrigin(files, PlannedFrom(m.Statistics)); err != nil {
 		return nil, err
 	}
 	x := &chooser{objective: ObjectiveOutputShare, plan: m, errors: e, shares: map[int][]float64{}}

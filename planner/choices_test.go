@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -17,9 +18,7 @@ func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective) (*Plan, *
 	p.Policy.Budget.Objective = objective
 	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, frequency.MakeFraction(3.6)
 	e := p.Policy.Budget.Errors.Result
-	for _, f := range m.Files {
-		e.Model.Files = append(e.Model.Files, measure.File{Name: f.Name, SizeBytes: f.SizeBytes, HeaderSHA256: f.HeaderSHA256})
-	}
+	e.Model.Files = m.FileIDs()
 	for i := range e.Tensors {
 		x, _ := m.TensorByName(e.Tensors[i].Name)
 		if x.Layer >= 0 {
@@ -102,7 +101,7 @@ func TestChoicesSteps(t *testing.T) {
 func TestChoicesRefuse(t *testing.T) {
 	_, m, e := choicesProblem(t, gguftest.MoE{}, ObjectiveOutputShare)
 	own := *e
-	own.Model.Files = []measure.File{{Name: "x.gguf", SizeBytes: 1}}
+	own.Model.Files = []ggufio.FileID{{Name: "x.gguf", SizeBytes: 1}}
 	if _, err := Choices(m, &own, m.Tensors, -1); err == nil || !strings.Contains(err.Error(), "another model") {
 		t.Errorf("another model: error %v", err)
 	}

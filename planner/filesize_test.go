@@ -21,7 +21,7 @@ func TestFileBytesAgainstLlamaCpp(t *testing.T) {
 	lib := llamacpp.Load(t)
 	long := strings.Repeat("calibration-", 14) + ".gguf" // 173 bytes
 	imatrix := func(name string, datasets []string, chunks uint64) *stats.Evidence {
-		return &stats.Evidence{Inputs: []stats.Input{{Name: name, Format: "imatrix-gguf",
+		return &stats.Evidence{Inputs: []stats.Input{{FileID: stats.FileID{Name: name}, Format: "imatrix-gguf",
 			Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 3, Chunks: chunks}}}}
 	}
 	small := gguftest.MoE{Type: quant.F16, Embd: 64, FF: 96, Vocab: 33, Shared: 1}
@@ -42,7 +42,7 @@ func TestFileBytesAgainstLlamaCpp(t *testing.T) {
 		{name: "imatrix of a long name", model: small, base: "Q4_K_M", evidence: imatrix(long, []string{long + long}, 7)},
 		{name: "imatrix without datasets and chunks", model: small, base: "Q4_K_M", evidence: imatrix("i.gguf", nil, 0)},
 		{name: "statistics that are no imatrix", model: small, base: "Q4_K_M",
-			evidence: &stats.Evidence{Inputs: []stats.Input{{Name: "counts.json", Format: "canonical-json"}}}},
+			evidence: &stats.Evidence{Inputs: []stats.Input{{FileID: stats.FileID{Name: "counts.json"}, Format: "canonical-json"}}}},
 		{name: "keys written anew", model: small, base: "Q5_K_M", evidence: imatrix("i.gguf", []string{"d"}, 1), change: func(b *gguftest.Builder) {
 			b.Set("general.file_type", uint32(1)).Set("general.quantization_version", uint64(2))
 			b.Set("quantize.imatrix.file", "another one").Set("quantize.imatrix.chunks_count", int32(5))
@@ -157,7 +157,7 @@ func TestHeaderBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	gguf := func(name string, datasets ...string) stats.Input {
-		return stats.Input{Name: name, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 9, Chunks: 3, Rows: 2*512 - 256}}
+		return stats.Input{FileID: stats.FileID{Name: name}, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: 9, Chunks: 3, Rows: 2*512 - 256}}
 	}
 	for _, tt := range []struct {
 		name   string
@@ -165,15 +165,15 @@ func TestHeaderBytes(t *testing.T) {
 		want   map[string]any
 	}{
 		{"none", nil, nil},
-		{"another format", []stats.Input{{Name: "x.json", Format: "canonical-json"}}, nil},
+		{"another format", []stats.Input{{FileID: stats.FileID{Name: "x.json"}, Format: "canonical-json"}}, nil},
 		{"one", []stats.Input{gguf("mix.gguf", "wiki", "code")},
 			map[string]any{"quantize.imatrix.file": "mix.gguf", "quantize.imatrix.dataset": "wiki"}},
-		{"one among others", []stats.Input{{Name: "x.json", Format: "canonical-json"}, gguf("mix.gguf", "wiki")},
+		{"one among others", []stats.Input{{FileID: stats.FileID{Name: "x.json"}, Format: "canonical-json"}, gguf("mix.gguf", "wiki")},
 			map[string]any{"quantize.imatrix.file": "mix.gguf", "quantize.imatrix.dataset": "wiki"}},
 		{"compressed", []stats.Input{gguf("mix.gguf.gz")}, map[string]any{"quantize.imatrix.file": "mix.gguf"}},
 		{"merged", []stats.Input{gguf("a.gguf"), gguf("b.gguf", "the second's")},
 			map[string]any{"quantize.imatrix.file": "merged.imatrix.gguf", "quantize.imatrix.dataset": "the second's"}},
-		{"merged, less than a chunk", []stats.Input{{Name: "a", Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Entries: 9, Chunks: 1, Rows: 255}}, {Name: "b", Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Entries: 9, Chunks: 1, Rows: 256}}},
+		{"merged, less than a chunk", []stats.Input{{FileID: stats.FileID{Name: "a"}, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Entries: 9, Chunks: 1, Rows: 255}}, {FileID: stats.FileID{Name: "b"}, Format: "imatrix-gguf", Imatrix: &stats.Imatrix{Entries: 9, Chunks: 1, Rows: 256}}},
 			map[string]any{"quantize.imatrix.file": "merged.imatrix.gguf"}},
 		{"at the limit of the buffer", []stats.Input{gguf(strings.Repeat("n", 128), strings.Repeat("d", 200))},
 			map[string]any{"quantize.imatrix.file": strings.Repeat("n", 127), "quantize.imatrix.dataset": strings.Repeat("d", 127)}},

@@ -97,6 +97,18 @@ func recordInputs(ev *stats.Evidence) []manifest.Input {
 	return inputs
 }
 
+// PlannedFrom identifies the statistics files that a plan was made with.
+func PlannedFrom(s *manifest.Statistics) []stats.FileID {
+	if s == nil {
+		return nil
+	}
+	files := make([]stats.FileID, len(s.Inputs))
+	for i, in := range s.Inputs {
+		files[i] = stats.FileID{Name: in.Name, SizeBytes: in.SizeBytes, SHA256: in.SHA256}
+	}
+	return files
+}
+
 func (p *Plan) recordPolicy() manifest.Policy {
 	pol := &p.Problem.Policy
 	rec := manifest.Policy{

@@ -63,7 +63,7 @@ func goldens(t *testing.T) map[string]*Problem {
 	custom.Pins = []Pin{pin("attn_v", quant.Q8_0)}
 	ranked := keepPolicy()
 	ranked.Frequency.TiersBy, ranked.Base = TiersByRank, "IQ4_XS"
-	input := stats.Input{Name: "s.gguf", Format: "imatrix-gguf", SizeBytes: 100, SHA256: strings.Repeat("0f", 32)}
+	input := stats.Input{FileID: stats.FileID{Name: "s.gguf", SizeBytes: 100, SHA256: strings.Repeat("0f", 32)}, Format: "imatrix-gguf"}
 	evidence := func(ev *stats.Evidence) *stats.Evidence {
 		ev.Inputs = []stats.Input{input}
 		return ev

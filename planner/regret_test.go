@@ -45,7 +45,9 @@ func TestRegretOfSampling(t *testing.T) {
 	for _, typ := range types {
 		p.Policy.Budget.Types = append(p.Policy.Budget.Types, frequency.GGML(typ))
 	}
-	named := func(x *measure.Result) *NamedErrors { return &NamedErrors{Name: "errors.json", Result: x} }
+	named := func(x *measure.Result) *NamedErrors {
+		return &NamedErrors{FileID: stats.FileID{Name: "errors.json"}, Result: x}
+	}
 	judge := func(plan *Plan) (fused, split float64) {
 		p.Policy.Budget.Errors = named(full)
 		return damageByHand(p, plan)

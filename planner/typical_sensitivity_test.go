@@ -8,6 +8,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
@@ -43,7 +44,7 @@ func TestTypicalSensitivities(t *testing.T) {
 }
 
 func table(names []string, values []float64) *NamedSensitivity {
-	return &NamedSensitivity{SensitivityTable, "kld.csv", "00", &measure.Sensitivity{Names: names, Values: values}}
+	return &NamedSensitivity{SensitivityTable, stats.FileID{Name: "kld.csv", SHA256: "00"}, &measure.Sensitivity{Names: names, Values: values}}
 }
 
 // netOf returns what a table comes to for a model of five layers.

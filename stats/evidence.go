@@ -1,6 +1,10 @@
 package stats
 
-import "io"
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+)
 
 // A Kind says what a source's numbers mean, and so what may be done with them.
 type Kind string
@@ -105,24 +109,44 @@ const (
 	FormatImatrixDat  = "imatrix-dat" // of llama.cpp before August 2025
 )
 
-// An Input identifies a file that evidence came from.
-type Input struct {
+// A FileID tells a file from others by the digest of all its bytes. Names are
+// for people.
+type FileID struct {
 	Name      string // base name
-	Format    string // such as [FormatImatrixGGUF]
-	SizeBytes uint64
+	SizeBytes uint64 // 0 where only the digest is recorded
 	SHA256    string // lower-case hex
-	Kind      Kind
-	Phase     string // "prefill", "decode", or "" where unknown
+}
+
+// Identify returns the identity of a file's content.
+func Identify(name string, content []byte) FileID {
+	return FileID{name, uint64(len(content)), fmt.Sprintf("%x", sha256.Sum256(content))}
+}
+
+// An Input is a file that evidence came from.
+type Input struct {
+	FileID
+	Format string // such as [FormatImatrixGGUF]
+	Kind   Kind
+	Phase  string // "prefill", "decode", or "" where unknown
 
 	// Imatrix is what an imatrix GGUF file says of itself; nil for other
 	// formats.
 	Imatrix *Imatrix
 }
 
-// CompareInputs tells two lists of files apart by their digests, each file as
+// FileIDs identifies the files that inputs came from.
+func FileIDs(inputs []Input) []FileID {
+	ids := make([]FileID, len(inputs))
+	for i, in := range inputs {
+		ids[i] = in.FileID
+	}
+	return ids
+}
+
+// CompareFiles tells two lists of files apart by their digests, each file as
 // often as it is listed: it returns the first that got lacks and the first that
 // want lacks, nil for none.
-func CompareInputs(want, got []Input) (missing, extra *Input) {
+func CompareFiles(want, got []FileID) (missing, extra *FileID) {
 	left := map[string]int{}
 	for _, in := range want {
 		left[in.SHA256]++

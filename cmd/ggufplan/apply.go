@@ -17,6 +17,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/apply"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -343,15 +344,11 @@ func seconds(s float64) time.Duration {
 // planEvidence reads the importance matrices of the plan: those that it was
 // made with, in its order; nil where it has none.
 func (c *call) planEvidence(o *applyFlags, plan *manifest.Manifest, model *ggufio.Model) (*stats.Evidence, error) {
-	var wanted []stats.Input
-	var all []stats.Input
-	if plan.Statistics != nil {
-		for _, in := range plan.Statistics.Inputs {
-			x := stats.Input{Name: in.Name, Format: in.Format, SHA256: in.SHA256}
-			all = append(all, x)
-			if in.Format == stats.FormatImatrixGGUF || in.Format == stats.FormatImatrixDat {
-				wanted = append(wanted, x)
-			}
+	var wanted []stats.FileID
+	all := planner.PlannedFrom(plan.Statistics)
+	for i := range all {
+		if llamaquantize.IsImatrix(plan.Statistics.Inputs[i].Format) {
+			wanted = append(wanted, all[i])
 		}
 	}
 	if len(o.stats) == 0 {
@@ -369,17 +366,8 @@ func (c *call) planEvidence(o *applyFlags, plan *manifest.Manifest, model *ggufi
 		if err != nil {
 			return nil, err
 		}
-		_, extra := stats.CompareInputs(all, evidence.Inputs)
-		missing, _ := stats.CompareInputs(wanted, evidence.Inputs)
-		switch {
-		case extra != nil && slices.ContainsFunc(all, func(in stats.Input) bool { return in.SHA256 == extra.SHA256 }):
-			return nil, fmt.Errorf("%s: is given more often than the plan was made with it", extra.Name)
-		case extra != nil && len(all) == 1:
-			return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics: %s has %s", extra.Name, extra.SHA256, all[0].Name, all[0].SHA256)
-		case extra != nil:
-			return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics", extra.Name, extra.SHA256)
-		case missing != nil:
-			return nil, hinted(fmt.Errorf("the plan was also made with %s (sha256 %s), which is not given", missing.Name, missing.SHA256), "--imatrix "+review.ShellWord(missing.Name))
+		if err := checkPlanned(all, wanted, evidence, "--imatrix "); err != nil {
+			return nil, err
 		}
 		ordered := inPlanOrder(paths, evidence.Inputs, all)
 		if slices.Equal(ordered, paths) {
@@ -392,7 +380,7 @@ func (c *call) planEvidence(o *applyFlags, plan *manifest.Manifest, model *ggufi
 
 // inPlanOrder returns the paths of files in the order in which the plan has
 // them.
-func inPlanOrder(paths []string, got, planned []stats.Input) []string {
+func inPlanOrder(paths []string, got []stats.Input, planned []stats.FileID) []string {
 	if len(paths) != len(got) || slices.Contains(paths, "-") {
 		return paths
 	}

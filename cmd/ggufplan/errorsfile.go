@@ -1,10 +1,11 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"path/filepath"
 
+	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
@@ -12,14 +13,8 @@ import (
 // experts in 25 types is about 190 MB.
 const maxErrorsBytes = 1 << 30
 
-// An errorsFile is the content of an errors file and what names it.
-type errorsFile struct {
-	*measure.Result
-	name, sha256 string
-}
-
 // readErrors reads what measure wrote; "-" is standard input.
-func (c *call) readErrors(path string) (*errorsFile, error) {
+func (c *call) readErrors(path string) (*planner.NamedErrors, error) {
 	data, err := c.readWhole(path, maxErrorsBytes)
 	if err != nil {
 		return nil, err
@@ -29,5 +24,5 @@ func (c *call) readErrors(path string) (*errorsFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &errorsFile{e, name, fmt.Sprintf("%x", sha256.Sum256(data))}, nil
+	return &planner.NamedErrors{FileID: stats.Identify(name, data), Result: e}, nil
 }

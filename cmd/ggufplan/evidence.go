@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -89,6 +90,25 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	}
 	ev, err := stats.Merge(inputs)
 	return ev, withHint(err)
+}
+
+// checkPlanned tells whether evidence comes from files that a plan was made
+// with, each as often, and from all those of them that are wanted.
+func checkPlanned(planned, wanted []stats.FileID, ev *stats.Evidence, flag string) error {
+	given := stats.FileIDs(ev.Inputs)
+	_, extra := stats.CompareFiles(planned, given)
+	missing, _ := stats.CompareFiles(wanted, given)
+	switch {
+	case extra != nil && slices.ContainsFunc(planned, func(f stats.FileID) bool { return f.SHA256 == extra.SHA256 }):
+		return fmt.Errorf("%s: is given more often than the plan was made with it", extra.Name)
+	case extra != nil && len(planned) == 1:
+		return fmt.Errorf("%s: sha256 %s is not of the plan's statistics: %s has %s", extra.Name, extra.SHA256, planned[0].Name, planned[0].SHA256)
+	case extra != nil:
+		return fmt.Errorf("%s: sha256 %s is not of the plan's statistics", extra.Name, extra.SHA256)
+	case missing != nil:
+		return hinted(fmt.Errorf("the plan was also made with %s (sha256 %s), which is not given", missing.Name, missing.SHA256), flag+review.ShellWord(missing.Name))
+	}
+	return nil
 }
 
 // withHint gives an error from a package the hint that goes with it.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/big"
@@ -248,9 +247,9 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 			inputs = problem.Evidence.Inputs
 		}
 		if err := e.Check(problem.Model, inputs); err != nil {
-			return hinted(fmt.Errorf("%s: %w", e.name, err), "ggufplan measure "+model+" --stats imatrix.gguf -o errors.json measures this model")
+			return hinted(fmt.Errorf("%s: %w", e.Name, err), "ggufplan measure "+model+" --stats imatrix.gguf -o errors.json measures this model")
 		}
-		budget.Errors = &planner.NamedErrors{Name: e.name, SHA256: e.sha256, Result: e.Result}
+		budget.Errors = e
 	case b.measure:
 		var err error
 		if budget.Errors, err = b.measureNow(c, problem); err != nil {
@@ -275,7 +274,7 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 		}
 		return err
 	}
-	budget.Sensitivity = &planner.NamedSensitivity{Kind: planner.SensitivityTable, Name: name, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Sensitivity: s}
+	budget.Sensitivity = &planner.NamedSensitivity{Kind: planner.SensitivityTable, FileID: stats.Identify(name, data), Sensitivity: s}
 	return nil
 }
 
@@ -312,7 +311,7 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 	if err != nil {
 		return nil, err
 	}
-	return &planner.NamedErrors{Name: "plan --measure", SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Result: e}, nil
+	return &planner.NamedErrors{FileID: stats.Identify("plan --measure", data), Result: e}, nil
 }
 
 // hintBudgetError adds what to try instead, and makes an unreachable budget a

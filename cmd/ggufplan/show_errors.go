@@ -33,10 +33,10 @@ func (c *call) addChoices(x *explanation, m *manifest.Manifest, path string, ten
 		expert = -1
 	}
 	if x.Choices, err = planner.Choices(m, e.Result, tensors, expert); err != nil {
-		return hinted(fmt.Errorf("%s: %w", e.name, err), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json measures the plan's model")
+		return hinted(fmt.Errorf("%s: %w", e.Name, err), "ggufplan measure model.gguf --stats imatrix.gguf -o errors.json measures the plan's model")
 	}
 	if len(x.Choices) == 0 {
-		return fmt.Errorf("%s: has no errors of what is asked for", e.name)
+		return fmt.Errorf("%s: has no errors of what is asked for", e.Name)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
@@ -155,19 +156,8 @@ func (c *call) planColumns(o *simulateFlags, plan *manifest.Manifest, model *ggu
 	if plan.Statistics == nil {
 		return nil, fmt.Errorf("--stats: the plan was made without statistics")
 	}
-	planned := make([]stats.Input, len(plan.Statistics.Inputs))
-	for i, in := range plan.Statistics.Inputs {
-		planned[i] = stats.Input{Name: in.Name, SHA256: in.SHA256}
-	}
-	switch missing, extra := stats.CompareInputs(planned, evidence.Inputs); {
-	case extra != nil && slices.ContainsFunc(planned, func(in stats.Input) bool { return in.SHA256 == extra.SHA256 }):
-		return nil, fmt.Errorf("%s: is given more often than the plan was made with it", extra.Name)
-	case extra != nil:
-		return nil, fmt.Errorf("%s: sha256 %s is not of the plan's statistics", extra.Name, extra.SHA256)
-	case missing != nil:
-		return nil, hinted(fmt.Errorf("--stats: the plan was also made with %s, which is not given", missing.Name), "--stats "+missing.Name)
-	}
-	return evidence.Columns, nil
+	planned := planner.PlannedFrom(plan.Statistics)
+	return evidence.Columns, checkPlanned(planned, planned, evidence, "--stats ")
 }
 
 var shardName = regexp.MustCompile(`-[0-9]{5}-of-[0-9]{5}\.gguf$|\.gguf$`)

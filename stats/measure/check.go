@@ -14,7 +14,7 @@ import (
 // only a part. Files are told apart by size and digest, not by name. Errors
 // measured without statistics serve with any.
 func (e *Result) Check(m *ggufio.Model, inputs []stats.Input) error {
-	if err := e.CheckOrigin(m.FileIDs(), inputs); err != nil {
+	if err := e.CheckOrigin(m.FileIDs(), stats.FileIDs(inputs)); err != nil {
 		return err
 	}
 	tensors := make(map[string]*ggufio.Tensor, len(m.Tensors))
@@ -35,34 +35,30 @@ func (e *Result) Check(m *ggufio.Model, inputs []stats.Input) error {
 }
 
 // CheckOrigin is [Result.Check] for a model of which only the files are known.
-func (e *Result) CheckOrigin(files []ggufio.FileID, inputs []stats.Input) error {
+func (e *Result) CheckOrigin(files []ggufio.FileID, inputs []stats.FileID) error {
 	if e.Part != nil {
 		return fmt.Errorf("holds part %d of %d: merge the parts first", e.Part.Index, e.Part.Of)
 	}
-	measured := make([]ggufio.FileID, len(e.Model.Files))
-	for i, f := range e.Model.Files {
-		measured[i] = ggufio.FileID(f)
-	}
-	if err := ggufio.SameModel(files, measured); err != nil {
+	if err := ggufio.SameModel(files, e.Model.Files); err != nil {
 		return fmt.Errorf("measured on %w", err)
 	}
 	if len(e.Statistics) == 0 || len(inputs) == 0 {
 		return nil
 	}
-	own := make([]stats.Input, len(e.Statistics))
+	own := make([]stats.FileID, len(e.Statistics))
 	for i, in := range e.Statistics {
-		own[i] = stats.Input{Name: in.Name, SHA256: in.SHA256}
+		own[i] = stats.FileID{Name: in.Name, SHA256: in.SHA256}
 	}
-	if missing, extra := stats.CompareInputs(inputs, own); missing != nil || extra != nil {
-		return fmt.Errorf("measured with other statistics: %s, the plan has %s", inputNames(own), inputNames(inputs))
+	if missing, extra := stats.CompareFiles(inputs, own); missing != nil || extra != nil {
+		return fmt.Errorf("measured with other statistics: %s, the plan has %s", fileNames(own), fileNames(inputs))
 	}
 	return nil
 }
 
-func inputNames(inputs []stats.Input) string {
+func fileNames(files []stats.FileID) string {
 	var out []string
-	for _, in := range inputs {
-		out = append(out, fmt.Sprintf("%s (sha256 %.12s)", in.Name, in.SHA256))
+	for _, f := range files {
+		out = append(out, fmt.Sprintf("%s (sha256 %.12s)", f.Name, f.SHA256))
 	}
 	return strings.Join(out, ", ")
 }

@@ -169,7 +169,7 @@ func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Optio
 	m := &measurement{model: model, evidence: evidence, options: options}
 	m.result = &Result{
 		Schema: ErrorsSchemaName, FormatVersion: ErrorsFormatVersion, Generator: options.Generator,
-		Model:      Model{Name: model.Name, Architecture: model.Architecture.Name, Files: []File{}},
+		Model:      Model{Name: model.Name, Architecture: model.Architecture.Name, Files: model.FileIDs()},
 		Statistics: []Input{}, Weights: "none",
 		Sampling: Sampling{Mode: "sample", Seed: options.Seed, Confidence: sampleConfidence, TargetHalf: options.Precision},
 		Part:     options.Part,
@@ -178,9 +178,6 @@ func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Optio
 	}
 	if options.Full {
 		m.result.Sampling = Sampling{Mode: "full", Confidence: sampleConfidence}
-	}
-	for _, f := range model.Files {
-		m.result.Model.Files = append(m.result.Model.Files, File{f.Name, f.SizeBytes, f.HeaderSHA256})
 	}
 	if evidence != nil {
 		for _, in := range evidence.Inputs {

@@ -43,7 +43,7 @@ func (c waveColumns) MeanSquares(tensor string, expert int, dst []float64) (bool
 func (c waveColumns) Complete(string, uint64, uint64) bool { return true }
 
 func waveEvidence(m *ggufio.Model) *stats.Evidence {
-	e := &stats.Evidence{Kind: stats.KindExact, Columns: waveColumns{unseen: 5}, Inputs: []stats.Input{{Name: "wave", SHA256: string(bytes.Repeat([]byte("a"), 64))}}}
+	e := &stats.Evidence{Kind: stats.KindExact, Columns: waveColumns{unseen: 5}, Inputs: []stats.Input{{FileID: stats.FileID{Name: "wave", SHA256: string(bytes.Repeat([]byte("a"), 64))}}}}
 	for _, layer := range m.MoELayers() {
 		l := stats.Layer{Index: layer}
 		for i := range m.ExpertCount(layer) {

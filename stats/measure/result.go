@@ -2,6 +2,8 @@ package measure
 
 import (
 	_ "embed"
+
+	"github.com/ggufplan/ggufplan/ggufio"
 )
 
 // What an errors file says of itself.
@@ -33,16 +35,9 @@ type Result struct {
 
 // Model identifies the measured model.
 type Model struct {
-	Name         string `json:"name"`
-	Architecture string `json:"architecture"`
-	Files        []File `json:"files"`
-}
-
-// File is one file of the measured model.
-type File struct {
-	Name         string `json:"name"`
-	SizeBytes    uint64 `json:"size_bytes"`
-	HeaderSHA256 string `json:"header_sha256"`
+	Name         string          `json:"name"`
+	Architecture string          `json:"architecture"`
+	Files        []ggufio.FileID `json:"files"`
 }
 
 // Input is one statistics file.

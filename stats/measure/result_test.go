@@ -27,7 +27,7 @@ func testErrors() (*Result, *ggufio.Model) {
 	attention.OutputEnergy, attention.Count, attention.Types = nil, nil, attention.Types[:1]
 	e := &Result{
 		Schema: ErrorsSchemaName, FormatVersion: ErrorsFormatVersion, Generator: "ggufplan 0.1.0",
-		Model:      Model{"tiny <moe>", "qwen3moe", []File{{"tiny.gguf", 4096, digest}}},
+		Model:      Model{"tiny <moe>", "qwen3moe", []ggufio.FileID{{Name: "tiny.gguf", SizeBytes: 4096, HeaderSHA256: digest}}},
 		Statistics: []Input{{"a.gguf", digest}},
 		Weights:    "imatrix",
 		Sampling:   Sampling{"sample", 1, 0.95, 0.02},
@@ -38,7 +38,7 @@ func testErrors() (*Result, *ggufio.Model) {
 		},
 	}
 	m := &ggufio.Model{
-		Files: []ggufio.File{{Name: "renamed.gguf", SizeBytes: 4096, HeaderSHA256: digest}},
+		Files: []ggufio.File{{FileID: ggufio.FileID{Name: "renamed.gguf", SizeBytes: 4096, HeaderSHA256: digest}}},
 		Tensors: []ggufio.Tensor{
 			{Name: "blk.0.attn_v.weight", Type: quant.F16, Shape: []uint64{256, 4}, Role: ggufio.RoleAttention, Expert: -1},
 			{Name: "blk.0.ffn_down_exps.weight", Type: quant.F16, Shape: []uint64{256, 4, 2}, Role: ggufio.RoleExpertDown, Expert: -1},
@@ -186,7 +186,7 @@ func TestErrorsCheck(t *testing.T) {
 	same := func(*Result, *ggufio.Model) {}
 	digest := strings.Repeat("0123456789abcdef", 4)
 	other := strings.Repeat("f", 64)
-	inputs := []stats.Input{{Name: "moved.gguf", SHA256: digest}}
+	inputs := []stats.Input{{FileID: stats.FileID{Name: "moved.gguf", SHA256: digest}}}
 	for _, tt := range []struct {
 		name   string
 		change func(*Result, *ggufio.Model)
@@ -196,8 +196,8 @@ func TestErrorsCheck(t *testing.T) {
 		{"same", same, inputs, ""},
 		{"no statistics", same, nil, ""},
 		{"measured without", func(e *Result, _ *ggufio.Model) { e.Statistics = nil }, inputs, ""},
-		{"other statistics", same, []stats.Input{{Name: "b.gguf", SHA256: other}}, "measured with other statistics: a.gguf (sha256 0123456789ab), the plan has b.gguf (sha256 ffffffffffff)"},
-		{"more statistics", same, append(inputs, stats.Input{Name: "b.gguf", SHA256: other}), "measured with other statistics"},
+		{"other statistics", same, []stats.Input{{FileID: stats.FileID{Name: "b.gguf", SHA256: other}}}, "measured with other statistics: a.gguf (sha256 0123456789ab), the plan has b.gguf (sha256 ffffffffffff)"},
+		{"more statistics", same, append(inputs, stats.Input{FileID: stats.FileID{Name: "b.gguf", SHA256: other}}), "measured with other statistics"},
 		{"part", func(e *Result, _ *ggufio.Model) { e.Part = &Part{1, 2} }, inputs, "part 1 of 2: merge the parts first"},
 		{"size", func(_ *Result, m *ggufio.Model) { m.Files[0].SizeBytes++ }, inputs, "measured on another model: tiny.gguf has 4096 bytes, want those of renamed.gguf, 4097"},
 		{"header", func(_ *Result, m *ggufio.Model) { m.Files[0].HeaderSHA256 = other }, inputs, "measured on another model"},

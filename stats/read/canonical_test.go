@@ -19,7 +19,7 @@ import (
 // full is evidence with every signal set.
 func full() *stats.Evidence {
 	ev := &stats.Evidence{
-		Inputs: []stats.Input{{Name: "trace.jsonl", Format: "trace-jsonl", SizeBytes: 12, SHA256: "abc", Kind: stats.KindExact, Phase: "decode"}},
+		Inputs: []stats.Input{{FileID: stats.FileID{Name: "trace.jsonl", SizeBytes: 12, SHA256: "abc"}, Format: "trace-jsonl", Kind: stats.KindExact, Phase: "decode"}},
 		Kind:   stats.KindExact, LayerAxis: stats.AxisBlocks, Datasets: []string{"a.txt", "b.txt"},
 		Architecture: "qwen3moe", BlockCount: 4, ExpertCount: 3, TopK: 2, NextN: ref(1),
 		Findings: []stats.Finding{{Code: "rounded-counts", Subject: "blk.1", Message: "counts above 2^24"}},

@@ -78,7 +78,7 @@ var tiny = gguftest.MoE{Layers: 3, Experts: 4, Used: 2, Embd: 32, FF: 64}
 
 // rowsOf is evidence of a source whose layers are rows of unknown meaning.
 func rowsOf(counts ...[]uint64) *stats.Evidence {
-	ev := &stats.Evidence{Kind: stats.KindExact, LayerAxis: stats.AxisRows, Rows: len(counts), Inputs: []stats.Input{{Name: "rows"}}}
+	ev := &stats.Evidence{Kind: stats.KindExact, LayerAxis: stats.AxisRows, Rows: len(counts), Inputs: []stats.Input{{FileID: stats.FileID{Name: "rows"}}}}
 	for i, c := range counts {
 		ev.Layers = append(ev.Layers, stats.Layer{Index: i, Kind: stats.LayerRouted, Counts: c})
 	}

@@ -191,7 +191,7 @@ func (s *source) input() (stats.Input, error) {
 	if _, err := io.Copy(io.Discard, s.raw); err != nil {
 		return stats.Input{}, s.errorf("%w", err)
 	}
-	return stats.Input{Name: s.name(), SizeBytes: uint64(s.raw.doneBytes), SHA256: hex.EncodeToString(s.raw.digest.Sum(nil))}, nil
+	return stats.Input{FileID: stats.FileID{Name: s.name(), SizeBytes: uint64(s.raw.doneBytes), SHA256: hex.EncodeToString(s.raw.digest.Sum(nil))}}, nil
 }
 
 func (s *source) close() {

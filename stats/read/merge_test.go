@@ -33,7 +33,7 @@ func evidenceOf(name string, kind stats.Kind, values ...float64) *stats.Evidence
 	} else {
 		l.Weights = values
 	}
-	return &stats.Evidence{Kind: kind, LayerAxis: stats.AxisBlocks, Inputs: []stats.Input{{Name: name, SHA256: name, Kind: kind}}, Layers: []stats.Layer{l}}
+	return &stats.Evidence{Kind: kind, LayerAxis: stats.AxisBlocks, Inputs: []stats.Input{{FileID: stats.FileID{Name: name, SHA256: name}, Kind: kind}}, Layers: []stats.Layer{l}}
 }
 
 func TestMergeAddsExactCounts(t *testing.T) {
