@@ -180,7 +180,7 @@ func (f *frame) requantize(plan *Plan) []Finding {
 		return nil
 	}
 	return []Finding{{CodeRequantize, f.modelFile(),
-		fmt.Sprintf("%d tensors are quantized in the source and lose more by changing type, %s first; llama-quantize needs --allow-requantize", n, first)}}
+		fmt.Sprintf("%d tensors are quantized in the source and lose more by changing type, %s first: errors are those of this step, what the source lost before is not known; llama-quantize needs --allow-requantize", n, first)}}
 }
 
 // alignment reports a source whose tensors llama-quantize would misplace: it

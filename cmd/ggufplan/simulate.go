@@ -55,7 +55,7 @@ Example:
 			flags.StringArrayVar(&o.stats, "stats", nil, "the statistics that the plan was made with, `FILE`")
 			flags.BoolVar(&o.fused, "fused", false, "simulate the fused plan: one type per tensor")
 			flags.BoolVar(&o.expertsOnly, "experts-only", false, "leave all but routed experts as they are")
-			flags.StringVar(&o.store, "store", "source", "store changed tensors in the source's type, or exactly as f32: `TYPE`")
+			flags.StringVar(&o.store, "store", "source", "store changed tensors in the source's type, those of a quantized source as f32; or all of them exactly, as f32: `TYPE`")
 			oneOf(flags, "store", "source", "f32")
 			flags.IntVar(&o.workers, "threads", 0, "number of threads, `N`; one per processor if 0. The result is the same")
 			flags.BoolVarP(&o.quiet, "quiet", "q", false, "no summary on stderr")

@@ -22,15 +22,16 @@ func (c *Copy) layOut() error {
 			}
 		}
 		changes := map[*ggufio.Tensor]*change{}
+		lay := c.inPlace
 		for i := range c.changes {
-			if c.changes[i].tensor.File == file {
-				changes[c.changes[i].tensor] = &c.changes[i]
+			if ch := &c.changes[i]; ch.tensor.File == file {
+				changes[ch.tensor] = ch
+				if ch.store != ch.tensor.Type {
+					lay = c.moved
+				}
 			}
 		}
-		out, err := c.inPlace(file, tensors, changes)
-		if c.options.StoreF32 {
-			out, err = c.moved(file, tensors, changes)
-		}
+		out, err := lay(file, tensors, changes)
 		if err != nil {
 			return err
 		}
@@ -66,8 +67,8 @@ func (f *File) keep(source, offset, size uint64) {
 	}
 }
 
-// moved lays out a file whose changed tensors are F32: metadata is the
-// source's byte for byte, tensor infos and offsets are new.
+// moved lays out a file some of whose changed tensors get another type:
+// metadata is the source's byte for byte, tensor infos and offsets are new.
 func (c *Copy) moved(file int, tensors []*ggufio.Tensor, changes map[*ggufio.Tensor]*change) (File, error) {
 	source := &c.model.Files[file]
 	out := File{Name: source.Name}
@@ -92,7 +93,7 @@ func (c *Copy) moved(file int, tensors []*ggufio.Tensor, changes map[*ggufio.Ten
 	for i, t := range tensors {
 		typ, size := t.Type, t.SizeBytes
 		if ch := changes[t]; ch != nil {
-			typ = quant.F32
+			typ = ch.store
 			f, _ := quant.Lookup(typ)
 			if size, err = f.Layout.EncodedBytes(t.Rows(), t.Shape[0]); err != nil {
 				return out, fmt.Errorf("tensor %s: %w", t.Name, err)

@@ -1,6 +1,6 @@
 // Package simulate writes a copy of a model in which every planned tensor's
-// weights have been put through their planned types and back. The copy keeps
-// the source's tensor types, so any runtime runs it; its perplexity and KL
+// weights have been put through their planned types and back. The copy has
+// the source's tensor types or F32, so any runtime runs it; its perplexity and KL
 // divergence are those of the plan's weights.
 //
 // [New] decides what changes and lays the copy's files out; [Copy.Write] fills
@@ -9,7 +9,8 @@
 //
 // Weights are stored in the source's type, where the copy differs from the
 // source in the bytes of changed tensors alone, or as F32, exactly as they
-// decode. What a run computes in activations is not simulated.
+// decode; always so where the source's type is a quantized one, which would
+// round them again. What a run computes in activations is not simulated.
 package simulate
 
 import (
@@ -41,7 +42,8 @@ type Options struct {
 	// ExpertsOnly leaves all but routed experts as they are.
 	ExpertsOnly bool
 
-	// StoreF32 stores changed tensors as F32, exactly.
+	// StoreF32 stores all changed tensors as F32, exactly; otherwise only those
+	// whose source is quantized.
 	StoreF32 bool
 
 	// Columns gives the column weights that encoders use; nil for none.
@@ -98,7 +100,7 @@ type expertError struct {
 
 // New lays out the copy of model that carries plan. It refuses a plan for
 // another model, a type that cannot be encoded, and a changed tensor whose
-// source is not F32, F16 or BF16.
+// source cannot be decoded.
 func New(plan *manifest.Manifest, model *ggufio.Model, options Options) (*Copy, error) {
 	if err := verify.Source(plan, model); err != nil {
 		return nil, err
@@ -154,16 +156,14 @@ func (c *Copy) addTensor(planned *manifest.Tensor, t *ggufio.Tensor) error {
 	if !changed {
 		return nil
 	}
-	switch t.Type {
-	case quant.F32, quant.F16, quant.BF16:
-	default:
-		return fmt.Errorf("its source is %s: only F32, F16 and BF16 can be simulated", t.Type)
+	if !quant.CanDecode(t.Type) {
+		return fmt.Errorf("its source is %s, which cannot be decoded", t.Type)
 	}
 	if t.Shape[0] > maxRowWeights {
 		return fmt.Errorf("rows of %d weights are over the limit of %d", t.Shape[0], maxRowWeights)
 	}
 	store := t.Type
-	if c.options.StoreF32 {
+	if f, ok := quant.Lookup(t.Type); c.options.StoreF32 || ok && f.Quantized {
 		store = quant.F32
 	}
 	c.changes = append(c.changes, change{tensor: t, types: types, store: store, experts: make([]expertError, len(types))})

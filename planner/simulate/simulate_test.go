@@ -376,13 +376,13 @@ func TestNewRefuses(t *testing.T) {
 			}
 		})
 	}
-	quantized := filepath.Join(t.TempDir(), "q8_0.gguf")
-	if err := (gguftest.MoE{Type: quant.Q8_0}).Builder().WriteFile(quantized); err != nil {
+	other := filepath.Join(t.TempDir(), "iq2_k.gguf")
+	if err := (gguftest.MoE{Type: quant.IQ2_K, Sparse: true}).Builder().WriteFile(other); err != nil {
 		t.Fatal(err)
 	}
-	q := open(t, quantized)
-	if _, err := New(planFor(q), q, Options{}); err == nil || !strings.Contains(err.Error(), "only F32, F16 and BF16") {
-		t.Errorf("a quantized source: %v", err)
+	q := open(t, other)
+	if _, err := New(planFor(q), q, Options{}); err == nil || !strings.Contains(err.Error(), "its source is IQ2_K, which cannot be decoded") {
+		t.Errorf("a source that cannot be decoded: %v", err)
 	}
 }
 
