@@ -164,9 +164,6 @@ func New(model *ggufio.Model, name string, tensors []Tensor, metadata []byte, ke
 // place checks the tensors and gives each its file and offset.
 func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options) error {
 	align := l.model.Files[0].AlignmentBytes
-	if len(o.Names) > 1 && align != llamaquantize.OutputAlignment {
-		return fmt.Errorf("its general.alignment is %d: shards are only read with %d, tools disagree about others", align, llamaquantize.OutputAlignment)
-	}
 	var total uint64
 	for i := range tensors {
 		if err := l.check(&tensors[i]); err != nil {
@@ -216,6 +213,9 @@ func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options
 		if len(parts) > 1 {
 			pairs = appendSplitKeys(pairs[:len(pairs):len(pairs)], i, len(parts), len(tensors), o.KeepSplit)
 			n += 3
+		}
+		if i > 0 {
+			align = llamaquantize.OutputAlignment // without the key
 		}
 		l.Files = append(l.Files, newFile(name, parts[i], pairs, n, align))
 	}
