@@ -66,7 +66,7 @@ type geometry struct {
 
 // The chart's size, unless it is for a narrow page.
 const (
-	ChartWidth, ChartHeight = 880.0, 520.0
+	ChartWidth, ChartHeight = 880.0, 528.0
 	labelSize               = 11.5
 )
 
@@ -116,8 +116,7 @@ func (c *Chart) draw(pen Pen, g geometry) {
 	}
 	x, y, unit, name := c.scales(points, g)
 	c.drawAxes(pen, g, x, y, unit, name)
-	spots := [][4]float64{}
-	occupy := func(px, py, r float64) { spots = append(spots, [4]float64{px - r, py - r, px + r, py + r}) }
+	names := &labels{pen: pen, frame: g}
 	for _, series := range []struct {
 		ink    Ink
 		name   string
@@ -132,35 +131,36 @@ func (c *Chart) draw(pen Pen, g geometry) {
 		}
 		for i, p := range series.points {
 			pen.Dot(series.ink, line[i][0], line[i][1], 2.6, pointTitle(series.name, p))
-			occupy(line[i][0], line[i][1], 3)
+			names.solid = append(names.solid, around(line[i][0], line[i][1], 3))
 		}
-		for i := 1; i < len(line); i++ { // labels keep off the lines too
-			steps := math.Ceil(math.Hypot(line[i][0]-line[i-1][0], line[i][1]-line[i-1][1]) / 8)
+		for i := 1; i < len(line); i++ { // names keep off the lines too
+			from, to := line[i-1], line[i]
+			steps := math.Ceil(math.Hypot(to[0]-from[0], to[1]-from[1]) / 8)
 			for k := 1.0; k < steps; k++ {
-				occupy(line[i-1][0]+float64((line[i][0]-line[i-1][0])*k/steps), line[i-1][1]+float64((line[i][1]-line[i-1][1])*k/steps), 2)
+				names.lines = append(names.lines, around(from[0]+float64((to[0]-from[0])*k/steps), from[1]+float64((to[1]-from[1])*k/steps), 2))
 			}
 		}
 	}
 	for _, p := range c.Types {
 		pen.Cross(InkType, x.at(float64(p.Bytes)), y.at(p.Damage), 4, pointTitle(p.Name, p))
-		occupy(x.at(float64(p.Bytes)), y.at(p.Damage), 4)
+		names.solid = append(names.solid, around(x.at(float64(p.Bytes)), y.at(p.Damage), 4))
 	}
 	for _, p := range c.Marks {
 		pen.Ring(InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), 7, pointTitle(p.Name, p))
-		occupy(x.at(float64(p.Bytes)), y.at(p.Damage), 8)
+		names.solid = append(names.solid, around(x.at(float64(p.Bytes)), y.at(p.Damage), 7))
 	}
 	for _, p := range c.Marks {
-		placeLabel(pen, g, &spots, InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+		names.place(InkMark, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
 	}
 	for _, p := range c.Split {
 		if p.Name != "" {
-			placeLabel(pen, g, &spots, InkSplit, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+			names.place(InkSplit, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
 		}
 	}
 	types := slices.Clone(c.Types)
 	slices.SortStableFunc(types, func(a, b ChartPoint) int { return cmp.Compare(a.Bytes, b.Bytes) })
 	for _, p := range types {
-		placeLabel(pen, g, &spots, InkType, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
+		names.place(InkType, x.at(float64(p.Bytes)), y.at(p.Damage), Printable(p.Name))
 	}
 	c.drawLegend(pen, g)
 }
@@ -277,7 +277,7 @@ func (c *Chart) objectiveText() string {
 
 func (c *Chart) drawLegend(pen Pen, g geometry) {
 	pen.Text(InkText, 12, 24, 15, 0, false, shorten(Printable(c.Model), int(g.width/10)))
-	x, y := g.left, g.bottom+66
+	x, y := g.left, g.bottom+64
 	entry := func(ink Ink, name string, draw func(x float64)) {
 		width := 18 + float64(textWidth(name, 12))
 		if x > g.left && x+width > g.width {
@@ -311,26 +311,53 @@ func shorten(s string, n int) string {
 // textWidth is a bound on the width of text in the fonts that pens use.
 func textWidth(s string, size float64) float64 { return 0.6 * size * float64(len([]rune(s))) }
 
-// placeLabel sets a point's name where it covers nothing: around the point
-// first, then further out with a line to it. A name without a place is left to
-// the point's title.
-func placeLabel(pen Pen, g geometry, spots *[][4]float64, ink Ink, px, py float64, text string) {
-	w, h := textWidth(text, labelSize), labelSize+3
-	for _, distance := range []float64{8, 16, 28, 44, 64, 90} {
-		for _, d := range [][2]float64{{1, 0}, {1, -1}, {0, -1}, {1, 1}, {-1, 0}, {-1, -1}, {0, 1}, {-1, 1}} {
-			cx, cy := px+float64(d[0]*(distance+float64(w/2))), py+float64(d[1]*(distance+float64(h/2)))
-			box := [4]float64{cx - float64(w/2), cy - float64(h/2), cx + float64(w/2), cy + float64(h/2)}
-			if box[0] < g.left+2 || box[2] > g.right+2 || box[1] < g.top+2 || box[3] > g.bottom-2 || slices.ContainsFunc(*spots, func(s [4]float64) bool {
-				return box[0] < s[2] && s[0] < box[2] && box[1] < s[3] && s[1] < box[3]
-			}) {
-				continue
+// labels places names where they cover nothing.
+type labels struct {
+	pen   Pen
+	frame geometry
+	solid []box // points, names and the lines to them
+	lines []box // of plans
+}
+
+type box [4]float64 // left, top, right, bottom
+
+func around(x, y, r float64) box { return box{x - r, y - r, x + r, y + r} }
+
+func (l *labels) free(b box, lines bool) bool {
+	hit := func(o box) bool { return b[0] < o[2] && o[0] < b[2] && b[1] < o[3] && o[1] < b[3] }
+	g := l.frame
+	return b[0] >= g.left+2 && b[2] <= g.right+4 && b[1] >= g.top+2 && b[3] <= g.bottom-2 &&
+		!slices.ContainsFunc(l.solid, hit) && (!lines || !slices.ContainsFunc(l.lines, hit))
+}
+
+// place sets a point's name: beside the point, or further out with a line to it
+// that crosses nothing, or in the end nothing but lines of plans. A name without
+// a place is left to the point's title.
+func (l *labels) place(ink Ink, px, py float64, text string) {
+	const beside = 8
+	w, h := textWidth(text, labelSize)+4, labelSize+3
+	for _, strict := range []bool{true, false} {
+		for _, distance := range []float64{beside, 18, 28, 40, 54, 70, 90} {
+			for _, d := range [][2]float64{{1, 0}, {1, -1}, {0, -1}, {1, 1}, {-1, 0}, {-1, -1}, {0, 1}, {-1, 1}} {
+				cx, cy := px+float64(d[0]*(distance+float64(w/2))), py+float64(d[1]*(distance+float64(h/2)))
+				name := box{cx - float64(w/2), cy - float64(h/2), cx + float64(w/2), cy + float64(h/2)}
+				if !l.free(name, true) {
+					continue
+				}
+				var leader []box
+				for at := beside - 1.0; distance > beside && at <= distance-1; at += 2 {
+					leader = append(leader, around(px+float64(d[0]*at), py+float64(d[1]*at), 1))
+				}
+				if slices.ContainsFunc(leader, func(b box) bool { return !l.free(b, strict) }) {
+					continue
+				}
+				if n := len(leader); n > 0 {
+					l.pen.Line(InkSoft, 0.8, [2]float64{leader[0][0] + 1, leader[0][1] + 1}, [2]float64{leader[n-1][0] + 1, leader[n-1][1] + 1})
+				}
+				l.pen.Text(ink, cx, cy+float64(0.35*labelSize), labelSize, 0.5, false, text)
+				l.solid = append(append(l.solid, name), leader...)
+				return
 			}
-			if distance > 16 {
-				pen.Line(InkLine, 1, [2]float64{px, py}, [2]float64{cx - float64(d[0]*w/2), cy - float64(d[1]*h/2)})
-			}
-			pen.Text(ink, cx, cy+0.35*labelSize, labelSize, 0.5, false, text)
-			*spots = append(*spots, box)
-			return
 		}
 	}
 }
