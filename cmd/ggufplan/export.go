@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +17,10 @@ import (
 
 // exportKinds lists what --to takes.
 var exportKinds = []string{"llama-quantize", "ik-llama", "csv", "markdown", "html", "model-card"}
+
+// repositoryName is what Hugging Face takes as a name: some old repositories
+// have no organization.
+var repositoryName = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // rulesName stands for the rules in a command line when they are written to
 // standard output.
@@ -35,7 +40,8 @@ Spells a plan for those who carry it out or judge it. --to takes
   markdown, html  a review: the verdict first, details folded; html draws the
                   maps of types and traffic, and with --frontier the frontier.
                   Gates given here stand in it as a table
-  model-card      the README of a repository on Hugging Face
+  model-card      the README of a repository on Hugging Face, which links it to
+                  --base-model
 
 A plan that the program cannot carry out is refused, naming the tensor. A tensor
 has one type: where the split plan gives single experts another, --verbose lists
@@ -55,6 +61,7 @@ Example:
 			out := flags.StringP("output", "o", "", "write to `FILE` instead of standard output")
 			frontier := flags.String("frontier", "", "draw into the HTML what plan --frontier --json wrote to `FILE`")
 			gateFlags := addGateFlags(flags)
+			base := flags.String("base-model", "", "the `REPOSITORY` on Hugging Face that the model comes from, ORGANIZATION/NAME, for the model card")
 			command := flags.Bool("command", false, "print the llama-quantize command line on standard output; the rules go to -o")
 			paths := &commandPaths{}
 			flags.StringVar(&paths.model, "model", "", "the model's `PATH` in the command line; its name alone if not given")
@@ -75,6 +82,12 @@ Example:
 				}
 				if *frontier != "" && *to != "html" {
 					return fmt.Errorf("--frontier goes with --to html, not %s", *to)
+				}
+				if *base != "" && *to != "model-card" {
+					return fmt.Errorf("--base-model goes with --to model-card, not %s", *to)
+				}
+				if flags.Changed("base-model") && !repositoryName.MatchString(*base) {
+					return flagError("base-model", hinted(fmt.Errorf("%q is not a repository", *base), "--base-model Qwen/Qwen3-30B-A3B"))
 				}
 				gates, err := gateFlags.gates()
 				if err != nil {
@@ -112,7 +125,7 @@ Example:
 				case "html":
 					err = review.HTML(&b, plan, options)
 				case "model-card":
-					err = export.ModelCard(&b, plan)
+					err = export.ModelCard(&b, plan, *base)
 				}
 				if err != nil {
 					return err

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
 )
@@ -14,10 +15,15 @@ import (
 // ModelCard writes the README of a model's repository on Hugging Face: the
 // front matter that the site reads, the mixture of types, sizes, digests, and
 // the command lines that made the file. A plan does not know the repository of
-// the model it was made from: base_model is the model's name, to be completed.
-func ModelCard(w io.Writer, m *manifest.Manifest) error {
+// the model it was made from, baseModel; without it the model's name stands
+// there, to be completed.
+func ModelCard(w io.Writer, m *manifest.Manifest, baseModel string) error {
 	var b strings.Builder
-	front := [][2]string{{"base_model", yamlString(m.Model.Name)}, {"base_model_relation", "quantized"}, {"library_name", "gguf"}, {"pipeline_tag", "text-generation"}}
+	base := yamlString(baseModel)
+	if baseModel == "" {
+		base = yamlString(m.Model.Name) + " # to be completed: ORGANIZATION/NAME"
+	}
+	front := [][2]string{{"base_model", base}, {"base_model_relation", "quantized"}, {"library_name", "gguf"}, {"pipeline_tag", "text-generation"}}
 	b.WriteString("---\n")
 	for _, f := range front {
 		fmt.Fprintf(&b, "%s: %s\n", f[0], f[1])
@@ -46,13 +52,25 @@ func yamlString(s string) string {
 	return strconv.QuoteToASCII(review.Printable(s))
 }
 
-// writeCommands adds how the file is made, where llama-quantize can make it.
+// writeCommands adds how the file is made, by apply or by llama-quantize, where
+// that can make it.
 func writeCommands(b *strings.Builder, m *manifest.Manifest) {
 	q, err := LlamaQuantize(m, Paths{Rules: "tensor-types.txt"})
 	if err != nil {
 		return
 	}
-	lines := append([]string{"ggufplan export plan.json --to llama-quantize -o tensor-types.txt"}, q.Commands...)
+	source, output, err := sourceAndOutput(m, "")
+	if err != nil {
+		return
+	}
+	apply := []string{"ggufplan", "apply", "plan.json", source}
+	for _, in := range inputs(m) {
+		if llamaquantize.IsImatrix(in.Format) {
+			apply = append(apply, "--imatrix", in.Name)
+		}
+	}
+	lines := []string{commandLine(append(apply, "-o", output)...), "# the same with llama.cpp's program", "ggufplan export plan.json --to llama-quantize -o tensor-types.txt"}
+	lines = append(lines, q.Commands...)
 	fence := "```"
 	for slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, fence) }) {
 		fence += "`"
