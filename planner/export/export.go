@@ -99,8 +99,9 @@ func changesQuantized(m *manifest.Manifest) bool {
 // quantizeLine returns the command line of a llama-quantize that takes rules by
 // an option.
 func quantizeLine(m *manifest.Manifest, paths Paths, imatrix, option, rules string) (string, error) {
-	if len(m.Model.Files) == 0 || m.Model.Files[0].Name == "" {
-		return "", fmt.Errorf("the plan names no model file")
+	source, out, err := sourceAndOutput(m, paths.Out)
+	if err != nil {
+		return "", err
 	}
 	words := []string{"llama-quantize"}
 	if changesQuantized(m) {
@@ -109,7 +110,17 @@ func quantizeLine(m *manifest.Manifest, paths Paths, imatrix, option, rules stri
 	if imatrix != "" {
 		words = append(words, "--imatrix", imatrix)
 	}
-	source, out := m.Model.Files[0].Name, paths.Out
+	words = append(words, option, rules, source, out, llamaquantize.Carrier(m))
+	return commandLine(words...), nil
+}
+
+// sourceAndOutput returns the model's first file and out, or a name after the
+// model's where that is "", as words of a command line.
+func sourceAndOutput(m *manifest.Manifest, out string) (source, output string, err error) {
+	if len(m.Model.Files) == 0 || m.Model.Files[0].Name == "" {
+		return "", "", fmt.Errorf("the plan names no model file")
+	}
+	source = m.Model.Files[0].Name
 	if out == "" {
 		out = strings.TrimSuffix(source, ".gguf")
 		if n := len(m.Model.Files); n > 1 {
@@ -117,8 +128,7 @@ func quantizeLine(m *manifest.Manifest, paths Paths, imatrix, option, rules stri
 		}
 		out += "-planned.gguf"
 	}
-	words = append(words, option, rules, operand(source), operand(out), llamaquantize.Carrier(m))
-	return commandLine(words...), nil
+	return operand(source), operand(out), nil
 }
 
 // operand keeps a name from being taken for an option.
