@@ -30,7 +30,7 @@ func addEvidenceFlags(flags *pflag.FlagSet) *evidenceFlags {
 	e := &evidenceFlags{flags: flags}
 	flags.StringVar(&e.format, "stats-format", "", "read statistics as `FORMAT` instead of telling it by the content: "+strings.Join(read.Formats(), ", "))
 	oneOf(flags, "stats-format", read.Formats()...)
-	flags.StringVar(&e.countColumn, "count-column", "", "column or key `NAME` of a table says how often an expert was used, where names leave that open")
+	flags.StringVar(&e.countColumn, "count-column", "", "column or key `NAME` of a table says how often an expert was used, where names leave that open; none: each row is one activation")
 	flags.IntVar(&e.topK, "top-k", 0, "`K` experts were used per token while the statistics were collected")
 	flags.IntVar(&e.layers, "layers", 0, "the statistics have `N` layers, where their format does not say")
 	flags.IntVar(&e.experts, "experts", 0, "the statistics have `N` experts per layer, where their format does not say")
@@ -115,7 +115,10 @@ func checkPlanned(planned, wanted []stats.FileID, ev *stats.Evidence, flag strin
 func withHint(err error) error {
 	var column *read.ColumnError
 	if errors.As(err, &column) {
-		return hinted(err, "--count-column "+review.ShellWord(column.Names[0])+" says that it counts; ggufplan stats --help lists the known names")
+		if column.Adds {
+			return hinted(err, "--count-column NAME, with the name of the counts, says that such rows add up; ggufplan stats --help lists the known names")
+		}
+		return hinted(err, "--count-column "+review.ShellWord(column.Names[0])+" says that it counts, --count-column none that each row is one activation; ggufplan stats --help lists the known names")
 	}
 	var h *stats.HintError
 	if errors.As(err, &h) {

@@ -24,7 +24,10 @@ are unwrapped, and "-" is standard input.
 
 In tables of CSV, JSONL and JSON a row means what the names of its columns say.
 A count wins over a share; of two counts --count-column chooses; a row of one
-expert without either is one activation. Names in any case, * for any text:
+expert without either is one activation, as --count-column none says of all.
+Rows of one expert add up; where they differ by a column that is not listed
+here they are refused. Processes that counted the same tokens give scaled
+counts. Names in any case, * for any text:
 
 ` + read.ColumnNames() + `
 With --model the statistics are mapped onto the model and checked against it;

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/internal/strictjson"
@@ -225,20 +226,55 @@ func (s *source) jsonError(content []byte, err error) error {
 	return s.errorf("%w", err)
 }
 
-func (c *canonical) evidence() (*stats.Evidence, error) {
-	if c.Schema != canonicalSchema {
-		return nil, fmt.Errorf("schema: is %q, not %q", c.Schema, canonicalSchema)
+// lacks reports all that must be there and is not, with what it would look
+// like.
+func (c *canonical) lacks() error {
+	var absent []string
+	if c.Schema == "" {
+		absent = append(absent, fmt.Sprintf("\"schema\": %q", canonicalSchema))
 	}
 	if c.Version == nil {
-		return nil, errors.New("version: is absent")
+		absent = append(absent, fmt.Sprintf("\"version\": %d", canonicalVersion))
+	}
+	if c.CountsKind == "" {
+		absent = append(absent, fmt.Sprintf("\"counts_kind\": %q", stats.KindExact))
+	}
+	if len(c.Layers) == 0 && len(absent) > 0 {
+		absent = append(absent, `"layers": [{"layer": 0, "counts": [12, 0, 7]}]`)
+	}
+	unnumbered, empty := -1, -1
+	for i := range c.Layers {
+		if c.Layers[i].Layer == nil && unnumbered < 0 {
+			unnumbered = i
+		}
+		if c.Layers[i].Counts == nil && empty < 0 && c.CountsKind != stats.KindNone && c.CountsKind != "" && c.Layers[i].Kind != stats.LayerShared && c.Layers[i].Kind != stats.LayerHash {
+			empty = i
+		}
+	}
+	if unnumbered >= 0 {
+		absent = append(absent, fmt.Sprintf(`"layer": 0 in layers[%d]`, unnumbered))
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	if empty >= 0 {
+		absent = append(absent, fmt.Sprintf(`"counts": [12, 0, 7] in layers[%d]`, empty))
+	}
+	return fmt.Errorf("lacks %s", strings.Join(absent, ", "))
+}
+
+func (c *canonical) evidence() (*stats.Evidence, error) {
+	if err := c.lacks(); err != nil {
+		return nil, err
+	}
+	if c.Schema != canonicalSchema {
+		return nil, fmt.Errorf("schema: is %q, not %q", c.Schema, canonicalSchema)
 	}
 	if *c.Version != canonicalVersion {
 		return nil, fmt.Errorf("version: is %d; this program reads version %d", *c.Version, canonicalVersion)
 	}
 	switch c.CountsKind {
 	case stats.KindExact, stats.KindScaled, stats.KindRelative, stats.KindRank, stats.KindNone:
-	case "":
-		return nil, errors.New("counts_kind: is absent")
 	default:
 		return nil, fmt.Errorf("counts_kind: is %q; known are exact, scaled, relative, rank and none", c.CountsKind)
 	}
@@ -335,9 +371,6 @@ func (c *canonical) addLayers(ev *stats.Evidence) error {
 
 func (c *canonicalLayer) layer(kind stats.Kind, chunks uint64) (stats.Layer, error) {
 	l := stats.Layer{Kind: c.Kind, Tokens: c.Tokens}
-	if c.Layer == nil {
-		return l, errors.New("layer: is absent")
-	}
 	if l.Index = *c.Layer; l.Index < 0 || l.Index > 1<<16 {
 		return l, fmt.Errorf("layer: %d is no block number", l.Index)
 	}

@@ -124,10 +124,10 @@ func TestCanonicalRefuses(t *testing.T) {
 	layer := func(s string) string { return strings.Replace(frame, "LAYERS", s, 1) }
 	for _, tt := range []struct{ name, text, wantErr string }{
 		{"version", strings.Replace(layer(""), `"version":1`, `"version":2`, 1), "this program reads version 1"},
-		{"no version", strings.Replace(layer(""), `"version":1,`, ``, 1), "version: is absent"},
+		{"no version", strings.Replace(layer(""), `"version":1,`, ``, 1), `lacks "version": 1`},
 		{"kind", strings.Replace(layer(`{"layer":0}`), "exact", "guess", 1), `counts_kind: is "guess"`},
 		{"no layers", layer(""), "statistics of no layer"},
-		{"no layer number", layer(`{"counts":[1]}`), "layers[0]: layer: is absent"},
+		{"no layer number", layer(`{"counts":[1]}`), `lacks "layer": 0 in layers[0]`},
 		{"twice", layer(`{"layer":1,"counts":[1]},{"layer":1,"counts":[1]}`), "layer 1 is listed twice"},
 		{"a key twice", layer(`{"layer":1,"counts":[1],"counts":[2]}`), "layers[0].counts: the key is there twice"},
 		{"too many experts", layer(`{"layer":1,"counts":[` + strings.Repeat("0,", 1<<14) + `0]}`), "has more than 16384 entries"},

@@ -2,6 +2,7 @@ package read
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 
@@ -16,6 +17,105 @@ type countTable struct {
 	// Of records that each have keys of their own.
 	amounts, bare int // with and without an amount
 	share         bool
+
+	tags map[uint64]uint64 // digests of unknown tags by those of all else but the amount
+	last map[string]string // unknown tags of the last row
+	vary []string          // names of unknown tags that are not the same in all rows
+	open bool              // rows differ by unknown tags alone
+
+	ranks map[string]*rankRows
+}
+
+// A tag is what a row says beside its layer, its expert and its amount.
+type tag struct {
+	name, value string
+	role        role
+}
+
+// rankRows are the rows of one process.
+type rankRows struct {
+	digest uint64 // a sum over rows, so that their order does not matter
+	amount float64
+}
+
+// maxTagged bounds the rows and the processes that are held apart.
+const maxTagged = 1 << 20
+
+// note takes the tags of a row with an amount.
+func (c *countTable) note(layer uint64, expert int, amount float64, tags []tag) {
+	if len(tags) == 0 {
+		return
+	}
+	var known, unknown, row maphash.Hash
+	for _, h := range []*maphash.Hash{&known, &unknown, &row} {
+		h.SetSeed(tagSeed)
+	}
+	place := fmt.Appendf(nil, "%d %d", layer, expert)
+	known.Write(place)
+	fmt.Fprintf(&row, "%s %v", place, amount)
+	rank := ""
+	for _, t := range tags {
+		switch t.role {
+		case roleUnknown:
+			fmt.Fprintf(&unknown, "%q %q", t.name, t.value)
+			if was, ok := c.last[t.name]; ok && was != t.value && !slices.Contains(c.vary, t.name) {
+				c.vary = append(c.vary, t.name)
+			}
+			if c.last == nil {
+				c.last = make(map[string]string)
+			}
+			c.last[t.name] = t.value
+			continue
+		case roleRank:
+			rank += t.value + " "
+		default:
+			fmt.Fprintf(&row, "%q %q", t.name, t.value)
+		}
+		fmt.Fprintf(&known, "%q %q", t.name, t.value)
+	}
+	if c.last != nil {
+		if c.tags == nil {
+			c.tags = make(map[uint64]uint64)
+		}
+		key, value := known.Sum64(), unknown.Sum64()
+		if was, ok := c.tags[key]; ok && was != value {
+			c.open = true
+		} else if len(c.tags) < maxTagged {
+			c.tags[key] = value
+		}
+	}
+	if rank == "" {
+		return
+	}
+	if c.ranks == nil {
+		c.ranks = make(map[string]*rankRows)
+	}
+	r := c.ranks[rank]
+	if r == nil {
+		if len(c.ranks) >= maxTagged {
+			return
+		}
+		r = &rankRows{}
+		c.ranks[rank] = r
+	}
+	r.digest += row.Sum64()
+	r.amount += amount
+}
+
+var tagSeed = maphash.MakeSeed()
+
+// repeated reports whether two processes counted the same: so each of a
+// tensor-parallel group does, and what they add up to is a multiple of the
+// traffic. Processes that share the tokens among them differ.
+func (c *countTable) repeated() bool {
+	seen := make(map[rankRows]bool)
+	for _, r := range c.ranks {
+		if r.amount > 0 && seen[*r] {
+			return true
+		}
+		seen[*r] = true
+	}
+	return false
 }
 
 type tableLayer struct {
@@ -51,6 +151,19 @@ func (c *countTable) add(layer uint64, expert int, amount, total float64) error 
 	return nil
 }
 
+// scale makes exact counts scaled ones where processes repeat each other.
+func (c *countTable) scale(ev *stats.Evidence) bool {
+	if ev.Kind != stats.KindExact || !c.repeated() {
+		return false
+	}
+	ev.Kind, ev.Inputs[0].Kind = stats.KindScaled, stats.KindScaled
+	for i := range ev.Layers {
+		l := &ev.Layers[i]
+		l.Tokens, l.TokensTopK, l.Blocks = nil, 0, nil
+	}
+	return true
+}
+
 // isTable reports whether every expert of every layer has as many rows: so
 // rows are experts, not activations.
 func (c *countTable) isTable() bool {
@@ -82,8 +195,11 @@ func (c *countTable) close(trace *tally, unknown []string, format string, axis s
 	switch {
 	case c.amounts > 0 && (c.bare > 0 || trace.used()):
 		return nil, fmt.Errorf("%d rows say how often an expert was used, others do not", c.amounts)
+	case c.amounts > 0 && c.open && opt.CountColumn == "":
+		return nil, &ColumnError{Names: slices.Sorted(slices.Values(c.vary)), Why: "tells rows of one expert apart, and is not known to mean that they add up", Adds: true}
 	case c.amounts > 0:
 		return c.evidence("count-"+format, c.share, trace.experts, opt)
+	case c.bare > 0 && opt.CountColumn == NoCountColumn: // each is an activation
 	case c.bare > 0 && c.isTable() && len(unknown) > 0:
 		return nil, &ColumnError{Names: unknown, Why: "not known to say how often an expert was used, and each expert has as many rows"}
 	case c.bare > 0 && c.isTable() && c.weighs():
@@ -92,6 +208,7 @@ func (c *countTable) close(trace *tally, unknown []string, format string, axis s
 	ev, err := trace.evidence("trace-"+format, axis)
 	if err == nil {
 		c.noteMTP(ev)
+		c.scale(ev)
 	}
 	return ev, err
 }
@@ -124,6 +241,10 @@ func (c *countTable) evidence(format string, share bool, experts int, opt Option
 		return nil, err
 	}
 	ev.ExpertCount, ev.OpenExperts = experts, experts == 0
+	if c.scale(ev) {
+		c.noteMTP(ev)
+		return ev, nil
+	}
 	for i := range ev.Layers {
 		l := &ev.Layers[i]
 		if err := c.rows[l.Index].check(ev, l); err != nil {

@@ -18,7 +18,7 @@ type Options struct {
 	Format string // reader to use, one of [Formats]; "" detects by content
 
 	// CountColumn names the column, or key, that says how often an expert was
-	// used, where names leave that open.
+	// used, where names leave that open; [NoCountColumn] says that none does.
 	CountColumn string
 
 	// Facts that some formats lack, 0 where not stated. A file that says

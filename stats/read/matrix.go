@@ -10,14 +10,14 @@ import (
 
 // A matrix gathers a table of counts, [layers][experts] or
 // [steps][layers][experts], row by row in that order. Steps are added up and
-// serve as blocks; a step of zeros is an unused slot of a circular buffer and
+// serve as blocks, and each layer has as many experts in all; a step of zeros is an unused slot of a circular buffer and
 // is dropped. Memory is layers x experts.
 type matrix struct {
 	opt     Options
 	float32 bool // values went through f32
 	summed  bool // the first axis is no sequence of steps, so no blocks
 
-	layers, experts int // of every step; layers is 0 until the first step ended
+	layers, experts int // of every step; layers is 0 until the first step ended, experts the most of a layer
 	row             int // next row of the current step
 	step            [][]float64
 	busy            bool // the current step has a value that is not 0
@@ -38,14 +38,11 @@ func (m *matrix) addRow(values []float64) error {
 	if len(values) > maxExperts {
 		return fmt.Errorf("layer %d has %d experts, over the limit of %d", m.row, len(values), maxExperts)
 	}
-	if m.experts == 0 {
+	if m.layers == 0 {
 		if m.opt.Experts > 0 && len(values) != m.opt.Experts {
 			return fmt.Errorf("rows have %d experts, where %d were stated", len(values), m.opt.Experts)
 		}
-		m.experts = len(values)
-	}
-	if len(values) != m.experts {
-		return fmt.Errorf("layer %d has %d experts, layers before it %d", m.row, len(values), m.experts)
+		m.experts = max(m.experts, len(values))
 	}
 	if m.row >= maxLayers {
 		return fmt.Errorf("more than %d layers (the limit of llama.cpp)", maxLayers)
@@ -54,7 +51,10 @@ func (m *matrix) addRow(values []float64) error {
 		return fmt.Errorf("step %d has more than %d layers, the number of steps before it", m.steps, m.layers)
 	}
 	if m.row == len(m.step) {
-		m.step = append(m.step, make([]float64, m.experts))
+		m.step = append(m.step, make([]float64, len(values)))
+	}
+	if n := len(m.step[m.row]); len(values) != n {
+		return fmt.Errorf("step %d: layer %d has %d experts, in steps before it %d", m.steps, m.row, len(values), n)
 	}
 	for e, v := range values {
 		switch {
@@ -86,7 +86,8 @@ func (m *matrix) endStep() error {
 		m.sum, m.whole = make([][]float64, m.layers), make([][]float64, m.layers)
 		m.moments = make([]stats.BlockMoments, m.layers)
 		for i := range m.layers {
-			m.sum[i], m.whole[i] = make([]float64, m.experts), make([]float64, m.experts)
+			n := len(m.step[i])
+			m.sum[i], m.whole[i] = make([]float64, n), make([]float64, n)
 		}
 	}
 	if m.row != m.layers {
@@ -135,7 +136,7 @@ func (m *matrix) evidence(format string, kind stats.Kind) (*stats.Evidence, erro
 		if m.inexact {
 			layer.Weights = m.sum[i]
 		} else {
-			layer.Counts = make([]uint64, m.experts)
+			layer.Counts = make([]uint64, len(m.whole[i]))
 			var slots uint64
 			for e, v := range m.whole[i] {
 				layer.Counts[e] = uint64(v)
@@ -147,13 +148,16 @@ func (m *matrix) evidence(format string, kind stats.Kind) (*stats.Evidence, erro
 				layer.Tokens = &tokens
 			}
 			if !m.summed {
-				layer.Blocks = m.moments[i].Summary(m.opt.TopK, m.experts)
+				layer.Blocks = m.moments[i].Summary(m.opt.TopK, len(m.whole[i]))
 			}
 		}
 		ev.Layers = append(ev.Layers, layer)
 	}
 	if len(ev.Layers) == 0 {
 		return nil, errNoActivations
+	}
+	if slices.ContainsFunc(m.step, func(row []float64) bool { return len(row) != m.experts }) {
+		ev.ExpertCount = 0 // it differs
 	}
 	if m.float32 && !m.inexact && m.largest > stats.Float32Whole {
 		ev.Findings = append(ev.Findings, stats.Finding{

@@ -19,6 +19,7 @@ const (
 	roleWeight  // the router's
 	roleTotal   // of the layer: counts are checked against it
 	rolePhase
+	roleRank  // of the process that counted
 	roleBlock // decoder or prediction (MTP) block; the layer where no column is
 	roleMTP   // number of a prediction block, empty for others
 	roleNone  // says when, where or of what, never how much
@@ -28,8 +29,8 @@ const (
 // columnNames is the one list of what names mean, for CSV, JSONL and JSON
 // alike. A name with a star stands for all that begin or end so.
 var columnNames = [roles][]string{
-	roleLayer:   {"layer", "layer_id", "layer_idx", "layer_index", "layer_number", "layer_no", "blk"},
-	roleExpert:  {"expert", "expert_id", "expert_idx", "expert_index", "expert_no"},
+	roleLayer:   {"layer", "layer_id", "layer_idx", "layer_index", "layer_number", "layer_no", "blk", "layer_name", "module", "module_name"},
+	roleExpert:  {"expert", "expert_id", "expert_idx", "expert_index", "expert_no", "logical_expert", "logical_expert_id"},
 	roleExperts: {"experts", "expert_ids", "topk_ids", "topk_idx", "selected_experts"},
 	roleCount: {"count", "counts", "n", "hits", "tokens", "activations", "selections", "num_tokens", "n_tokens",
 		"*_count", "*_counts", "count_*", "*_hits", "*_activations", "*_selections"},
@@ -40,15 +41,18 @@ var columnNames = [roles][]string{
 	rolePhase:  {"phase"},
 	roleBlock:  {"block", "component"},
 	roleMTP:    {"mtp", "mtp_idx", "mtp_index", "mtp_layer", "mtp_depth"},
-	roleNone: {"step", "iter", "iteration", "batch", "batch_id", "epoch", "time", "timestamp", "rank", "*_rank", "device", "gpu",
+	roleNone: {"step", "iter", "iteration", "forward_pass", "batch", "batch_id", "epoch", "window", "chunk", "time", "timestamp", "date", "run", "run_id",
+		"", "unnamed: 0", "index", "row", "id", "uuid",
 		"token", "token_id", "token_idx", "token_index", "pos", "position", "seq", "sequence", "request", "request_id", "sample",
-		"prompt", "prompt_id", "domain", "dataset", "task", "model", "name", "expert_count", "layer_count", "k", "top_k", "topk"},
+		"session", "user", "prompt", "prompt_id", "domain", "dataset", "corpus", "file", "source", "text", "language", "task", "workload",
+		"category", "split", "subset", "comment", "note", "model", "name", "expert_count", "layer_count", "k", "top_k", "topk"},
+	roleRank: {"rank", "*_rank", "device", "device_id", "gpu", "gpu_id", "node", "host", "worker"},
 }
 
 var roleWords = [roles]string{
 	roleLayer: "the layer", roleExpert: "the expert", roleExperts: "the experts of a token", roleCount: "a count of tokens",
 	roleShare: "a share of traffic", roleWeight: "router weights", roleTotal: "a total of the layer", rolePhase: "prefill or decode",
-	roleBlock: "decoder or mtp", roleMTP: "number of an MTP block", roleNone: "no amount",
+	roleRank: "the process that counted", roleBlock: "decoder or mtp", roleMTP: "number of an MTP block", roleNone: "when, where or of what, never how much; rows add up",
 }
 
 // ColumnNames describes what the names of columns and keys mean, a line each.
@@ -57,6 +61,9 @@ func ColumnNames() string {
 	for r := roleLayer; r < roles; r++ {
 		line := "  " + roleWords[r] + ":"
 		for _, name := range columnNames[r] {
+			if name == "" {
+				name = "(no name)"
+			}
 			if len(line)+1+len(name) > 79 {
 				b.WriteString(line + "\n")
 				line = "   "
@@ -104,6 +111,22 @@ type header struct {
 	share  bool
 }
 
+// NoCountColumn, as [Options.CountColumn], says that no column counts: each
+// row is one activation.
+const NoCountColumn = "none"
+
+// countsKey reports whether a list, table or object under a key of this name
+// holds counts, one of each expert.
+func countsKey(name string) bool {
+	switch strings.ToLower(name) {
+	case "histogram", "expert_histogram", "expert_popularity", "expert_frequency", "activation_frequency", "tokens_per_expert", "num_tokens_per_expert":
+		return true
+	case "n", "tokens", "num_tokens", "n_tokens":
+		return false
+	}
+	return roleOf(name) == roleCount
+}
+
 // settle decides which column is the amount of a row of one expert: the count
 // column if there is one, else the share. chosen, if not "", names it.
 func settle(names []string, chosen string) (*header, error) {
@@ -124,6 +147,14 @@ func settle(names []string, chosen string) (*header, error) {
 		}
 	}
 	if chosen != "" {
+		if chosen == NoCountColumn && !slices.Contains(names, chosen) {
+			for i, r := range h.roles {
+				if r == roleUnknown || r == roleCount || r == roleShare || r == roleTotal {
+					h.roles[i] = roleNone
+				}
+			}
+			return h, nil
+		}
 		i := slices.IndexFunc(names, func(name string) bool { return strings.EqualFold(name, chosen) })
 		if i < 0 {
 			return nil, fmt.Errorf("no column %q; the columns are %s", chosen, strings.Join(names, ", "))
@@ -174,6 +205,10 @@ func (h *header) demote(columns []int, but int) {
 type ColumnError struct {
 	Names []string
 	Why   string
+
+	// Adds is set where the amount is clear, and whether rows of one expert add
+	// up is not: naming the column of the amount says that they do.
+	Adds bool
 }
 
 func (e *ColumnError) Error() string {

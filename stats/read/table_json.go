@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
@@ -28,8 +26,9 @@ type documents struct {
 	tokens   *uint64
 	profiles map[int]*profile // by layer number
 	plain    map[int][]float64
-	routed   *routed       // ids with their shape
-	raw      []*rawReading // ids without
+	modules  map[int][]float64 // by the names of experts' modules
+	routed   *routed           // ids with their shape
+	raw      []*rawReading     // ids without
 	trace    *tally
 	table    countTable // of objects of one expert
 	unknown  []string
@@ -38,6 +37,9 @@ type documents struct {
 	listed   string   // the key of the list that logical came from
 	placed   string   // a key that only placements have
 	keys     []string // of the first object, for the message
+	nested   string   // a key that is not known, with lists or objects of numbers
+	share    bool     // the table is of shares
+	flat     string   // a key with a list of counts of one layer
 }
 
 func sniffJSON(head []byte) bool {
@@ -220,7 +222,7 @@ func (d *documents) object(inList bool) error {
 			d.keys = append(d.keys, key)
 		}
 		if layer, ok := layerKey(key); ok {
-			return d.layer(layer)
+			return d.layer(key, layer)
 		}
 		if done, err := d.responseField(key, &response); done || err != nil {
 			return err
@@ -241,8 +243,8 @@ func (d *documents) object(inList bool) error {
 			d.layout = layout
 			return err
 		case "count":
-			if c, err := d.s.peek(); err != nil || c != '[' {
-				return d.s.skip()
+			if c, err := d.s.peek(); inList || err != nil || c != '[' {
+				break
 			}
 			if d.seed != nil {
 				return fmt.Errorf("a second %q", key)
@@ -256,10 +258,13 @@ func (d *documents) object(inList bool) error {
 		case "mass":
 			return d.readMass()
 		case "layers":
-			if c, err := d.s.peek(); err != nil || c != '[' || inList {
-				return d.s.skip()
+			switch c, err := d.s.peek(); {
+			case err == nil && c == '[' && !inList:
+				return d.layerList()
+			case err == nil && c == '{' && !inList:
+				return d.layerObject()
 			}
-			return d.layerList()
+			return d.s.skip()
 		case "topk", "top_k", "num_experts_per_tok":
 			if c, err := d.s.peek(); inList || d.opt.TopK > 0 || err != nil || c < '0' || c > '9' {
 				break
@@ -276,19 +281,18 @@ func (d *documents) object(inList bool) error {
 			}
 			return rec.field(d.s, key)
 		}
-		if inList && rec.knows(key) {
-			return rec.field(d.s, key)
-		}
-		if matrixKeys[key] || !inList && key == d.opt.CountColumn {
-			if c, err := d.s.peek(); err != nil || c != '[' {
-				return d.s.skip()
+		if counts := countsKey(key) || strings.EqualFold(key, d.opt.CountColumn) && key != ""; counts || roleOf(key) == roleShare {
+			switch c, err := d.s.peek(); {
+			case err == nil && c == '[' && (counts || !inList):
+				return d.countList(key, &rec)
+			case err == nil && c == '{' && !inList:
+				return d.layerObject()
 			}
-			return d.countList(key)
 		}
-		if inList && roleOf(key) == roleUnknown {
+		if inList {
 			return rec.field(d.s, key) // notes the key
 		}
-		return d.s.skip()
+		return d.other(key)
 	})
 	if err != nil {
 		return err
@@ -316,62 +320,6 @@ func (d *documents) object(inList bool) error {
 	return nil
 }
 
-// matrixKeys are the keys under which a table of counts by layer and expert is
-// published.
-var matrixKeys = map[string]bool{"expert_popularity": true, "histogram": true, "expert_counts": true, "expert_hits": true,
-	"counts": true, "tokens_per_expert": true, "activation_counts": true, "expert_count_matrix": true}
-
-// layerKey reads a layer's number from a key such as "3" or "layer_3".
-func layerKey(key string) (uint64, bool) {
-	for _, prefix := range []string{"layer_", "layers.", "layer.", "layer", "blk."} {
-		if number, ok := strings.CutPrefix(key, prefix); ok {
-			key = number
-			break
-		}
-	}
-	n, err := strconv.ParseUint(key, 10, 32)
-	return n, err == nil
-}
-
-// countList reads a table under its key; several of one key, as in a file of
-// one object per batch, are steps.
-func (d *documents) countList(key string) error {
-	if d.logical != nil && d.listed != key {
-		return fmt.Errorf("%q beside %q: a second table of counts", key, d.listed)
-	}
-	if d.logical == nil {
-		m, err := d.readTable()
-		if err != nil {
-			return err
-		}
-		d.listed = key
-		return d.setLogical(m, "table")
-	}
-	err := d.s.array(func(int) error {
-		row, err := d.s.numbers(nil, maxExperts)
-		if err == nil {
-			err = d.logical.addRow(row)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return d.logical.endStep()
-}
-
-// layerList reads a list of objects, one a layer.
-func (d *documents) layerList() error {
-	return d.s.array(func(i int) error {
-		if c, err := d.s.peek(); err != nil || c != '{' {
-			return d.s.skip()
-		}
-		d.row = i + 1
-		defer func() { d.row = 0 }()
-		return d.object(true)
-	})
-}
-
 func (d *documents) readMass() error {
 	if null, err := d.s.null(); null || err != nil {
 		return err
@@ -387,73 +335,12 @@ func (d *documents) readMass() error {
 	})
 }
 
-// layer reads the value of a key that is a layer number.
-func (d *documents) layer(n uint64) error {
-	if n >= maxLayers {
-		return fmt.Errorf("layer %d is over the limit of %d layers", n, maxLayers)
-	}
-	layer := int(n)
-	if d.plain[layer] != nil || d.profiles[layer] != nil {
-		return fmt.Errorf("layer %d comes twice", n)
-	}
-	c, err := d.s.peek()
-	if err != nil {
-		return err
-	}
-	if c == '[' {
-		row, err := d.s.numbers(nil, maxExperts)
-		if err != nil {
-			return err
-		}
-		if len(row) == 0 {
-			return fmt.Errorf("layer %d has no experts", n)
-		}
-		if d.plain == nil {
-			d.plain = make(map[int][]float64)
-		}
-		d.plain[layer] = row
-		return nil
-	}
-	p := &profile{}
-	err = d.s.object(func(key string) error {
-		dst := p.list(key)
-		switch {
-		case key == "total_tokens":
-			if null, err := d.s.null(); null || err != nil {
-				return err
-			}
-			tokens, err := d.s.whole()
-			p.tokens = &tokens
-			return err
-		case dst == nil:
-			return d.s.skip()
-		}
-		if null, err := d.s.null(); null || err != nil {
-			return err
-		}
-		values, err := d.s.numbers(nil, maxExperts)
-		*dst = values
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if p.counts == nil {
-		return nil
-	}
-	if d.profiles == nil {
-		d.profiles = make(map[int]*profile)
-	}
-	d.profiles[layer] = p
-	return nil
-}
-
 // evidence turns what was found into evidence: exactly one kind of statistics
 // must be there.
 func (d *documents) evidence() (*stats.Evidence, error) {
 	var found []string
 	for name, there := range map[string]bool{
-		"logical_count or a table": d.logical != nil, "count": d.seed != nil, "layers by number": d.plain != nil,
+		"logical_count or a table": d.logical != nil, "count": d.seed != nil, "layers by number": d.plain != nil, "modules of experts": d.modules != nil,
 		"a profile": d.profiles != nil, "routed_experts": d.routed != nil && d.routed.found, "raw routed_experts": d.raw != nil, "a trace": d.trace != nil,
 	} {
 		if there {
@@ -466,6 +353,10 @@ func (d *documents) evidence() (*stats.Evidence, error) {
 		return nil, fmt.Errorf("holds several kinds of statistics: %v", found)
 	case len(found) == 0 && d.placed != "":
 		return nil, refusePlacement(d.placed)
+	case len(found) == 0 && d.flat != "":
+		return nil, fmt.Errorf("%q is a list of one layer's counts, and no key says which layer", d.flat)
+	case len(found) == 0 && d.nested != "":
+		return nil, &ColumnError{Names: []string{d.nested}, Why: "holds numbers, and is not known to hold counts"}
 	case len(found) == 0:
 		return nil, refuseContent("keys", d.keys)
 	case d.logical != nil:
@@ -474,6 +365,9 @@ func (d *documents) evidence() (*stats.Evidence, error) {
 			kind = stats.KindScaled // every rank of a tensor-parallel group adds the same tokens
 			d.logical.summed = d.layout == "rank_layer_expert"
 		}
+		if d.share {
+			kind = stats.KindRelative
+		}
 		return d.logical.evidence(d.format, kind)
 	case d.seed != nil:
 		return d.seedEvidence()
@@ -481,6 +375,12 @@ func (d *documents) evidence() (*stats.Evidence, error) {
 		return profileEvidence("expert-profile", d.profiles, false, d.opt)
 	case d.plain != nil:
 		return plainEvidence(d.plain, d.opt)
+	case d.modules != nil:
+		profiles := make(map[int]*profile)
+		for n, row := range d.modules {
+			profiles[n] = &profile{counts: row}
+		}
+		return profileEvidence("layer-table", profiles, false, d.opt)
 	case d.raw != nil:
 		return d.rawEvidence()
 	case d.trace != nil:
@@ -518,8 +418,8 @@ func (d *documents) seedEvidence() (*stats.Evidence, error) {
 	for i := range ev.Layers {
 		l := &ev.Layers[i]
 		mass := d.mass[l.Index]
-		if len(mass) != d.seed.experts {
-			return nil, fmt.Errorf("layer %d: mass has %d experts, count %d", l.Index, len(mass), d.seed.experts)
+		if len(mass) != l.Experts() {
+			return nil, fmt.Errorf("layer %d: mass has %d experts, count %d", l.Index, len(mass), l.Experts())
 		}
 		if err := checkSignal(mass); err != nil {
 			return nil, fmt.Errorf("layer %d: mass: %w", l.Index, err)
@@ -548,45 +448,4 @@ func commonTopK(rows [][]float64, tokens uint64) uint64 {
 		topK = slots / tokens
 	}
 	return topK
-}
-
-// plainEvidence reads {"3": [12, 0, 7], ...}: a ranking of the experts where
-// every list is a permutation of all of them, else counts.
-func plainEvidence(layers map[int][]float64, opt Options) (*stats.Evidence, error) {
-	experts := 0
-	ranking := true
-	for _, n := range slices.Sorted(maps.Keys(layers)) {
-		row := layers[n]
-		if experts == 0 {
-			experts = len(row)
-		}
-		ranking = ranking && len(row) == experts && isPermutation(row)
-	}
-	if !ranking {
-		profiles := make(map[int]*profile)
-		for n, row := range layers {
-			profiles[n] = &profile{counts: row}
-		}
-		return profileEvidence("layer-table", profiles, false, opt)
-	}
-	ev := &stats.Evidence{Kind: stats.KindRank, LayerAxis: stats.AxisBlocks, ExpertCount: experts, TopK: opt.TopK, Inputs: []stats.Input{{Format: "ranking", Kind: stats.KindRank}}}
-	for _, n := range slices.Sorted(maps.Keys(layers)) {
-		weights := make([]float64, experts)
-		for place, e := range layers[n] {
-			weights[int(e)] = float64(experts - 1 - place)
-		}
-		ev.Layers = append(ev.Layers, stats.Layer{Index: n, Kind: stats.LayerRouted, TopK: opt.TopK, Weights: weights})
-	}
-	return ev, nil
-}
-
-func isPermutation(row []float64) bool {
-	seen := make([]bool, len(row))
-	for _, v := range row {
-		if v < 0 || v >= float64(len(row)) || v != float64(int(v)) || seen[int(v)] {
-			return false
-		}
-		seen[int(v)] = true
-	}
-	return true
 }

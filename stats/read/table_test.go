@@ -114,7 +114,7 @@ func TestStepsAreBlocks(t *testing.T) {
 
 func TestTableErrors(t *testing.T) {
 	for _, tt := range []struct{ content, want string }{
-		{`[[1,2],[3]]`, "byte 10: layer 1 has 1 experts, layers before it 2"},
+		{`[[[1,2],[3]],[[1,2],[3,4]]]`, "byte 25: step 1: layer 1 has 2 experts, in steps before it 1"},
 		{`[[1,2],[]]`, "byte 9: layer 1 has no experts"},
 		{`[[1,2],[3,-4]]`, "byte 13: layer 1, expert 1: -4 is negative"},
 		{`[[1,2],[3,NaN]]`, `byte 10: "NaN" is not a number`},
@@ -137,7 +137,8 @@ func TestTableErrors(t *testing.T) {
 		{`{"0":{"activation_counts":[1,2],"reap":[1,-1]}}`, "layer 0: reap: expert 1: -1 is negative"},
 		{`{"count":[[1,2]],"mass":[[1,2],[1,2]],"tokens":3}`, "mass has 2 layers, count 1"},
 		{`{"x":` + strings.Repeat("[", 200), "byte 69: nested more than 64 deep"},
-		{`{"name":"x","values":[1]}`, "holds no known activation statistics: its keys: name, values"},
+		{`{"name":"x","values":["1"]}`, "holds no known activation statistics: its keys: name, values"},
+		{`{"name":"x","values":[1]}`, `column "values": holds numbers, and is not known to hold counts`},
 		{`{}`, "holds no known activation statistics: its keys: none"},
 		{`{"choices":[{"text":"hi"}]}`, "holds no known activation statistics: its keys: choices"},
 		{`{"a":"` + "\x01" + `"}`, "byte 6: control character 0x1 in a string"},

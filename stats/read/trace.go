@@ -34,6 +34,7 @@ type traceRecord struct {
 	mtp     string
 	chosen  string   // the key that counts, whatever its name; "" for none
 	unknown []string // keys of numbers that are not known, of any record of one expert
+	tags    []tag    // what else the record says in one word
 
 	keys   []traceKey // how the last line spelled its keys
 	spaced bool       // lists have spaces after the commas
@@ -67,6 +68,9 @@ type amount struct {
 	value float64
 }
 
+// maxTags bounds the keys of a record that are told apart by their values.
+const maxTags = 32
+
 // traceSchema marks the header of a trace.
 const traceSchema = "ggufplan.expert_trace"
 
@@ -99,6 +103,9 @@ func traceField(key string) uint32 {
 	case "counts", "tokens_per_expert":
 		return hasCounts
 	}
+	if countsKey(key) && roleOf(key) != roleCount {
+		return hasCounts
+	}
 	switch roleOf(key) {
 	case roleLayer:
 		return hasLayer
@@ -126,7 +133,7 @@ func (r *traceRecord) knows(key string) bool {
 func (r *traceRecord) reset() {
 	r.has = 0
 	r.experts, r.weights, r.counts = r.experts[:0], r.weights[:0], r.counts[:0]
-	r.amounts, r.block, r.mtp = r.amounts[:0], "", ""
+	r.amounts, r.tags, r.block, r.mtp = r.amounts[:0], r.tags[:0], "", ""
 }
 
 // complete reports whether the record counts anything.
@@ -142,10 +149,16 @@ func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 	}
 	if bit == 0 {
 		c, err := s.peek()
-		if err == nil && (c == '-' || c >= '0' && c <= '9') && roleOf(key) == roleUnknown && len(r.unknown) < 4 && !slices.Contains(r.unknown, key) {
+		if err != nil || c != '"' && !isLiteral(c) || isFact(key) || len(r.tags) >= maxTags {
+			return s.skip()
+		}
+		t := tag{name: key, role: roleOf(key)}
+		if t.role == roleUnknown && c != '"' && c != 'n' && c != 't' && c != 'f' && r.chosen != NoCountColumn && len(r.unknown) < 4 && !slices.Contains(r.unknown, key) {
 			r.unknown = append(r.unknown, key)
 		}
-		return s.skip()
+		t.value, err = s.word()
+		r.tags = append(r.tags, t)
+		return err
 	}
 	if null, err := s.null(); null || err != nil {
 		return err
@@ -162,7 +175,7 @@ func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 		case scalar:
 			bit = hasAmount
 		case bit == hasWeights:
-		case c == '[' && roleOf(key) == roleCount && r.has&hasCounts == 0:
+		case (c == '[' || c == '{') && countsKey(key) && r.has&hasCounts == 0:
 			bit = hasCounts // "expert_counts": a list
 		default:
 			return s.skip()
@@ -188,15 +201,7 @@ func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 	case hasWeights:
 		r.weights, err = s.numbers(r.weights, maxTopK)
 	case hasCounts:
-		r.counts = r.counts[:0]
-		err = s.array(func(i int) error {
-			if i >= maxExperts {
-				return fmt.Errorf("more than %d experts", maxExperts)
-			}
-			n, err := s.whole()
-			r.counts = append(r.counts, n)
-			return err
-		})
+		r.counts, err = s.counts(r.counts[:0])
 	case hasTokens:
 		r.tokens, err = s.whole()
 	case hasN:
@@ -268,6 +273,9 @@ func (r *traceRecord) count(t *tally, table *countTable, chosen string) error {
 		tokens := r.tokens
 		if r.has&hasTokens == 0 {
 			tokens = 0
+		}
+		if slices.ContainsFunc(r.tags, func(t tag) bool { return t.role == roleRank }) {
+			table.note(r.layer, 0, 1, append(r.tags, tag{"counts", fmt.Sprint(r.counts), roleNone}))
 		}
 		return t.block(r.layer, r.counts, tokens, r.has&hasTokens != 0)
 	}
@@ -346,6 +354,12 @@ func (r *traceRecord) countOne(t *tally, table *countTable, chosen string) error
 	for i, role := range h.roles {
 		if role == roleTotal {
 			total = r.amounts[i].value
+		}
+	}
+	for _, t := range r.tags {
+		if t.role == roleUnknown || t.role == roleRank {
+			table.note(r.layer, int(r.expert), v, append(r.tags, tag{"phase", r.phase, rolePhase}))
+			break
 		}
 	}
 	return table.add(r.layer, int(r.expert), v, total)

@@ -28,9 +28,12 @@ type traceCSV struct {
 	separator byte
 	single    bool     // rows are of single experts
 	unknown   []string // columns that may say how much, if none does
-	pairs     bool     // the columns are a layer and an expert, no more
-	lists     bool     // the columns are a layer and the experts of a token, no more
-	blocks    int      // n_layer of a comment, 0 where not stated
+	tagged    []int    // columns that may tell rows of one expert apart
+	tags      []tag
+	named     map[uint64]string // layers by the names of modules
+	pairs     bool              // the columns are a layer and an expert, no more
+	lists     bool              // the columns are a layer and the experts of a token, no more
+	blocks    int               // n_layer of a comment, 0 where not stated
 	phases    phases
 	fields    [][]byte
 	phase     string // of the last row
@@ -177,6 +180,15 @@ func (c *traceCSV) setHeader(line []byte) error {
 			}
 		}
 	}
+	c.tagged = nil
+	for i, r := range h.roles {
+		if c.single && h.amount >= 0 && i != h.amount && (r == roleUnknown || r == roleRank || r == roleNone && !isFact(names[i])) {
+			c.tagged = append(c.tagged, i)
+		}
+	}
+	if !slices.ContainsFunc(c.tagged, func(i int) bool { return h.roles[i] != roleNone }) {
+		c.tagged = nil // nothing to tell from it
+	}
 	if len(names) == 2 && h.roles[0] == roleLayer && c.separator == ',' {
 		c.pairs, c.lists = c.single, !c.single
 	}
@@ -229,10 +241,7 @@ func (c *traceCSV) row(line []byte) error {
 		var err error
 		switch h.roles[i] {
 		case roleLayer:
-			var whole bool
-			if layer, whole = wholeField(field); !whole {
-				return fmt.Errorf("layer %.40q is not a whole number", field)
-			}
+			layer, err = c.layer(field)
 		case roleExpert, roleExperts:
 			err = c.experts(field)
 		case roleTotal:
@@ -279,6 +288,11 @@ func (c *traceCSV) row(line []byte) error {
 	switch {
 	case c.single && h.amount >= 0:
 		c.table.amounts++
+		c.tags = c.tags[:0]
+		for _, i := range c.tagged {
+			c.tags = append(c.tags, tag{h.names[i], string(c.fields[i]), h.roles[i]})
+		}
+		c.table.note(layer, int(c.ids[0]), amount, append(c.tags, tag{"phase", phase, rolePhase})[:len(c.tags)+min(1, len(c.tags))])
 		return c.tabulate(layer, amount, total)
 	case c.single:
 		if len(c.unknown) > 0 || weighted { // whether rows are activations shows at the end
@@ -300,6 +314,28 @@ func (c *traceCSV) row(line []byte) error {
 		return nil
 	}
 	return c.tally.token(layer, c.ids, weights, uint64(amount))
+}
+
+// layer reads a layer's number, or the name of its module.
+func (c *traceCSV) layer(field []byte) (uint64, error) {
+	if n, whole := wholeField(field); whole {
+		return n, nil
+	}
+	name := string(field)
+	n, ok := layerKey(name)
+	if !ok {
+		return 0, fmt.Errorf("layer %.40q is not a whole number, nor a module's name such as model.layers.3.mlp", field)
+	}
+	if c.named == nil {
+		c.named = make(map[uint64]string)
+	}
+	if other, ok := c.named[n]; ok && other != name {
+		return 0, fmt.Errorf("layer %d has two names, %.60q and %.60q: keep the rows of one", n, other, name)
+	}
+	if len(c.named) < maxTagged {
+		c.named[n] = name
+	}
+	return n, nil
 }
 
 // wholeField reads a whole number, without an allocation for the usual ones.

@@ -104,7 +104,7 @@ func sniffTraceJSONL(head []byte) bool {
 	for key := range keys {
 		has |= traceField(key)
 	}
-	return has&(hasLayer|hasBlock) != 0 && has&(hasExpert|hasExperts|hasCounts) != 0 ||
+	return has&(hasLayer|hasBlock) != 0 && has&(hasExpert|hasExperts|hasCounts|hasAmount) != 0 ||
 		keys["schema"] && bytes.Contains(first, []byte(`"`+traceSchema+`"`))
 }
 
@@ -236,7 +236,7 @@ type traceKey struct {
 // bad, and then leaves the record undefined.
 func (r *traceRecord) parse(b []byte) bool {
 	i := 0
-	odd := false // a key is not known, which may matter to single experts
+	odd := false // a key is not known, which may matter to single experts and to counts
 	for n := 0; ; n++ {
 		var bit uint32
 		if n < len(r.keys) && bytes.HasPrefix(b[i:], r.keys[n].text) {
@@ -277,10 +277,10 @@ func (r *traceRecord) parse(b []byte) bool {
 			return false
 		}
 		if i == len(b)-1 && b[i] == '}' {
-			return !odd || len(r.experts) != 1
+			return !odd || len(r.experts) != 1 && r.has&hasCounts == 0
 		}
 		if end := skipSpaces(b, i); end < len(b) && b[end] == '}' {
-			return skipSpaces(b, end+1) == len(b) && (!odd || len(r.experts) != 1)
+			return skipSpaces(b, end+1) == len(b) && (!odd || len(r.experts) != 1 && r.has&hasCounts == 0)
 		}
 	}
 }

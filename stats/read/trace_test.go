@@ -166,7 +166,7 @@ func TestTraceErrors(t *testing.T) {
 		{"layer,expert\n0,1\n0,0x1p1\n", `line 3: expert "0x1p1" is not a whole number`},
 		{"layer,expert\n0,1\n0,x\n", `line 3: expert "x" is not a whole number`},
 		{"layer,expert\n0,1\n0\n", "line 3: 1 fields where the header has 2"},
-		{"layer,expert\n0,1\n-1,0\n", `line 3: layer "-1" is not a whole number`},
+		{"layer,expert\n0,1\n-1,0\n", `line 3: layer "-1" is not a whole number, nor a module's name such as model.layers.3.mlp`},
 		{"layer,expert\n0,1\n600,0\n", "line 3: layer 600 is over the limit of 512 layers (as in llama.cpp)"},
 		{"layer,expert\n0,1\n0,4096\n", "line 3: expert 4096 is over the limit of 4096 experts"},
 		{"layer,expert\n0,1 2\n", `line 2: several experts, "1 2", under a header of one: name the column expert_ids`},
@@ -229,7 +229,7 @@ func TestFastLinesAreStrictLines(t *testing.T) {
 		a, b2 := *fast, strict.rec
 		a.keys, b2.keys, a.spaced, b2.spaced = nil, nil, false, false
 		for _, r := range []*traceRecord{&a, &b2} { // fields that are not there keep old values
-			r.unknown, r.amounts = nil, nil // the strict reader alone notes these
+			r.unknown, r.amounts, r.tags = nil, nil, nil // the strict reader alone notes these
 			for bit, field := range map[uint32]*uint64{hasLayer: &r.layer, hasTokens: &r.tokens, hasN: &r.n} {
 				if r.has&bit == 0 {
 					*field = 0
