@@ -30,6 +30,7 @@ type Budget struct {
 	TieGateUp bool             // gate and up of a layer (and expert) get the same type
 	Types     []frequency.Type // candidates; nil for those of [DefaultTypeSet] that have a known error
 	MinType   *frequency.Type  // no candidate below it, by bits per weight, then name; nil for no bound
+	MaxTypes  int              // distinct types among the tensors that the policy decides at most; 0 for no bound
 	Errors    *NamedErrors     // nil: typical errors per type
 
 	Sensitivity *NamedSensitivity // nil: all tensors alike
@@ -141,6 +142,9 @@ func (b *Budget) Validate() error {
 	if b.Scope != ScopeAll && b.Scope != ScopeExperts {
 		return fmt.Errorf("tensor scope %q: want %q or %q", b.Scope, ScopeAll, ScopeExperts)
 	}
+	if b.MaxTypes < 0 {
+		return fmt.Errorf("at most %d types: want 0 or more", b.MaxTypes)
+	}
 	for i, t := range b.Types {
 		if err := Plannable(t); err != nil {
 			return err
@@ -198,9 +202,18 @@ func (f *frame) chooseBudget() (*decision, error) {
 		return nil, err
 	}
 	d := f.undecided()
+	if w, err = w.limitTypes(d); err != nil {
+		return nil, err
+	}
 	both, err := w.solve(d)
 	if err != nil {
 		return nil, err
+	}
+	if o := w.budget.Objective; o != ObjectiveUniform && o != ObjectiveRandom {
+		budget := w.budget.budgetBytes(f)
+		if err := w.setPrice(budget - min(both.fixedBytes, budget)); err != nil {
+			return nil, err
+		}
 	}
 	w.record(d, both.fused, both.split)
 	d.budget, d.weighing = w.recordPolicy(both.fused, both.split), w
@@ -212,6 +225,7 @@ func (f *frame) chooseBudget() (*decision, error) {
 type plans struct {
 	fused, split           *assignment
 	fusedBytes, splitBytes uint64
+	fixedBytes             uint64 // of what the policy does not decide
 }
 
 // solve solves both plans: the fused one, and with the bytes it leaves for
@@ -238,7 +252,7 @@ func (w *weighing) solve(d *decision) (*plans, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split)}
+	p := &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split), fixed}
 	if w.budget.Target == TargetSize {
 		w.addTiers(file, split)
 		p.splitBytes, err = file.sizeBytes()
@@ -360,6 +374,9 @@ func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 		return nil, &UnreachableError{fixed, budget} // and everything else counts for nothing
 	}
 	a.cost, a.bound = sol.Cost, sol.Bound
+	if w.paletteBound != nil {
+		a.bound = min(a.bound, *w.paletteBound)
+	}
 	return a, nil
 }
 
@@ -398,10 +415,11 @@ func (w *weighing) record(d *decision, fused, split *assignment) {
 	case ObjectiveRandom:
 		reason = "random upgrades within the budget"
 	}
+	ups, downs := w.steps(fused)
 	for c := range w.cells {
 		cell := &w.cells[c]
-		v := verdict{Fused: cell.candidates[fused.choice[c][0]].Type, Reason: reason}
-		if len(cell.candidates) == 1 {
+		v := verdict{up: ups[c], down: downs[c], Fused: cell.candidates[fused.choice[c][0]].Type, Reason: reason}
+		if v.Reason = w.pricedReason(reason, v.up, v.down); len(cell.candidates) == 1 {
 			v.Reason = "its only candidate"
 		}
 		if cell.slot.layer >= 0 {

@@ -41,11 +41,7 @@ type Alternative struct {
 
 // A Step is a change from the planned type to another: both differences are
 // the other's less the planned one's.
-type Step struct {
-	Type   string  `json:"type"`
-	Bytes  int64   `json:"bytes"`
-	Damage float64 `json:"damage"`
-}
+type Step = manifest.Step
 
 // Choices returns the alternatives to what a plan gives tensors of it: to the
 // split plan's type of one expert, or with expert -1 to the fused plan's.
@@ -157,7 +153,7 @@ func (c *Choice) findSteps(n *manifest.Tensor, whole bool) {
 		return
 	}
 	step := func(a Alternative) *Step {
-		return &Step{a.Type, int64(a.SizeBytes) - int64(planned.SizeBytes), a.Damage - planned.Damage}
+		return &Step{Type: a.Type, Bytes: int64(a.SizeBytes) - int64(planned.SizeBytes), Damage: a.Damage - planned.Damage}
 	}
 	least := math.Inf(1)
 	for _, a := range c.Alternatives {

@@ -80,16 +80,16 @@ func TestChoicesSteps(t *testing.T) {
 	c := &Choice{Planned: "B", Alternatives: []Alternative{
 		{"A", 10, 0, 9}, {"Worse", 12, 0, 9.5}, {"B", 20, 0, 5}, {"Same", 20, 0, 6}, {"Beaten", 25, 0, 5.5}, {"C", 30, 0, 2}, {"D", 40, 0, 1}}}
 	c.findSteps(&manifest.Tensor{}, true)
-	if *c.Down != (Step{"A", -10, 4}) || *c.Up != (Step{"C", 10, -3}) {
+	if *c.Down != (Step{Type: "A", Bytes: -10, Damage: 4}) || *c.Up != (Step{Type: "C", Bytes: 10, Damage: -3}) {
 		t.Errorf("down %+v, up %+v", *c.Down, *c.Up)
 	}
 	c = &Choice{Planned: "D", Alternatives: c.Alternatives}
-	if c.findSteps(&manifest.Tensor{}, true); c.Up != nil || *c.Down != (Step{"C", -10, 1}) {
+	if c.findSteps(&manifest.Tensor{}, true); c.Up != nil || *c.Down != (Step{Type: "C", Bytes: -10, Damage: 1}) {
 		t.Errorf("of the largest: down %+v, up %+v", c.Down, c.Up)
 	}
 	// The source's own type has no error.
 	c = &Choice{Planned: "F16", Alternatives: c.Alternatives}
-	if c.findSteps(&manifest.Tensor{SourceType: "F16", SourceBytes: 60}, true); c.Up != nil || *c.Down != (Step{"D", -20, 1}) {
+	if c.findSteps(&manifest.Tensor{SourceType: "F16", SourceBytes: 60}, true); c.Up != nil || *c.Down != (Step{Type: "D", Bytes: -20, Damage: 1}) {
 		t.Errorf("of the source: down %+v, up %+v", c.Down, c.Up)
 	}
 	c = &Choice{Planned: "Unmeasured", Alternatives: c.Alternatives}

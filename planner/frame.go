@@ -135,6 +135,7 @@ type verdict struct {
 	Reason string
 
 	sensitivity sensitivity // of the budget policy
+	up, down    *manifest.Step
 }
 
 // A decision is a policy's answer to a frame.

@@ -84,7 +84,7 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	for _, size := range sizes {
 		w.budget.SizeBytes = size
 		point := FrontierPoint{BudgetBytes: size}
-		both, err := w.solve(f.undecided())
+		both, err := w.solveLimited(f.undecided())
 		switch {
 		case errors.As(err, &missed):
 		case err != nil:
@@ -105,7 +105,7 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 // usualSizes returns the sizes of a frontier for which none are named.
 func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
 	w.budget.SizeBytes = knapsack.MaxTotal
-	largest, err := w.solve(w.frame.undecided())
+	largest, err := w.solveLimited(w.frame.undecided())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
 	}
 	w.budget.SizeBytes = 0
 	var smallest *UnreachableError
-	if _, err := w.solve(w.frame.undecided()); !errors.As(err, &smallest) {
+	if _, err := w.solveLimited(w.frame.undecided()); !errors.As(err, &smallest) {
 		return nil, err
 	}
 	return SpacedSizes(smallest.CheapestBytes, max(high, smallest.CheapestBytes), usualFrontier), nil

@@ -36,6 +36,10 @@ type TensorPlan struct {
 	// SensitivityFrom where it has that from; "" where all tensors are alike.
 	Sensitivity     float64
 	SensitivityFrom string
+
+	// StepUp is the larger type that saves most damage per byte, StepDown the
+	// smaller one that costs least, both of the fused plan; nil for none.
+	StepUp, StepDown *manifest.Step
 }
 
 // A LayerPlan is one MoE layer's experts. Pointers are nil where a number is

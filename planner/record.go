@@ -213,6 +213,7 @@ func recordTensor(x *TensorPlan) manifest.Tensor {
 	if t.Expert >= 0 {
 		rec.Expert = new(t.Expert)
 	}
+	rec.StepUp, rec.StepDown = x.StepUp, x.StepDown
 	if x.SensitivityFrom != "" {
 		rec.Sensitivity, rec.SensitivityFrom = &x.Sensitivity, &x.SensitivityFrom
 	}

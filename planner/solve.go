@@ -79,6 +79,7 @@ func (s *slot) plan(v *verdict) (TensorPlan, error) {
 	t := TensorPlan{Tensor: s.tensor, Type: o.Type, SizeBytes: o.SizeBytes, SplitSizeBytes: o.SizeBytes}
 	t.Reason = reason + s.aside(chosen, o)
 	t.Sensitivity, t.SensitivityFrom = v.sensitivity.value, v.sensitivity.from
+	t.StepUp, t.StepDown = v.up, v.down
 	if s.layer < 0 {
 		return t, nil
 	}

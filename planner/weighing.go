@@ -29,6 +29,9 @@ type weighing struct {
 	scale  int
 	fixed  []uint64 // by slot: bytes, where the policy does not decide
 
+	price        *float64 // damage per byte at the fused plan's cut; nil where all fits
+	paletteBound *uint64  // a cost below which no fused plan of so few types is; nil for any number
+
 	shares       *layerShares
 	sensitivity  []sensitivity // by slot
 	interpolated []string      // tensors whose sensitivity was not measured
@@ -457,6 +460,10 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 			rec.Like = &b.Like
 		}
 	}
+	if b.MaxTypes > 0 {
+		rec.MaxTypes = &b.MaxTypes
+	}
+	rec.PricePerByte = w.price
 	for _, t := range w.types {
 		rec.Types = append(rec.Types, t.Name)
 	}

@@ -31,6 +31,7 @@ type budgetFlags struct {
 	seed                 uint64
 	types                []string
 	minType              string
+	maxTypes             int
 	tie                  bool
 	errors, sensitivity  string
 	sensitivityType      string
@@ -51,6 +52,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.Uint64Var(&b.seed, "seed", 1, "seed `N` of --objective random and of --measure")
 	flags.StringSliceVar(&b.types, "types", nil, "candidate types of the budget policy: `LIST` of types and of the sets "+strings.Join(planner.TypeSetNames(), ", ")+"; "+planner.DefaultTypeSet+" if not given")
 	flags.StringVar(&b.minType, "min-type", "", "no candidate `TYPE` below this one, by bits per weight and then by name")
+	flags.IntVar(&b.maxTypes, "max-types", 0, "at most `N` distinct types among the tensors that the budget policy decides; 0 for no bound")
 	flags.BoolVar(&b.tie, "tie-gate-up", false, "gate and up of a layer, and of an expert, get the same type")
 	flags.StringVar(&b.scope, "scope-tensors", string(planner.ScopeAll), "what the budget policy decides: `SCOPE` is all, or experts and the base gives the rest")
 	flags.StringVar(&b.errors, "errors", "", "errors that measure found, `FILE`; typical ones per type if not given")
@@ -64,7 +66,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 }
 
 // budgetOnly are the flags that mean nothing to another policy.
-var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "min-type", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
+var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "min-type", "max-types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
 
 // frequencyOnly are the flags that mean nothing to the budget policy.
 var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "hot-share", "cold-share", "scope", "fuse"}
@@ -111,7 +113,7 @@ func (b *budgetFlags) choosePolicy(typed string, frontier bool) (planner.PolicyN
 
 // budget turns the flags into the policy's parameters, the files apart.
 func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Budget, error) {
-	out := planner.Budget{Objective: planner.Objective(b.objective), Seed: b.seed, Scope: planner.TensorScope(b.scope), TieGateUp: b.tie}
+	out := planner.Budget{Objective: planner.Objective(b.objective), Seed: b.seed, Scope: planner.TensorScope(b.scope), TieGateUp: b.tie, MaxTypes: b.maxTypes}
 	targets := b.targets()
 	const hint = "ggufplan plan model.gguf --stats imatrix.gguf --errors errors.json --target-size 12GiB"
 	switch {
@@ -175,6 +177,9 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 		if !slices.Contains(out.Types, t) {
 			out.Types = append(out.Types, t)
 		}
+	}
+	if b.maxTypes < 0 {
+		return out, hinted(fmt.Errorf("--max-types: %d is below 0", b.maxTypes), "--max-types 4")
 	}
 	if b.minType != "" {
 		t, err := lookupType(types, b.minType)
@@ -323,9 +328,12 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	}
 	var unreachable *planner.UnreachableError
 	var missing *planner.MissingErrorError
+	var limit *planner.TypeLimitError
 	switch {
 	case errors.As(err, &unreachable):
 		return &findingError{hinted(err, fmt.Sprintf("a target that leaves %d bytes, or smaller types: --types all", unreachable.CheapestBytes))}
+	case errors.As(err, &limit):
+		return hinted(err, fmt.Sprintf("--max-types %d", limit.Needed))
 	case errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
 		return hinted(err, "ggufplan measure "+model+given+" -o errors.json, then plan with --errors errors.json")
 	case errors.Is(err, planner.ErrNoExpertsToBound):

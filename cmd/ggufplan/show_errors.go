@@ -85,9 +85,5 @@ func (x *explanation) writeChoices(w io.Writer) {
 }
 
 func stepNote(way string, s *planner.Step, signed func(float64) string) string {
-	bytes := "-" + review.Count(uint64(-s.Bytes))
-	if s.Bytes > 0 {
-		bytes = "+" + review.Count(uint64(s.Bytes))
-	}
-	return fmt.Sprintf("a step %s: %s bytes, %s damage", way, bytes, signed(s.Damage))
+	return fmt.Sprintf("a step %s: %s bytes, %s damage", way, review.SignedCount(s.Bytes), signed(s.Damage))
 }

@@ -272,6 +272,12 @@ func (c *checker) budget(b *Budget) {
 	if b.Like != nil && b.Target != "size" {
 		c.failf("policy.budget.like", "%q, but the target is %s", *b.Like, b.Target)
 	}
+	if b.MaxTypes != nil && *b.MaxTypes < 1 {
+		c.failf("policy.budget.max_types", "%d: want 1 or more", *b.MaxTypes)
+	}
+	if b.PricePerByte != nil && !(*b.PricePerByte >= 0) {
+		c.failf("policy.budget.price_per_byte", "%v: want 0 or more", *b.PricePerByte)
+	}
 	c.oneOf("policy.budget.objective", b.Objective, Objectives)
 	c.oneOf("policy.budget.scope_tensors", b.ScopeTensors, TensorScopes)
 	c.oneOf("policy.budget.errors.kind", b.Errors.Kind, ErrorKinds)

@@ -34,11 +34,11 @@ func twoLayers() *Manifest {
 	}
 	m.Tensors = []Tensor{
 		{"blk.0.ffn_up_exps.weight", "expert_up", ptr(0), nil, []uint64{32, 8, 2}, 512, "BF16", 1024, "Q8_0", 544, 480,
-			"its hottest expert is hot", []string{"PiQ3", "Q8_0"}, 96 + 272, nil, nil},
+			"its hottest expert is hot", []string{"PiQ3", "Q8_0"}, 96 + 272, nil, nil, nil, nil},
 		{"blk.0.ffn_gate_inp.weight", "router", ptr(0), nil, []uint64{2, 2}, 4, "F32", 16, "F32", 16, 0,
-			"llama-quantize does not quantize it", nil, 16, nil, nil},
+			"llama-quantize does not quantize it", nil, 16, nil, nil, nil, nil},
 		{"blk.1.ffn_up_exps.weight", "expert_up", ptr(1), nil, []uint64{32, 8, 2}, 512, "BF16", 1024, "Q8_0", 544, 480,
-			"no statistics for its layer: hot type", []string{"Q8_0", "Q8_0"}, 544, nil, nil},
+			"no statistics for its layer: hot type", []string{"Q8_0", "Q8_0"}, 544, nil, nil, nil, nil},
 	}
 	source, planned, split := uint64(2064), uint64(1104), uint64(368+16+544)
 	m.Totals = Totals{SourceBytes: source, PlannedBytes: planned, SavedBytes: 960, SavedFraction: 960.0 / 2064,
@@ -161,7 +161,7 @@ func TestEncodePutsRowsOnLines(t *testing.T) {
 		"    \"layers_without_counts\": [\n      1\n    ],\n",
 		"      \"experts\": [\n        {\"expert\": 0, \"count\": 1000, \"share\": 0.3333333333333333, \"relative\": 0.5, \"tier\": \"warm\", \"type\": \"PiQ3\", \"flag\": \"ok\"},\n        {",
 		"    {\"name\": \"blk.0.ffn_up_exps.weight\", \"role\": \"expert_up\", \"layer\": 0, \"expert\": null, \"shape\": [32, 8, 2], ",
-		"\"expert_types\": [\"PiQ3\", \"Q8_0\"], \"split_planned_bytes\": 368, \"sensitivity\": null, \"sensitivity_from\": null},\n    {",
+		"\"expert_types\": [\"PiQ3\", \"Q8_0\"], \"split_planned_bytes\": 368, \"sensitivity\": null, \"sensitivity_from\": null, \"step_up\": null, \"step_down\": null},\n    {",
 		"  \"findings\": [\n    {\"code\": \"layer-without-statistics\", \"subject\": \"blk.1\", \"message\": \"no statistics for its 2 experts\"}\n  ]\n}\n",
 	} {
 		if !strings.Contains(text, want) {
@@ -309,7 +309,7 @@ func TestOtherMinors(t *testing.T) {
 	m := twoLayers()
 	m.Totals.Baselines[0].Damage = nil // came with 1.1
 	good := string(encode(t, m))
-	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"split_file_bytes": null|"split_damage_ratio": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null)`).ReplaceAllString(good, "")
+	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"split_file_bytes": null|"split_damage_ratio": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
 	old, err := Decode([]byte(strings.Replace(older, `"1.1"`, `"1.0"`, 1)))
 	if err != nil {
 		t.Fatal(err)

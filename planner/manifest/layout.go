@@ -88,7 +88,7 @@ func appendIndent(b []byte, depth int) []byte {
 }
 
 func appendRow(b []byte, r row) []byte {
-	var room [16]any
+	var room [24]any
 	keys := keysOf(r)
 	b = append(b, '{')
 	for i, p := range r.fields(room[:0]) {

@@ -148,11 +148,13 @@ type Budget struct {
 	ScopeTensors string       `json:"scope_tensors"`
 	TieGateUp    bool         `json:"tie_gate_up"`
 	Types        []string     `json:"types"`
+	MaxTypes     *int         `json:"max_types" since:"1"` // distinct types among the tensors that the policy decides at most; null for no bound
 	Errors       ErrorSource  `json:"errors"`
 	Sensitivity  *Sensitivity `json:"sensitivity"`
 	Damage       float64      `json:"damage"`
 	Bound        float64      `json:"bound"`
 	Gap          float64      `json:"gap"`
+	PricePerByte *float64     `json:"price_per_byte" since:"1"` // damage that a byte saved where the fused plan's budget broke off; null where all fits
 	SplitDamage  float64      `json:"split_damage"`
 	SplitBound   float64      `json:"split_bound"`
 	SplitGap     float64      `json:"split_gap"`
@@ -269,6 +271,20 @@ type Tensor struct {
 	// from; null where it takes all tensors alike, or does not apply.
 	Sensitivity     *float64 `json:"sensitivity" since:"1"`
 	SensitivityFrom *string  `json:"sensitivity_from" since:"1"`
+
+	// The larger type of the fused plan that saves most damage per byte, and
+	// the smaller one that costs least; null where there is none, and where the
+	// budget policy does not choose by damage.
+	StepUp   *Step `json:"step_up" since:"1"`
+	StepDown *Step `json:"step_down" since:"1"`
+}
+
+// A Step is a change of a tensor's planned type to another. Bytes and Damage are
+// the other's less the planned one's.
+type Step struct {
+	Type   string  `json:"type"`
+	Bytes  int64   `json:"bytes"`
+	Damage float64 `json:"damage"`
 }
 
 // A Finding is something a reviewer should know.

@@ -19,7 +19,7 @@ func (x *Expert) fields(dst []any) []any {
 func (t *Tensor) fields(dst []any) []any {
 	return append(dst, &t.Name, &t.Role, &t.Layer, &t.Expert, &t.Shape, &t.Parameters, &t.SourceType, &t.SourceBytes,
 		&t.PlannedType, &t.PlannedBytes, &t.SavedBytes, &t.Reason, &t.ExpertTypes, &t.SplitPlannedBytes,
-		&t.Sensitivity, &t.SensitivityFrom)
+		&t.Sensitivity, &t.SensitivityFrom, &t.StepUp, &t.StepDown)
 }
 
 // Types whose values stand on one line each: the rows, and others that a reader
@@ -68,6 +68,13 @@ func appendField(b []byte, p any) []byte {
 		return append(b, "null"...)
 	case **int:
 		return appendPointer(b, *p)
+	case **Step:
+		if *p == nil {
+			return append(b, "null"...)
+		}
+		b = appendString(append(b, `{"type": `...), (*p).Type)
+		b = strconv.AppendInt(append(b, `, "bytes": `...), (*p).Bytes, 10)
+		return append(appendFloat(append(b, `, "damage": `...), (*p).Damage), '}')
 	case *[]string:
 		return appendList(b, *p)
 	case *[]uint64:
@@ -175,6 +182,8 @@ func rowIsJSON(r row) bool {
 			ok = true
 		case **float64:
 			ok = *p == nil || !math.IsNaN(**p) && !math.IsInf(**p, 0)
+		case **Step:
+			ok = *p == nil || isText((*p).Type) && !math.IsNaN((*p).Damage) && !math.IsInf((*p).Damage, 0)
 		case *[]uint64:
 			ok = *p != nil || keys[i].nullAllowed
 		case *[]string:

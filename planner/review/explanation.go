@@ -37,6 +37,14 @@ func (x *Explanation) WriteTensor(w io.Writer) {
 		}
 		fact("split plan", "%s, %s bytes", what, Count(t.SplitPlannedBytes))
 	}
+	for _, s := range []struct {
+		name string
+		*manifest.Step
+	}{{"step up", t.StepUp}, {"step down", t.StepDown}} {
+		if s.Step != nil {
+			fact(s.name, "%s: %s bytes, %+.4g damage", s.Type, SignedCount(s.Bytes), s.Damage)
+		}
+	}
 	if t.Sensitivity != nil && t.SensitivityFrom != nil {
 		fact("sensitivity", "%.4g, %s", *t.Sensitivity, *t.SensitivityFrom)
 	}

@@ -25,6 +25,7 @@ func WritePlan(w io.Writer, m *manifest.Manifest) {
 	}
 	fmt.Fprintln(w)
 	showOthers(w, m)
+	showSteps(w, m)
 	if len(m.Findings) > 0 {
 		fmt.Fprintln(w)
 		WriteFindings(w, m.Findings)

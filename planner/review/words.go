@@ -31,6 +31,14 @@ func SignedSize(n int64) string {
 	return Size(uint64(n))
 }
 
+// SignedCount writes a difference with its sign and its thousands apart.
+func SignedCount(n int64) string {
+	if n < 0 {
+		return "-" + Count(uint64(-n))
+	}
+	return "+" + Count(uint64(n))
+}
+
 // Count writes a number with its thousands apart.
 func Count(n uint64) string {
 	s := strconv.FormatUint(n, 10)

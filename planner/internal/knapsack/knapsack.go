@@ -184,6 +184,18 @@ func (k *Knapsack) Solve(budgetBytes uint64, lim Limits) (*Solution, bool) {
 	return sol, true
 }
 
+// CutRate is the cost that a byte saves at the relaxed optimum, where the budget
+// breaks off; false where everything fits.
+func (k *Knapsack) CutRate(budgetBytes uint64) (Rate, bool) {
+	size := k.Least
+	for _, st := range k.steps {
+		if size += st.bytes; size > budgetBytes {
+			return Rate{st.saves, st.bytes}, true
+		}
+	}
+	return Rate{0, 1}, false
+}
+
 // A search is the state of one solve.
 type search struct {
 	k      *Knapsack
