@@ -68,6 +68,10 @@ type Options struct {
 	// neither the source nor sizes; any of them may stay without tensors.
 	Part func(t *ggufio.Tensor) int
 
+	// Tiers groups a tensor's experts, for [Typed]; nil for a tensor that stays
+	// one.
+	Tiers func(t *ggufio.Tensor) []Tier
+
 	// Split lays out the split plan as a tier file: see tensorsOf.
 	Split bool
 
@@ -77,8 +81,7 @@ type Options struct {
 }
 
 // Fused lays out the fused plan's output, or with Options.Split the split
-// plan's. It refuses a plan for another model
-// and types that cannot be written.
+// plan's. It refuses a plan for another model and types that cannot be written.
 func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, error) {
 	if err := verify.Source(plan, model); err != nil {
 		return nil, err
@@ -136,7 +139,19 @@ func Typed(model *ggufio.Model, types func(t *ggufio.Tensor) quant.Type, o Optio
 	var tensors []Tensor
 	for _, i := range llamaquantize.LoaderOrder(model) {
 		t := &model.Tensors[i]
-		tensors = append(tensors, Tensor{Name: t.Name, Type: types(t), Shape: t.Shape, Source: t})
+		var tiers []Tier
+		if o.Tiers != nil {
+			tiers = o.Tiers(t)
+		}
+		if tiers == nil {
+			tensors = append(tensors, Tensor{Name: t.Name, Type: types(t), Shape: t.Shape, Source: t})
+			continue
+		}
+		list, err := Tiers(t, tiers)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
+		}
+		tensors = append(tensors, list...)
 	}
 	first, err := os.Open(model.Files[0].Path)
 	if err != nil {
@@ -151,14 +166,12 @@ func Typed(model *ggufio.Model, types func(t *ggufio.Tensor) quant.Type, o Optio
 	if err != nil {
 		return nil, err
 	}
+	if o.Tiers != nil {
+		metadata = appendTierKeys(metadata)
+		keys += 2
+	}
 	l := &Layout{model: model, columns: o.Columns}
 	return l, l.place(tensors, metadata, keys, o)
-}
-
-// New lays out a single file of given tensors and encoded metadata.
-func New(model *ggufio.Model, name string, tensors []Tensor, metadata []byte, keys uint64, columns stats.Columns) (*Layout, error) {
-	l := &Layout{model: model, columns: columns}
-	return l, l.place(tensors, metadata, keys, Options{Names: []string{name}})
 }
 
 // place checks the tensors and gives each its file and offset.

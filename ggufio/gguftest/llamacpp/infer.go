@@ -3,7 +3,9 @@ package llamacpp
 import (
 	"fmt"
 	"math"
+	"os"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -26,11 +28,16 @@ func (l *Library) LoadModel(path string, contextTokens int) (*Model, error) {
 	l.log.Reset()
 	params := make([]uint64, 10) // sizeof(llama_model_params) is 80
 	l.modelDefaults(unsafe.Pointer(&params[0]))
+	if os.Getenv(tiersEnv) != "" {
+		// No buffers of other layouts, use_extra_bufts: repacked kernels take no
+		// expert twice in a token.
+		unsafe.Slice((*byte)(unsafe.Pointer(&params[0])), 80)[74] = 0
+	}
 	name := append([]byte(path), 0)
 	model := callWithStruct(l.modelLoad, uintptr(unsafe.Pointer(&name[0])), params)
 	runtime.KeepAlive(name)
 	if model == 0 {
-		return nil, fmt.Errorf("%s: llama.cpp cannot load it: %s", path, lastLine(l.log.String()))
+		return nil, fmt.Errorf("%s: llama.cpp cannot load it: %s", path, fault(l.log.String()))
 	}
 	ctxParams := make([]uint64, 20) // sizeof(llama_context_params) is 160
 	l.contextDefaults(unsafe.Pointer(&ctxParams[0]))
@@ -50,6 +57,15 @@ func (l *Library) LoadModel(path string, contextTokens int) (*Model, error) {
 	vocab := l.getVocab(model)
 	l.setThreads(ctx, 1, 1) // the models are small: more threads wait for each other
 	return &Model{lib: l, model: model, ctx: ctx, vocab: vocab, Vocabulary: int(l.vocabSize(vocab)), Context: contextTokens}, nil
+}
+
+// fault returns why a model was not loaded: the line that says so, or the last.
+func fault(log string) string {
+	if _, why, ok := strings.Cut(log, "error loading model: "); ok {
+		why, _, _ = strings.Cut(why, "\n")
+		return why
+	}
+	return lastLine(log)
 }
 
 // Close frees the model and its context.
