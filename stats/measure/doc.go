@@ -15,7 +15,9 @@
 // variance is that of the residuals (Cochran, Sampling Techniques, 6.3). Rows go
 // where they decide (5.5): an expert with the share p of its layer's traffic is
 // measured to within P/5/sqrt(p), at most P, so that the sum over a tensor's
-// experts is within P/5. sample.go holds the formulas.
+// experts is within P/5. From P = 10 % on, most experts are measured in one type
+// and the others follow from the ratios that ten have. sample.go and pool.go
+// hold the formulas.
 //
 // # Determinism
 //

@@ -83,7 +83,15 @@ type measurement struct {
 	options  Options
 	result   *Result
 	items    []measureItem
+	groups   []itemGroup // all items, in runs that one worker measures together
 	means    layerMeans
+}
+
+// An itemGroup is a run of the items: one, or all experts of a tensor that are
+// measured together.
+type itemGroup struct {
+	first, count int
+	work         uint64 // expected weights times types: what progress and parts count
 }
 
 // A measureItem is one expert of one tensor.
@@ -91,7 +99,6 @@ type measureItem struct {
 	*measuredTensor
 	slice  int         // the expert's place in the tensor
 	target float64     // relative half width to measure to
-	work   uint64      // expected weights times types: what progress and parts count
 	place  *ExpertLoss // where the result goes
 }
 
@@ -216,15 +223,23 @@ func (m *measurement) addTensor(t *ggufio.Tensor) {
 	if len(shared.types) == 0 {
 		return
 	}
-	for slice := range max(1, t.Experts()) {
+	experts := max(1, t.Experts())
+	first := len(m.items)
+	for slice := range experts {
 		it := measureItem{measuredTensor: shared, slice: slice}
 		it.target = targetOf(m.options.Precision, m.share(&it))
+		m.items = append(m.items, it)
+	}
+	if m.pools(experts, len(shared.types)) {
+		m.groups = append(m.groups, itemGroup{first, experts, m.pooledWork(m.items[first:])})
+		return
+	}
+	for i := first; i < len(m.items); i++ {
 		rows := t.ExpertRows()
 		if !m.options.Full {
-			rows = expectedRows(it.target, rows)
+			rows = expectedRows(m.items[i].target, rows)
 		}
-		it.work = rows * t.Shape[0] * uint64(len(shared.types))
-		m.items = append(m.items, it)
+		m.groups = append(m.groups, itemGroup{i, 1, rows * t.Shape[0] * uint64(len(shared.types))})
 	}
 }
 
@@ -283,21 +298,22 @@ func typeNames(types []quant.Type) []string {
 func (m *measurement) run(ctx context.Context) (*Result, error) {
 	done := make([]bool, len(m.items))
 	var progress, total uint64
-	for _, it := range m.items {
-		total += it.work
-	}
 	if m.options.Journal != nil {
 		if err := m.options.Journal.begin(m, done); err != nil {
 			return nil, err
 		}
-		if err := m.measureAgain(ctx, m.options.Journal.last); err != nil {
+		if err := m.measureAgain(ctx, m.options.Journal.last, done); err != nil {
 			return nil, err
 		}
 	}
-	for i, it := range m.items {
-		if done[i] {
-			progress += it.work
+	var todo []itemGroup
+	for _, g := range m.groups {
+		total += g.work
+		if slices.Contains(done[g.first:][:g.count], false) {
+			todo = append(todo, g)
+			continue
 		}
+		progress += g.work
 	}
 	report := func() {
 		if m.options.Progress != nil {
@@ -306,26 +322,22 @@ func (m *measurement) run(ctx context.Context) (*Result, error) {
 	}
 	report()
 
-	var todo []int
-	for i := range m.items {
-		if !done[i] {
-			todo = append(todo, i)
-		}
-	}
 	var mu sync.Mutex // guards the result, the progress and the journal
 	err := Parallel(ctx, len(todo), m.options.Workers, func() *measureWorker { return newMeasureWorker(m) }, func(w *measureWorker, k int) error {
-		i := todo[k]
-		x, err := w.measure(ctx, &m.items[i])
+		g := todo[k]
+		found, err := w.measureGroup(ctx, m.items[g.first:][:g.count])
 		if err != nil {
 			return err
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		*m.items[i].place = x
-		progress += m.items[i].work
-		if m.options.Journal != nil {
-			err = m.options.Journal.add(i, x)
+		for i, x := range found {
+			*m.items[g.first+i].place = x
+			if m.options.Journal != nil {
+				err = errors.Join(err, m.options.Journal.add(g.first+i, x))
+			}
 		}
+		progress += g.work
 		report()
 		return err
 	})
@@ -335,23 +347,30 @@ func (m *measurement) run(ctx context.Context) (*Result, error) {
 	return m.result, nil
 }
 
-// measureAgain measures an item that the journal holds and compares: files that
-// look the same may hold other weights. No item is -1.
-func (m *measurement) measureAgain(ctx context.Context, item int) error {
+// measureAgain measures an item that the journal holds, with those of its group,
+// and compares: files that look the same may hold other weights. No item is -1.
+func (m *measurement) measureAgain(ctx context.Context, item int, done []bool) error {
 	if item < 0 {
 		return nil
 	}
-	it := &m.items[item]
-	x, err := newMeasureWorker(m).measure(ctx, it)
+	at, _ := slices.BinarySearchFunc(m.groups, item, func(g itemGroup, item int) int { return g.first + g.count - 1 - item })
+	g := m.groups[at]
+	items := m.items[g.first:][:g.count]
+	found, err := newMeasureWorker(m).measureGroup(ctx, items)
 	if err != nil {
 		return err
 	}
-	now, err := json.Marshal(x)
-	if err != nil {
-		return err
-	}
-	if then, err := json.Marshal(*it.place); err != nil || !bytes.Equal(now, then) {
-		return errors.Join(fmt.Errorf("%s: %w: measured again, the errors are others", it.describe(), ErrModelChanged), err)
+	for i := range found {
+		if !done[g.first+i] {
+			continue
+		}
+		now, err := json.Marshal(found[i])
+		if err != nil {
+			return err
+		}
+		if then, err := json.Marshal(*items[i].place); err != nil || !bytes.Equal(now, then) {
+			return errors.Join(fmt.Errorf("%s: %w: measured again, the errors are others", items[i].describe(), ErrModelChanged), err)
+		}
 	}
 	return nil
 }

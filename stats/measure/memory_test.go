@@ -86,12 +86,12 @@ func TestMeasureMemory(t *testing.T) {
 	}
 	defer one.data.Close()
 	// What all workers share is made once.
-	if _, err := newMeasureWorker(one).measure(context.Background(), &one.items[0]); err != nil {
+	if _, err := newMeasureWorker(one).measureGroup(context.Background(), one.items[:1]); err != nil {
 		t.Fatal(err)
 	}
 	start = heapBytes()
 	w := newMeasureWorker(one)
-	if _, err := w.measure(context.Background(), &one.items[0]); err != nil {
+	if _, err := w.measureGroup(context.Background(), one.items[:1]); err != nil {
 		t.Fatal(err)
 	}
 	worker := heapBytes() - start

@@ -11,8 +11,8 @@ import (
 const maxParts = 1 << 20
 
 // takePart keeps the items of the part that is asked for. A part is a run of
-// items in the order of the file, so that each reads its own stretch of the
-// model. An item belongs to the part in which the middle of its work falls
+// groups in the order of the file, so that each reads its own stretch of the
+// model. A group belongs to the part in which the middle of its work falls
 // when the work of all is cut into N equal shares.
 func (m *measurement) takePart() error {
 	p := m.options.Part
@@ -23,17 +23,19 @@ func (m *measurement) takePart() error {
 		return fmt.Errorf("part %d of %d: parts count from 1 to N, and N is at most %d", p.Index, p.Of, maxParts)
 	}
 	var total, before uint64
-	for _, it := range m.items {
-		total += it.work
+	for _, g := range m.groups {
+		total += g.work
 	}
 	var kept []measureItem
-	for _, it := range m.items {
-		if partOf(before+it.work/2, total, p.Of) == p.Index {
-			kept = append(kept, it)
+	var groups []itemGroup
+	for _, g := range m.groups {
+		if partOf(before+g.work/2, total, p.Of) == p.Index {
+			groups = append(groups, itemGroup{len(kept), g.count, g.work})
+			kept = append(kept, m.items[g.first:][:g.count]...)
 		}
-		before += it.work
+		before += g.work
 	}
-	m.items = kept
+	m.items, m.groups = kept, groups
 	return nil
 }
 

@@ -40,9 +40,11 @@ func newMeasureWorker(m *measurement) *measureWorker {
 	return &measureWorker{m: m, byType: map[quant.Type]*RoundTrip{}}
 }
 
-// measure measures one expert of one tensor. Sampled rows are read in batches
-// that grow with the sample: types that are done are left out of further ones.
-func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertLoss, error) {
+// measure measures one expert of one tensor to a relative half width, in all of
+// the item's types but those that skip marks, which may be nil. Sampled rows are
+// read in batches that grow with the sample: types that are done are left out of
+// further ones.
+func (w *measureWorker) measure(ctx context.Context, it *measureItem, target float64, skip []bool) (ExpertLoss, error) {
 	total := it.tensor.ExpertRows()
 	x := ExpertLoss{Expert: it.expert(), RowsTotal: total, Count: w.m.count(it), Types: make([]TypeLoss, len(it.types))}
 	if columns := it.tensor.Shape[0]; columns > maxRowWeights {
@@ -60,7 +62,7 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertLos
 		}
 		norms.energyWeights = mean
 	}
-	if err := w.start(it); err != nil {
+	if err := w.start(it, skip); err != nil {
 		return x, err
 	}
 	if w.m.options.Full {
@@ -78,12 +80,12 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertLos
 	}
 	sampler := newRowSampler(w.m.options.Seed, it.tensor.Name, it.slice, total)
 	for {
-		w.order = sampler.draw(w.order[:0], growth(sampler.drawn, it.target))
+		w.order = sampler.draw(w.order[:0], growth(sampler.drawn, target))
 		slices.Sort(w.order) // for the disk
 		if err := w.batch(ctx, it, w.order, &norms); err != nil {
 			return x, err
 		}
-		if done := w.judge(total, it.target); sampler.drawn == total || done && sampler.drawn >= normRows(it.target, total) {
+		if done := w.judge(total, target); sampler.drawn == total || done && sampler.drawn >= normRows(target, total) {
 			w.finish(it, &x, &norms)
 			return x, nil
 		}
@@ -94,9 +96,9 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem) (ExpertLos
 const fullBatch = 4096
 
 // start makes the item's round trips and empties the sums.
-func (w *measureWorker) start(it *measureItem) error {
+func (w *measureWorker) start(it *measureItem, skip []bool) error {
 	w.trips, w.sums = w.trips[:0], w.sums[:0]
-	for _, t := range it.types {
+	for k, t := range it.types {
 		if w.byType[t] == nil {
 			trip, err := NewRoundTrip(t)
 			if err != nil {
@@ -106,7 +108,7 @@ func (w *measureWorker) start(it *measureItem) error {
 		}
 		w.trips = append(w.trips, w.byType[t])
 		// A tensor that keeps its type is copied and loses nothing.
-		w.sums = append(w.sums, typeSum{done: t == it.tensor.Type})
+		w.sums = append(w.sums, typeSum{done: t == it.tensor.Type || skip != nil && skip[k]})
 	}
 	return nil
 }
@@ -202,8 +204,8 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertLoss, norms *rowNorms) 
 		s := &w.sums[i]
 		x.Rows = max(x.Rows, s.rows)
 		e := &x.Types[i]
-		if it.types[i] == it.tensor.Type {
-			continue
+		if s.rows == 0 {
+			continue // copied, or skipped
 		}
 		if s.rows == x.RowsTotal {
 			e.Relative = stats.Relative(s.weighted.Value(), s.norm.Value())
