@@ -11,6 +11,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // A SensitivityKind says where sensitivities come from.
@@ -142,6 +143,9 @@ func newSensitivityTable(w *weighing) (*sensitivityTable, error) {
 		t.layers = max(t.layers, s.tensor.Layer+1)
 	}
 	t.typical, t.class = typicalSensitivities(w.frame.problem.Model)
+	if table.Probe != nil {
+		return t, t.readProbe(table.Probe)
+	}
 	runs, err := t.netRuns()
 	if err != nil {
 		return nil, err
@@ -159,7 +163,7 @@ func newSensitivityTable(w *weighing) (*sensitivityTable, error) {
 			}
 			r := 1.0
 			if drop != nil {
-				if r, err = t.errorAt(i, *drop); err != nil {
+				if r, err = t.w.errorAt(i, *drop); err != nil {
 					return nil, err
 				}
 			}
@@ -183,6 +187,55 @@ func newSensitivityTable(w *weighing) (*sensitivityTable, error) {
 	t.findSeries()
 	t.findScales()
 	return t, nil
+}
+
+// readProbe takes the values of groups apart, and values of errors: measured
+// where they were for the plan, else typical as the plan's are, else the
+// probe's own.
+func (t *sensitivityTable) readProbe(p *measure.Probe) error {
+	drop, err := t.dropType()
+	if err != nil {
+		return err
+	}
+	model := t.w.frame.problem.Model
+	if ggufio.SameModel(model.FileIDs(), p.Model.Files) != nil && (p.Model.Name != model.Name || p.Model.Architecture != model.Architecture.Name) {
+		return &OtherProbeError{p.Model.Name}
+	}
+	at := slices.Index(p.Types, p.ProbeType)
+	errorOf := make([]float64, len(p.Tensors))
+	for i := range p.Tensors {
+		errorOf[i] = p.Tensors[i].Errors[at]
+		slot, ok := t.index[p.Tensors[i].Name]
+		if !ok || t.w.budget.Errors != nil && !t.w.isKnown(&t.w.frame.slots[slot], *drop) {
+			continue
+		}
+		if errorOf[i], err = t.w.errorAt(slot, *drop); err != nil {
+			return err
+		}
+	}
+	for name, v := range p.Alphas(func(i int) float64 { return errorOf[i] }) {
+		if _, ok := t.index[name]; ok {
+			t.value[name] = v
+		}
+	}
+	if len(t.value) == 0 {
+		return &NoSensitivityError{p.Tensors[0].Name}
+	}
+	floor, rule := 0.0, floorControl
+	for i := range p.Runs {
+		floor = max(floor, p.Runs[i].Control)
+	}
+	t.record.floor, t.record.rule = &floor, &rule
+	t.findSeries()
+	t.findScales()
+	return nil
+}
+
+// An OtherProbeError reports sensitivities that were probed on another model.
+type OtherProbeError struct{ Model string }
+
+func (e *OtherProbeError) Error() string {
+	return fmt.Sprintf("the sensitivities were probed on another model, %q", e.Model)
 }
 
 // netRuns returns the table's runs in its order with the floor taken off.
@@ -368,8 +421,8 @@ func (t *sensitivityTable) dropType() (*frequency.Type, error) {
 
 // errorAt returns the relative error of a whole tensor in a type, over its
 // experts by what they count for: measured where it was, else typical.
-func (t *sensitivityTable) errorAt(i int, drop frequency.Type) (float64, error) {
-	w, s := t.w, &t.w.frame.slots[i]
+func (w *weighing) errorAt(i int, drop frequency.Type) (float64, error) {
+	s := &w.frame.slots[i]
 	o, err := s.resolve(drop, false)
 	if err != nil {
 		return 0, err

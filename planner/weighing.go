@@ -68,12 +68,7 @@ func newWeighing(f *frame) (*weighing, error) {
 		return nil, err
 	}
 	w := &weighing{frame: f, budget: b, cellOf: make([]int, len(f.slots)), tiedTo: map[int]frequency.Type{}}
-	if b.Errors != nil {
-		w.measured = make(map[string]*measure.TensorLoss, len(b.Errors.Tensors))
-		for i := range b.Errors.Tensors {
-			w.measured[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
-		}
-	}
+	w.indexErrors()
 	if err := w.resolveTypes(); err != nil {
 		return nil, err
 	}
@@ -90,6 +85,18 @@ func newWeighing(f *frame) (*weighing, error) {
 		}
 	}
 	return w, w.setScale()
+}
+
+// indexErrors finds measured errors by tensor.
+func (w *weighing) indexErrors() {
+	b := w.budget
+	if b.Errors == nil {
+		return
+	}
+	w.measured = make(map[string]*measure.TensorLoss, len(b.Errors.Tensors))
+	for i := range b.Errors.Tensors {
+		w.measured[b.Errors.Tensors[i].Name] = &b.Errors.Tensors[i]
+	}
 }
 
 // resolveTypes settles which types are candidates, smallest first.

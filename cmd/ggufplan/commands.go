@@ -41,6 +41,7 @@ func commands() []*command {
 		applyCommand(),
 		verifyCommand(),
 		simulateCommand(),
+		probeCommand(),
 		patchCommand(),
 		exportCommand(),
 		diffCommand(),

@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest", "planner/verify"},
 	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest", "planner/verify"},
 	"planner/llamapatch":       {},
+	"planner/probe":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner", "planner/apply", "planner/llamaquantize", "planner/manifest"},
 }
 
 // foreign says which imports from outside the standard library a package may
@@ -52,6 +53,7 @@ var foreign = map[string][]string{
 	"planner/apply":         {},
 	"planner/simulate":      {},
 	"planner/llamapatch":    {},
+	"planner/probe":         {},
 }
 
 // pure packages neither touch files nor know the time.

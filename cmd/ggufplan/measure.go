@@ -163,7 +163,7 @@ func refuseTogether(flags *pflag.FlagSet, names ...string) error {
 			continue
 		}
 		if given != "" {
-			return hinted(fmt.Errorf("--%s and --%s contradict each other", given, name), "ggufplan measure --help")
+			return hinted(fmt.Errorf("--%s and --%s contradict each other", given, name), "ggufplan "+flags.Name()+" --help")
 		}
 		given = name
 	}

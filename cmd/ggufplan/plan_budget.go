@@ -57,7 +57,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.StringVar(&b.scope, "scope-tensors", string(planner.ScopeAll), "what the budget policy decides: `SCOPE` is all, or experts and the base gives the rest")
 	flags.StringVar(&b.errors, "errors", "", "errors that measure found, `FILE`; typical ones per type if not given")
 	flags.BoolVar(&b.measure, "measure", false, "measure the errors first, as measure does without further flags")
-	flags.StringVar(&b.sensitivity, "sensitivity", sensitivityTypical, "how much each tensor matters: `FILE`, a CSV of KL divergences with a column per tensor, or JSON; typical by class of tensor; or none, all alike")
+	flags.StringVar(&b.sensitivity, "sensitivity", sensitivityTypical, "how much each tensor matters: `FILE` that probe wrote, or a CSV or JSON of KL divergences by tensor; typical by class of tensor; or none, all alike")
 	flags.StringVar(&b.sensitivityType, "sensitivity-type", "", "the `TYPE` that the tensors of --sensitivity were quantized to, such as Q2_K; errors in it are divided out")
 	oneOf(flags, "objective", objectives...)
 	oneOf(flags, "like", fileTypeNames()...)
@@ -279,7 +279,11 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 		}
 		return err
 	}
-	budget.Sensitivity = &planner.NamedSensitivity{Kind: planner.SensitivityTable, FileID: stats.Identify(name, data), Sensitivity: s}
+	kind := planner.SensitivityTable
+	if s.Probe != nil {
+		kind = planner.SensitivityProbe
+	}
+	budget.Sensitivity = &planner.NamedSensitivity{Kind: kind, FileID: stats.Identify(name, data), Sensitivity: s}
 	return nil
 }
 

@@ -17,16 +17,17 @@ var schemas = []struct {
 }{
 	{"manifest", manifest.Schema},
 	{"errors", func() []byte { return measure.Schema }},
+	{"sensitivity", func() []byte { return measure.ProbeSchema }},
 }
 
 func schemaCommand() *command {
 	return &command{
 		name:     "schema",
 		operands: "[KIND]",
-		short:    "the JSON Schema of the manifest, or of measure's output",
+		short:    "the JSON Schema of the manifest, or of what measure and probe write",
 		long: `
-Prints the JSON Schema (draft 2020-12) of the manifest, KIND manifest, or of what
-measure writes, KIND errors.
+Prints the JSON Schema (draft 2020-12) of the manifest, KIND manifest, of what
+measure writes, KIND errors, or of what probe writes, KIND sensitivity.
 
 Example:
 

@@ -21,34 +21,43 @@ var versionPattern = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8
 // or older, a missing or repeated field, and values that contradict each
 // other. Unknown fields of a newer minor version are dropped.
 func Decode(data []byte) (*Result, error) {
-	var head struct {
-		Schema        string `json:"schema"`
-		FormatVersion string `json:"format_version"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, jsonError(data, err)
-	}
-	if head.Schema != ErrorsSchemaName {
-		return nil, fmt.Errorf("schema: %q is not %q: not an errors file of measure", head.Schema, ErrorsSchemaName)
-	}
-	m := versionPattern.FindStringSubmatch(head.FormatVersion)
-	if m == nil {
-		return nil, fmt.Errorf("format_version: %q is not MAJOR.MINOR", head.FormatVersion)
-	}
-	if m[1] != "1" {
-		return nil, fmt.Errorf("format_version: %s has an unknown major version, this program reads 1", head.FormatVersion)
-	}
-	if err := strictjson.Check(data, reflect.TypeFor[Result](), m[2] != "0"); err != nil {
-		return nil, err
-	}
 	var e Result
-	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, jsonError(data, err)
+	if err := decodeRecord(data, ErrorsSchemaName, "not an errors file of measure", &e); err != nil {
+		return nil, err
 	}
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
 	return &e, nil
+}
+
+// decodeRecord reads a record with a schema's name and a format version, 1.0
+// being this program's.
+func decodeRecord[T any](data []byte, schema, otherwise string, record *T) error {
+	var head struct {
+		Schema        string `json:"schema"`
+		FormatVersion string `json:"format_version"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return jsonError(data, err)
+	}
+	if head.Schema != schema {
+		return fmt.Errorf("schema: %q is not %q: %s", head.Schema, schema, otherwise)
+	}
+	m := versionPattern.FindStringSubmatch(head.FormatVersion)
+	if m == nil {
+		return fmt.Errorf("format_version: %q is not MAJOR.MINOR", head.FormatVersion)
+	}
+	if m[1] != "1" {
+		return fmt.Errorf("format_version: %s has an unknown major version, this program reads 1", head.FormatVersion)
+	}
+	if err := strictjson.Check(data, reflect.TypeFor[T](), m[2] != "0"); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, record); err != nil {
+		return jsonError(data, err)
+	}
+	return nil
 }
 
 // jsonError adds the line to an error of encoding/json.

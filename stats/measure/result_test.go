@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
@@ -94,23 +92,7 @@ func TestErrorsRoundTrip(t *testing.T) {
 
 func validateSchema(t *testing.T, data []byte) error {
 	t.Helper()
-	var doc any
-	if err := json.Unmarshal(Schema, &doc); err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("errors.schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("errors.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema.Validate(instance)
+	return validateWith(t, Schema, data)
 }
 
 func TestDecodeErrorsRefuses(t *testing.T) {

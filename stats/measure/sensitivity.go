@@ -21,6 +21,8 @@ type Sensitivity struct {
 
 	DropType string   // the type that the tensors were quantized to; "" where unknown
 	Control  *float64 // what a run showed in which nothing changed; nil where there was none
+
+	Probe *Probe // what probe wrote; then Values are those of the tensors' groups, and nil for a table
 }
 
 // notMeasured is what published tables write for a tensor that was not tried.
@@ -42,8 +44,14 @@ const maxSensitivity = 1e150
 // meant. Lines "# drop-type: Q2_K" and "# control: 0" before the header give the
 // type of the runs and the value of one in which nothing changed. Where dropType
 // is not "", it is the type, whatever the file says.
+//
+// What probe wrote, JSON with a schema, is read as that; dropType must be "" or
+// the probe's type.
 func DecodeSensitivity(data []byte, dropType string) (*Sensitivity, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if IsProbe(data) {
+		return probedSensitivity(data, dropType)
+	}
 	t := &Sensitivity{DropType: dropType}
 	var err error
 	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' {
@@ -68,6 +76,27 @@ func DecodeSensitivity(data []byte, dropType string) (*Sensitivity, error) {
 	}
 	if !positive {
 		return nil, fmt.Errorf("no tensor has a value above 0")
+	}
+	return t, nil
+}
+
+// probedSensitivity reads what probe wrote.
+func probedSensitivity(data []byte, dropType string) (*Sensitivity, error) {
+	p, err := DecodeProbe(data)
+	if err != nil {
+		return nil, err
+	}
+	if p.Part != nil {
+		return nil, fmt.Errorf("holds part %d of %d: merge the parts first", p.Part.Index, p.Part.Of)
+	}
+	if dropType != "" && dropType != p.ProbeType {
+		return nil, fmt.Errorf("was measured at %s, not %s", p.ProbeType, dropType)
+	}
+	t := &Sensitivity{DropType: p.ProbeType, Probe: p}
+	runs := p.byName()
+	for i := range p.Tensors {
+		t.Names = append(t.Names, p.Tensors[i].Name)
+		t.Values = append(t.Values, runs[p.Tensors[i].Group].Net())
 	}
 	return t, nil
 }

@@ -1,0 +1,130 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// A Program is llama-perplexity, or what does its work.
+type Program struct {
+	Path string
+	Args []string // given before those of the probe, which win
+}
+
+// A ProgramError reports a program that failed or said nothing.
+type ProgramError struct {
+	Run    string
+	Err    error
+	Detail string // the last line that it printed on standard error, escaped
+}
+
+func (e *ProgramError) Error() string {
+	s := fmt.Sprintf("run %s: llama-perplexity: %v", e.Run, e.Err)
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+func (e *ProgramError) Unwrap() error { return e.Err }
+
+// maxOutputBytes bounds what is kept of a program's output: 100 bytes a chunk.
+const maxOutputBytes = 64 << 20
+
+// BaseArgs are those of a run that writes base logits.
+func (p *Program) BaseArgs(model, text, logits string, contextTokens, chunks uint64) []string {
+	return append(append([]string{}, p.Args...), "-m", model, "-f", text, "-c", number(contextTokens), "-b", number(contextTokens),
+		"--chunks", number(chunks), "--kl-divergence-base", logits)
+}
+
+// RunArgs are those of a run that is compared with base logits, which hold the
+// text too.
+func (p *Program) RunArgs(model, logits string, contextTokens uint64) []string {
+	return append(append([]string{}, p.Args...), "-m", model, "-c", number(contextTokens), "-b", number(contextTokens),
+		"--kl-divergence-base", logits, "--kl-divergence")
+}
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// start runs the program to its end. chunk is told of every chunk scored.
+// It returns what it printed, and the last line on standard error.
+func (p *Program) start(ctx context.Context, run string, args []string, chunk func(n uint64)) (printed []byte, message string, err error) {
+	cmd := exec.CommandContext(ctx, p.Path, args...)
+	out, messages := &output{chunk: chunk, most: maxOutputBytes}, &output{most: 16 << 10, last: true}
+	cmd.Stdout, cmd.Stderr = out, messages
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	err = cmd.Run()
+	message = lastLine(messages.data)
+	switch {
+	case ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	case out.over:
+		return nil, "", &ProgramError{run, fmt.Errorf("printed more than %d bytes", maxOutputBytes), ""}
+	case err != nil:
+		var fault *exec.Error
+		if errors.As(err, &fault) {
+			err = fmt.Errorf("%s: %w", fault.Name, fault.Err)
+		}
+		return nil, "", &ProgramError{run, err, message}
+	}
+	return out.data, message, nil
+}
+
+// lastLine returns the last line of messages that says something, without the
+// time and level that llama.cpp puts before it.
+func lastLine(data []byte) string {
+	lines := bytes.Split(data, []byte("\n"))
+	for i := len(lines) - 1; i >= 0; i-- {
+		text := prefix.ReplaceAllString(escapes.ReplaceAllString(string(bytes.TrimSpace(lines[i])), ""), "")
+		if len(text) > 200 {
+			text = text[:200]
+		}
+		if text != "" {
+			return manifest.Printable(text)
+		}
+	}
+	return ""
+}
+
+// An output keeps what a program prints: all of it, or the end.
+type output struct {
+	data  []byte
+	most  int
+	last  bool // keep the end, and drop what is before
+	over  bool
+	line  int // where the line at hand begins
+	chunk func(n uint64)
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.data = append(o.data, b...)
+	if len(o.data) > o.most {
+		if !o.last {
+			o.over = true
+			return 0, errors.New("too much output")
+		}
+		o.data = append(o.data[:0], o.data[len(o.data)-o.most/2:]...)
+	}
+	for o.chunk != nil {
+		n := bytes.IndexByte(o.data[o.line:], '\n')
+		if n < 0 {
+			break
+		}
+		if m := chunkRow.FindSubmatch(o.data[o.line : o.line+n]); m != nil {
+			if i, err := strconv.ParseUint(string(m[1]), 10, 64); err == nil {
+				o.chunk(i)
+			}
+		}
+		o.line += n + 1
+	}
+	return len(b), nil
+}
