@@ -44,7 +44,12 @@ type applyFlags struct {
 
 func applyCommand() *command {
 	return &command{
-		name: "apply", operands: "PLAN MODEL", short: "the planned model itself, as llama-quantize would write it", min: 2, max: 2,
+		name: "apply", operands: "PLAN MODEL", short: "the planned model itself, as llama-quantize would write it", groups: []flagGroup{
+			{"common flags", []string{"imatrix", "output", "dry-run", "resume", "quiet"}},
+			{"files", []string{"split", "shards", "shard", "keep-split", "sha256", "record", "no-check", "threads"}},
+			statisticsGroup,
+		},
+		min: 2, max: 2,
 		long: `Writes the fused plan's model: the file that llama-quantize would write for the
 command that export prints, its header the same to the byte. MODEL is the
 plan's source; --imatrix are the files that the plan was made with, known by

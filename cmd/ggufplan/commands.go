@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -20,10 +19,11 @@ const (
 // A command is one verb of the command line.
 type command struct {
 	name     string
-	operands string // as usage shows them
-	short    string // one line for the list of commands
-	long     string // what --help says between usage and flags, a worked example included
-	min, max int    // operands; max -1 for any number
+	operands string      // as usage shows them
+	short    string      // one line for the list of commands
+	long     string      // what --help says between usage and flags, a worked example included
+	min, max int         // operands; max -1 for any number
+	groups   []flagGroup // how help groups the flags, the common ones first; nil for one group
 
 	// setup declares the command's flags and returns what runs when they are
 	// parsed.
@@ -76,6 +76,8 @@ func (cmd *command) flagSet() (*pflag.FlagSet, func(*call, []string) error) {
 	flags.SortFlags = false
 	flags.Usage = func() {}
 	run := cmd.setup(flags)
+	flags.String("color", "auto", "colour in what people read: `WHEN` is auto (on a terminal, unless NO_COLOR is set), always or never")
+	oneOf(flags, "color", "auto", "always", "never")
 	declared := flagNames(flags)
 	flags.SetNormalizeFunc(func(f *pflag.FlagSet, name string) pflag.NormalizedName {
 		plain := normalizeFlag(f, name)
@@ -91,12 +93,16 @@ func (cmd *command) execute(c *call, args []string) int {
 	flags, run := cmd.flagSet()
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
-			cmd.writeHelp(c.stdout, flags)
+			cmd.writeHelp(c.page(), flags)
 			return exitDone
 		}
 		return c.fail(cmd.explainParse(err, flags))
 	}
 	canonicalValues(flags)
+	c.colour, _ = flags.GetString("color")
+	if err := checkWord(flags, "color", c.colour); err != nil {
+		return c.fail(err)
+	}
 	operands := flags.Args()
 	if cmd.max == 0 && len(operands) > 0 {
 		return c.fail(hinted(fmt.Errorf("%s takes no operands, not %d", cmd.name, len(operands)), "ggufplan "+cmd.name))
@@ -108,19 +114,4 @@ func (cmd *command) execute(c *call, args []string) int {
 		return c.fail(err)
 	}
 	return exitDone
-}
-
-func (cmd *command) writeHelp(w io.Writer, flags *pflag.FlagSet) {
-	fmt.Fprintf(w, "usage: ggufplan %s %s [flags]\n\n%s\n", cmd.name, cmd.operands, strings.TrimSpace(cmd.long))
-	if usages := flags.FlagUsagesWrapped(100); usages != "" {
-		fmt.Fprintf(w, "\nflags:\n%s", usages)
-	}
-}
-
-func writeUsage(w io.Writer) {
-	fmt.Fprint(w, "usage: ggufplan COMMAND [operands] [flags]\n\ncommands:\n")
-	for _, cmd := range commands() {
-		fmt.Fprintf(w, "  %-14s %s\n", cmd.name, cmd.short)
-	}
-	fmt.Fprint(w, "\n'ggufplan COMMAND --help' shows a command's flags and an example\n")
 }

@@ -46,17 +46,17 @@ Spells a plan for those who carry it out or judge it. --to takes
 A plan that the program cannot carry out is refused, naming the tensor. A tensor
 has one type: where the split plan gives single experts another, --verbose lists
 what is lost. --model, --imatrix and --out give the paths of the command line,
-which is quoted for a shell: ... --command > run.sh; sh -e run.sh PLAN may be - for standard input.
+which is quoted for a shell: ... --command > run.sh; sh -e run.sh
+
+PLAN may be - for standard input.
 
 Example:
 
   $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json
   $ ggufplan export plan.json --to llama-quantize -o tensor-types.txt --command
-  llama-quantize --imatrix mix.imatrix.gguf --tensor-type-file tensor-types.txt model-f16.gguf model-f16-planned.gguf Q4_K_M
-  ggufplan: warning: 6 of the expert tensors have one type here and several in the split plan, which takes 1780578 bytes where this takes 1768290
   ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
-			to := flags.String("to", "", "what to write: "+strings.Join(exportKinds, ", "))
+			to := flags.String("to", "", "what to write: `FORMAT` is "+review.Or(exportKinds))
 			oneOf(flags, "to", exportKinds...)
 			out := flags.StringP("output", "o", "", "write to `FILE` instead of standard output")
 			frontier := flags.String("frontier", "", "draw into the HTML what plan --frontier --json wrote to `FILE`")

@@ -54,7 +54,7 @@ Sizes for a person are rounded; --json has every size in bytes.`,
 			return func(c *call, operands []string) error {
 				m, err := ggufio.Open(operands[0])
 				if errors.Is(err, ggufio.ErrImatrix) {
-					return hinted(err, "ggufplan stats "+operands[0])
+					return hinted(err, "ggufplan "+shellQuote("stats", operands[0]))
 				}
 				if err != nil {
 					return err
@@ -63,7 +63,7 @@ Sizes for a person are rounded; --json has every size in bytes.`,
 				if *asJSON {
 					return writeJSON(c.stdout, report)
 				}
-				report.write(c.stdout)
+				report.write(c.page())
 				return nil
 			}
 		},

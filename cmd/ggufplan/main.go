@@ -41,6 +41,7 @@ type call struct {
 	closed bool      // nobody reads stdout: it was closed when the program began
 	out    io.Writer // standard output itself: is it a terminal?
 	args   []string  // as they were typed
+	colour string    // --color, "" before it was read
 }
 
 // run carries out a command line and returns its exit status.
@@ -63,12 +64,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch name {
 	case "-h", "--help", "help":
 		if len(args) > 1 && name == "help" {
+			if args[1] == wordsTopic {
+				writeGlossary(c.page())
+				return exitDone
+			}
 			if cmd := find(args[1]); cmd != nil {
 				return cmd.execute(c, []string{"--help"})
 			}
 			return c.fail(notACommand(args[1]))
 		}
-		writeUsage(c.stdout)
+		writeUsage(c.page())
 		return exitDone
 	case "--version":
 		name = "version"

@@ -40,7 +40,13 @@ type measureFlags struct {
 
 func measureCommand() *command {
 	return &command{
-		name: "measure", operands: "MODEL | --merge PART...", short: "the error of every expert in every candidate type, from the weights", min: 1, max: -1,
+		name: "measure", operands: "MODEL | --merge PART...", short: "the error of every expert in every candidate type, from the weights", groups: []flagGroup{
+			{"common flags", []string{"stats", "output", "types", "quick", "resume", "quiet"}},
+			{"how much is read", []string{"precision", "full", "seed"}},
+			{"parts and threads", []string{"part", "merge", "threads"}},
+			statisticsGroup,
+		},
+		min: 1, max: -1,
 		long: `Encodes and decodes the weights of every expert of every expert tensor, and of
 every other tensor that llama-quantize quantizes, in every candidate type, and
 writes the relative error of each as JSON: what plan --errors weighs traffic
@@ -65,9 +71,11 @@ the parts into the bytes that one run would have written.
 Examples:
   $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf --types Q2_K,Q4_K -o errors.json
   ...
-  $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf --types Q2_K,Q4_K --part 1/2 -o part-1.json
+  $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf --types Q2_K,Q4_K \
+      --part 1/2 -o part-1.json
   ...
-  $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf --types Q2_K,Q4_K --part 2/2 -o part-2.json
+  $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf --types Q2_K,Q4_K \
+      --part 2/2 -o part-2.json
   ...
   $ ggufplan measure --merge part-1.json part-2.json -o merged.json
   ...`,

@@ -40,21 +40,25 @@ Example:
 Gates make a plan fail a pipeline: the manifest is still written, but the exit
 status is 1.
 
-  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json --max-size 3MiB --min-saved 60%
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf -q -o plan.json \
+      --max-size 3MiB --min-saved 60%
 
 With a target the policy is budget: types are chosen for the least predicted
 damage, from the errors that measure found and the traffic.
 
   $ ggufplan measure model-f16.gguf --stats mix.imatrix.gguf -q -o errors.json
-  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json --target-size 1.7MiB -q -o plan.json
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json \
+      --target-size 1.7MiB -q -o plan.json
 
 How damage falls with size, to pick a target by looking, as a table, as JSON or
 as a picture:
 
-  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json --frontier 1.2MiB:2.4MiB:13 --svg frontier.svg
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json \
+      --frontier 1.2MiB:2.4MiB:13 --svg frontier.svg
 
 exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
-		min: 1, max: 1,
+		groups: planGroups,
+		min:    1, max: 1,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			p := &planFlags{}
 			flags.StringArrayVar(&p.stats, "stats", nil, "activation statistics in `FILE`, such as llama-imatrix writes; repeatable")
@@ -171,7 +175,7 @@ func (p *planFlags) run(c *call, model string) error {
 	answers := c.stdout
 	switch {
 	case screen:
-		review.WritePlan(c.page(), m)
+		review.WritePlan(c.page(), m, review.ScreenLines)
 		if !p.quiet {
 			c.say("hint", "to keep it: ggufplan %s -o plan.json", shellQuote(c.args...))
 		}
@@ -232,7 +236,7 @@ func missedGates(w io.Writer, missed []string) error {
 func openModel(path string) (*ggufio.Model, error) {
 	m, err := ggufio.Open(path)
 	if errors.Is(err, ggufio.ErrImatrix) {
-		return nil, hinted(err, "ggufplan plan model.gguf --stats "+path)
+		return nil, hinted(err, "ggufplan "+shellQuote("plan", "model.gguf", "--stats", path))
 	}
 	return m, err
 }
@@ -246,7 +250,7 @@ func (p *planFlags) readStatistics(c *call, problem *planner.Problem, model stri
 		return nil // the policy says whether it can do without
 	}
 	if len(p.stats) == 0 {
-		return hinted(fmt.Errorf("the frequency policy needs activation statistics"), "ggufplan plan "+model+" --stats imatrix.gguf")
+		return hinted(fmt.Errorf("the frequency policy needs activation statistics"), "ggufplan "+shellQuote("plan", model, "--stats", "imatrix.gguf"))
 	}
 	var err error
 	problem.Evidence, err = p.evidence.read(c, p.stats, problem.Model)
@@ -273,15 +277,15 @@ func hintPlanError(err error, model string, statistics []string) error {
 	var pin *planner.PinError
 	switch {
 	case errors.Is(err, planner.ErrNoExperts):
-		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "ggufplan inspect "+model+" shows what each file type of llama-quantize would make of it")
+		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "ggufplan "+shellQuote("inspect", model)+" shows what each file type of llama-quantize would make of it")
 	case errors.Is(err, planner.ErrNoCounts):
-		return hinted(err, "count with llama-imatrix of a current llama.cpp, which writes GGUF: ggufplan plan "+model+" --stats imatrix.gguf")
+		return hinted(err, "count with llama-imatrix of a current llama.cpp, which writes GGUF: ggufplan "+shellQuote("plan", model, "--stats", "imatrix.gguf"))
 	case errors.Is(err, planner.ErrRankOnly):
-		return hinted(err, "ggufplan plan "+model+" --stats "+strings.Join(statistics, " --stats ")+" --tiers-by rank")
+		return hinted(err, "ggufplan "+shellQuote("plan", model)+statsWords(statistics)+" --tiers-by rank")
 	case errors.As(err, &unfit):
-		return hinted(err, "--pin '^"+strings.ReplaceAll(unfit.Tensor, ".", `\.`)+"$=Q8_0'")
+		return hinted(err, "--pin "+shellQuote("^"+strings.ReplaceAll(unfit.Tensor, ".", `\.`)+"$=Q8_0"))
 	case errors.As(err, &pin):
-		return hinted(fmt.Errorf("--%w", err), "ggufplan inspect "+model+" --tensors lists the names")
+		return hinted(fmt.Errorf("--%w", err), "ggufplan "+shellQuote("inspect", model, "--tensors")+" lists the names")
 	}
 	return hintBudgetError(err, model, statistics)
 }

@@ -252,7 +252,7 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 			inputs = problem.Evidence.Inputs
 		}
 		if err := e.Check(problem.Model, inputs); err != nil {
-			return hinted(fmt.Errorf("%s: %w", e.Name, err), "ggufplan measure "+model+" --stats imatrix.gguf -o errors.json measures this model")
+			return hinted(fmt.Errorf("%s: %w", e.Name, err), "ggufplan "+shellQuote("measure", model)+" --stats imatrix.gguf -o errors.json measures this model")
 		}
 		budget.Errors = e
 	case b.measure:
@@ -326,10 +326,6 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 // hintBudgetError adds what to try instead, and makes an unreachable budget a
 // finding.
 func hintBudgetError(err error, model string, statistics []string) error {
-	given := ""
-	if len(statistics) > 0 {
-		given = " --stats " + strings.Join(statistics, " --stats ")
-	}
 	var unreachable *planner.UnreachableError
 	var missing *planner.MissingErrorError
 	var limit *planner.TypeLimitError
@@ -339,11 +335,20 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	case errors.As(err, &limit):
 		return hinted(err, fmt.Sprintf("--max-types %d", limit.Needed))
 	case errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):
-		return hinted(err, "ggufplan measure "+model+given+" -o errors.json, then plan with --errors errors.json")
+		return hinted(err, "ggufplan "+shellQuote("measure", model)+statsWords(statistics)+" -o errors.json, then plan with --errors errors.json")
 	case errors.Is(err, planner.ErrNoExpertsToBound):
 		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "bound the whole model: --target-bpw 4.5 or --target-size 4GiB")
 	case errors.Is(err, planner.ErrNeedsTraffic):
 		return hinted(err, "count with llama-imatrix and give --stats imatrix.gguf, or take all experts alike: --objective relative")
 	}
 	return err
+}
+
+// statsWords writes --stats for each file, as a shell reads it.
+func statsWords(files []string) string {
+	text := ""
+	for _, file := range files {
+		text += " --stats " + shellQuote(file)
+	}
+	return text
 }

@@ -122,7 +122,7 @@ func (f *frontierFlags) show(c *call, model *ggufio.Model, front *planner.Fronti
 			return err
 		}
 	default:
-		writeFrontier(c.stdout, front)
+		writeFrontier(c.page(), front)
 	}
 	return c.commitPrinted(&out)
 }

@@ -17,7 +17,11 @@ import (
 
 func (c *call) say(grade, format string, args ...any) {
 	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", grade, review.Printable(msg))
+	label := grade
+	if s, ok := c.fitted(c.stderr, c.stderr).(*screen); ok {
+		label = s.paint(grade, map[string]string{"error": red, "warning": yellow, "hint": cyan}[grade])
+	}
+	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", label, review.Printable(msg))
 }
 
 func (c *call) warn(format string, args ...any) { c.say("warning", format, args...) }

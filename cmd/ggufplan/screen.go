@@ -17,29 +17,46 @@ const (
 	maxWidth = 200
 )
 
-// A screen is a terminal that text is fitted to.
+// A screen is where people read: text is fitted to its width, where it has one,
+// and may be coloured.
 type screen struct {
 	io.Writer
-	width int
+	width  int // 0 for any
+	colour bool
 }
 
-// Width is what tables and paragraphs have room for.
+// Width is what tables and paragraphs have room for, 0 for any number of
+// columns.
 func (s *screen) Width() int { return s.width }
 
-// Write breaks lines that are too long at words, what follows indented under
-// the first column of facts.
+// How text stands out on a screen.
+const (
+	bold   = "1"
+	red    = "31"
+	yellow = "33"
+	cyan   = "36"
+)
+
+// paint sets text in a colour, where there is any.
+func (s *screen) paint(text, colour string) string {
+	if !s.colour || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// Heading writes a line that stands out.
+func (s *screen) Heading(line string) error {
+	_, err := io.WriteString(s.Writer, s.paint(s.fold(line), bold)+"\n")
+	return err
+}
+
+// Write breaks lines that are too long.
 func (s *screen) Write(p []byte) (int, error) {
-	const indent = 12
 	var b strings.Builder
 	for _, line := range strings.SplitAfter(string(p), "\n") {
 		text, end := strings.CutSuffix(line, "\n")
-		if len([]rune(text)) > s.width {
-			head := review.Fold(text, s.width)
-			rest := strings.TrimLeft(strings.TrimPrefix(text, head[0]), " ")
-			text = head[0] + "\n" + strings.Repeat(" ", indent) +
-				strings.Join(review.Fold(rest, s.width-indent), "\n"+strings.Repeat(" ", indent))
-		}
-		b.WriteString(text)
+		b.WriteString(s.fold(text))
 		if end {
 			b.WriteByte('\n')
 		}
@@ -50,18 +67,44 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// page returns standard output for text that people read: fitted to its width
-// where it is a terminal.
-func (c *call) page() io.Writer { return fitted(c.stdout, c.out) }
+// fold breaks a line that is too long at words, what follows indented under the
+// first column of facts.
+func (s *screen) fold(text string) string {
+	const indent = 12
+	if s.width == 0 || len([]rune(text)) <= s.width {
+		return text
+	}
+	head := review.Fold(text, s.width)
+	rest := strings.TrimLeft(strings.TrimPrefix(text, head[0]), " ")
+	space := strings.Repeat(" ", indent)
+	return head[0] + "\n" + space + strings.Join(review.Fold(rest, s.width-indent), "\n"+space)
+}
 
-// wrapped is the same for another stream.
-func (c *call) wrapped(w io.Writer) io.Writer { return fitted(w, w) }
+// page returns standard output for text that people read.
+func (c *call) page() io.Writer { return c.fitted(c.stdout, c.out) }
 
-func fitted(w, device io.Writer) io.Writer {
-	if !isTerminal(device) {
+// wrapped is the same for standard error.
+func (c *call) wrapped(w io.Writer) io.Writer { return c.fitted(w, w) }
+
+// fitted returns w, which writes to device, as a screen where it is one or is
+// to be coloured.
+func (c *call) fitted(w, device io.Writer) io.Writer {
+	s := &screen{Writer: w}
+	terminal := isTerminal(device)
+	if terminal {
+		s.width = terminalWidth(device)
+	}
+	switch c.colour {
+	case "always":
+		s.colour = true
+	case "never":
+	default: // an empty NO_COLOR counts as none: no-color.org
+		s.colour = terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	}
+	if !terminal && !s.colour {
 		return w
 	}
-	return &screen{w, terminalWidth(device)}
+	return s
 }
 
 // terminalWidth asks the terminal, then COLUMNS, else says 80.

@@ -11,7 +11,7 @@ import (
 func TestScreenFits(t *testing.T) {
 	for _, width := range []int{80, 200} {
 		var b strings.Builder
-		s := &screen{&b, width}
+		s := &screen{Writer: &b, width: width}
 		words := strings.TrimSpace(strings.Repeat("some words of a reason ", 12))
 		table := review.NewTable("tensor", ">bytes", "why")
 		table.Add("blk.0.ffn_up_exps.weight", "1,234,567", words)

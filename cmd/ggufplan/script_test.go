@@ -233,6 +233,10 @@ func TestHelpExamples(t *testing.T) {
 				if !ok {
 					continue // for a shell
 				}
+				for strings.HasSuffix(line, " \\") && i+1 < len(lines) {
+					i++
+					line = strings.TrimSuffix(line, "\\") + lines[i]
+				}
 				var want []string
 				for i+1 < len(lines) && strings.HasPrefix(lines[i+1], "  ") && !strings.HasPrefix(lines[i+1], "  $ ") {
 					i++

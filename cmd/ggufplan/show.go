@@ -39,6 +39,7 @@ Example:
 			flags.StringVar(&s.tensor, "tensor", "", "explain the choice for the tensor `NAME`")
 			flags.StringVar(&s.errors, "errors", "", "with the others: what every type would cost, from the errors that measure wrote to `FILE`")
 			flags.BoolVar(&s.json, "json", false, "print the same facts as JSON")
+			flags.BoolVar(&s.verbose, "verbose", false, "list every finding")
 			return func(c *call, operands []string) error { return s.run(c, operands[0]) }
 		},
 	}
@@ -49,7 +50,15 @@ type showFlags struct {
 	layer, expert int
 	tensor        string
 	errors        string
-	json          bool
+	json, verbose bool
+}
+
+// listLimit is how many lines that repeat a kind a command prints.
+func listLimit(verbose bool) int {
+	if verbose {
+		return 0
+	}
+	return review.ScreenLines
 }
 
 func (s *showFlags) run(c *call, path string) error {
@@ -59,10 +68,10 @@ func (s *showFlags) run(c *call, path string) error {
 	}
 	layer, expert, tensor := s.flags.Changed("layer"), s.flags.Changed("expert"), s.flags.Changed("tensor")
 	if tensor && layer {
-		return hinted(fmt.Errorf("--tensor and --layer exclude each other: a tensor has its layer"), "ggufplan show "+path+" --tensor "+s.tensor)
+		return hinted(fmt.Errorf("--tensor and --layer exclude each other: a tensor has its layer"), "ggufplan "+shellQuote("show", path, "--tensor", s.tensor))
 	}
 	if s.errors != "" && !layer && !expert && !tensor {
-		return hinted(fmt.Errorf("--errors explains a choice: which, say --layer, --expert or --tensor"), "ggufplan show "+path+" --layer 0 --errors "+s.errors)
+		return hinted(fmt.Errorf("--errors explains a choice: which, say --layer, --expert or --tensor"), "ggufplan "+shellQuote("show", path, "--layer", "0", "--errors", s.errors))
 	}
 	if !layer && !expert && !tensor {
 		if s.json {
@@ -73,7 +82,7 @@ func (s *showFlags) run(c *call, path string) error {
 			err = c.writeProduct(data)
 			return err
 		}
-		review.WritePlan(c.page(), m)
+		review.WritePlan(c.page(), m, listLimit(s.verbose))
 		return nil
 	}
 	x := &explanation{Explanation: review.Explanation{Policy: m.Policy, Layers: []manifest.Layer{}, Tensors: []manifest.Tensor{}}}
@@ -97,7 +106,7 @@ func (s *showFlags) run(c *call, path string) error {
 	if s.json {
 		return writeJSON(c.stdout, x)
 	}
-	x.write(c.page(), m, s.flags)
+	x.write(c.page(), m, s.flags, listLimit(s.verbose))
 	if s.errors != "" {
 		x.writeChoices(c.page())
 	}

@@ -97,7 +97,7 @@ func (x *explanation) onlyExpert(expert int) error {
 	return nil
 }
 
-func (x *explanation) write(w io.Writer, m *manifest.Manifest, flags *pflag.FlagSet) {
+func (x *explanation) write(w io.Writer, m *manifest.Manifest, flags *pflag.FlagSet, limit int) {
 	switch {
 	case flags.Changed("tensor"):
 		x.WriteTensor(w)
@@ -118,5 +118,5 @@ func (x *explanation) write(w io.Writer, m *manifest.Manifest, flags *pflag.Flag
 		}
 		x.WriteTensors(w)
 	}
-	x.WriteFindings(w, m)
+	x.WriteFindings(w, m, limit)
 }

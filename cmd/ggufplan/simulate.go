@@ -31,7 +31,11 @@ type simulateFlags struct {
 
 func simulateCommand() *command {
 	return &command{
-		name: "simulate", operands: "PLAN MODEL", short: "a stock-runnable copy of the model that carries the plan's rounding error", min: 2, max: 2,
+		name: "simulate", operands: "PLAN MODEL", short: "a stock-runnable copy of the model that carries the plan's rounding error", groups: []flagGroup{
+			{"common flags", []string{"stats", "output", "fused", "experts-only", "store", "threads", "quiet"}},
+			statisticsGroup,
+		},
+		min: 2, max: 2,
 		long: `Writes a copy of MODEL, the plan's F16, BF16 or F32 source, in which every
 planned tensor's weights have been put through their planned types and back:
 each expert through its own type in the split plan, or with --fused each tensor

@@ -66,6 +66,10 @@ the experts that change tier under the default preset.
 
 -o writes the canonical form: JSON that every command here reads like the
 original. Column means stay in the imatrix.`,
+		groups: []flagGroup{
+			{"common flags", []string{"model", "diff", "json", "output", "verbose"}},
+			statisticsGroup,
+		},
 		min: 1, max: -1,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			s := &statsRun{}
@@ -73,6 +77,7 @@ original. Column means stay in the imatrix.`,
 			flags.StringVar(&s.diff, "diff", "", "compare with the statistics in `FILE`")
 			s.evidence = addEvidenceFlags(flags)
 			flags.BoolVar(&s.json, "json", false, "print the same facts as JSON")
+			flags.BoolVar(&s.verbose, "verbose", false, "list every finding")
 			flags.StringVarP(&s.output, "output", "o", "", "write the canonical form to `FILE`; with -, to standard output instead of the table")
 			return s.run
 		},
@@ -82,7 +87,7 @@ original. Column means stay in the imatrix.`,
 // A statsRun is one run of the command.
 type statsRun struct {
 	model, diff, output string
-	json                bool
+	json, verbose       bool
 	evidence            *evidenceFlags
 }
 
@@ -95,7 +100,7 @@ func (s *statsRun) run(c *call, files []string) error {
 		var err error
 		if m, err = ggufio.Open(s.model); err != nil {
 			if errors.Is(err, ggufio.ErrImatrix) {
-				return hinted(err, "ggufplan stats "+s.model+" --model MODEL")
+				return hinted(err, "ggufplan "+shellQuote("stats", s.model, "--model")+" MODEL")
 			}
 			return err
 		}
@@ -135,7 +140,7 @@ func (s *statsRun) run(c *call, files []string) error {
 	if s.json {
 		err = writeJSON(c.stdout, report)
 	} else {
-		report.write(c.stdout)
+		report.write(c.page(), listLimit(s.verbose))
 	}
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 )
 
 // write prints the report for a person.
-func (r *statsReport) write(w io.Writer) {
+func (r *statsReport) write(w io.Writer, limit int) {
 	files := review.NewTable("file", "format", "traffic", "phase", ">size", "sha256")
 	for _, in := range r.Inputs {
 		files.Add(review.Printable(in.Name), in.Format, in.Kind, review.ValueOr(in.Phase, "-"), review.Size(in.SizeBytes), in.SHA256[:min(16, len(in.SHA256))])
@@ -31,15 +31,17 @@ func (r *statsReport) write(w io.Writer) {
 		fmt.Fprintln(w)
 		r.Diff.write(w)
 	}
-	for i, f := range r.Findings {
-		if i == 0 {
-			fmt.Fprintln(w)
-		}
+	var lines []string
+	for _, f := range r.Findings {
 		subject := ""
 		if f.Subject != "" {
 			subject = review.Printable(f.Subject) + ": "
 		}
-		fmt.Fprintf(w, "%s: %s%s\n", f.Code, subject, review.Printable(f.Message))
+		lines = append(lines, fmt.Sprintf("%s: %s%s", f.Code, subject, review.Printable(f.Message)))
+	}
+	if len(lines) > 0 {
+		fmt.Fprintln(w)
+		review.WriteFirst(w, lines, limit, review.AllLines)
 	}
 }
 

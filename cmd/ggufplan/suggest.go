@@ -8,6 +8,8 @@ import (
 
 	"github.com/agnivade/levenshtein"
 	"github.com/spf13/pflag"
+
+	"github.com/ggufplan/ggufplan/planner/review"
 )
 
 // bare is a name without what people do not remember of it: case, underscores
@@ -139,15 +141,11 @@ func normalizeFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // has no flag of that name.
 var naturalNames = map[string]string{"imatrix": "stats", "stats": "imatrix"}
 
+// shellQuote writes words as a shell reads them.
 func shellQuote(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		quoted[i] = w
-		if w == "" || strings.IndexFunc(w, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_-./:+,@%", r))
-		}) >= 0 {
-			quoted[i] = singleQuoted(w)
-		}
+		quoted[i] = review.ShellWord(w)
 	}
 	return strings.Join(quoted, " ")
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 
@@ -31,10 +30,11 @@ printed, before anything is quantized:
 exit status: 0 all as planned; 1 something differs; 2 another model, or an
 unreadable file`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
-			log := flags.String("dry-run-log", "", "compare what llama-quantize --dry-run printed, instead of a model; - is standard input, `FILE`")
+			log := flags.String("dry-run-log", "", "compare what llama-quantize --dry-run printed into `FILE`, - for standard input, instead of a model")
 			asJSON := flags.Bool("json", false, "print the comparison as JSON")
 			reading := flags.Bool("data", false, "read every block too: weights that are not finite, matrices and experts that are all zeros")
 			allowNoImatrix := flags.Bool("allow-no-imatrix", false, "accept a file that was quantized without the plan's importance matrix")
+			verbose := flags.Bool("verbose", false, "list every difference, a line each")
 			reports := addReportFlags(flags)
 			return func(c *call, operands []string) error {
 				if err := reports.validate(); err != nil {
@@ -57,7 +57,12 @@ unreadable file`,
 				if err := refuseOverwrite(reports.junit, append(slices.Clone(operands), *log)...); err != nil {
 					return err
 				}
-				if err := writeReport(c.stdout, report, *asJSON); err != nil {
+				if *asJSON {
+					err = writeJSON(c.stdout, report)
+				} else {
+					writeReport(c.page(), report, *verbose)
+				}
+				if err != nil {
 					return err
 				}
 				files := outputs{c: c}
@@ -73,10 +78,7 @@ unreadable file`,
 				} else {
 					reports.annotateVerify(c.stdout, report)
 				}
-				if n := len(report.Differences); n > 0 {
-					if !*asJSON {
-						fmt.Fprintf(c.stdout, "%d %s from the plan\n", n, review.Plural(n, "difference", "differences"))
-					}
+				if len(report.Differences) > 0 {
 					return errAnswered
 				}
 				return nil
@@ -111,32 +113,4 @@ func (c *call) compare(plan *manifest.Manifest, operands []string, log string, o
 	}
 	defer in.Close()
 	return verify.DryRunLog(plan, filepath.Base(log), in)
-}
-
-func writeReport(w io.Writer, report *verify.Report, asJSON bool) error {
-	if asJSON {
-		return writeJSON(w, report)
-	}
-	for _, d := range report.Differences {
-		fmt.Fprintln(w, d)
-	}
-	fmt.Fprintf(w, "%d of %d tensors are as planned", report.Matching, report.Tensors)
-	if report.FoundBytes != nil {
-		fmt.Fprintf(w, ", %d bytes", *report.FoundBytes)
-		if *report.FoundBytes != report.PlannedBytes {
-			fmt.Fprintf(w, " where %d were planned", report.PlannedBytes)
-		}
-	}
-	switch {
-	case report.DataRead:
-		fmt.Fprint(w, "; every block was read")
-	case report.FoundBytes != nil:
-		fmt.Fprint(w, "; headers were read (--data reads every block)")
-	}
-	fmt.Fprintln(w)
-	for _, n := range report.Notes {
-		fmt.Fprintln(w, n)
-	}
-	_, err := w.Write(nil)
-	return err
 }

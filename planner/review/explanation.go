@@ -157,7 +157,7 @@ func (x *Explanation) WriteTensors(w io.Writer) {
 }
 
 // WriteFindings prints the findings about what was selected.
-func (x *Explanation) WriteFindings(w io.Writer, m *manifest.Manifest) {
+func (x *Explanation) WriteFindings(w io.Writer, m *manifest.Manifest, limit int) {
 	subjects := map[string]bool{}
 	for i := range x.Layers {
 		subjects[fmt.Sprintf("blk.%d", x.Layers[i].Layer)] = true
@@ -173,6 +173,6 @@ func (x *Explanation) WriteFindings(w io.Writer, m *manifest.Manifest) {
 	}
 	if len(list) > 0 {
 		fmt.Fprintln(w)
-		WriteFindings(w, list)
+		WriteFindings(w, list, limit)
 	}
 }

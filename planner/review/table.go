@@ -30,23 +30,23 @@ func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
 // Write prints the table with every line indented. Lines do not end in spaces.
 func (t *Table) Write(w io.Writer, indent string) {
-	t.lines(w, indent, append([][]string{t.heading}, t.rows...))
+	t.lines(w, indent, append([][]string{t.heading}, t.rows...), true)
 }
 
 // WriteRows prints the table without its heading.
-func (t *Table) WriteRows(w io.Writer, indent string) { t.lines(w, indent, t.rows) }
+func (t *Table) WriteRows(w io.Writer, indent string) { t.lines(w, indent, t.rows, false) }
 
-func (t *Table) lines(w io.Writer, indent string, lines [][]string) {
+func (t *Table) lines(w io.Writer, indent string, lines [][]string, heading bool) {
 	widths := make([]int, len(t.heading))
 	for _, cells := range lines {
 		for i, cell := range cells {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	if screen, ok := w.(interface{ Width() int }); ok {
+	if screen, ok := w.(interface{ Width() int }); ok && screen.Width() > 0 {
 		lines = t.fit(lines, widths, screen.Width()-len(indent))
 	}
-	for _, cells := range lines {
+	for n, cells := range lines {
 		var line strings.Builder
 		line.WriteString(indent)
 		for i, cell := range cells {
@@ -60,7 +60,12 @@ func (t *Table) lines(w io.Writer, indent string, lines [][]string) {
 				line.WriteString(cell + space)
 			}
 		}
-		io.WriteString(w, strings.TrimRight(line.String(), " ")+"\n")
+		text := strings.TrimRight(line.String(), " ")
+		if screen, ok := w.(interface{ Heading(string) error }); ok && heading && n == 0 {
+			screen.Heading(text)
+			continue
+		}
+		io.WriteString(w, text+"\n")
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
-// WritePlan prints a manifest for a person.
-func WritePlan(w io.Writer, m *manifest.Manifest) {
+// WritePlan prints a manifest for a person, at most limit lines of findings; 0
+// is no limit.
+func WritePlan(w io.Writer, m *manifest.Manifest, limit int) {
 	showHead(w, m)
 	fmt.Fprintln(w)
 	showTotals(w, m)
@@ -28,7 +29,7 @@ func WritePlan(w io.Writer, m *manifest.Manifest) {
 	showSteps(w, m)
 	if len(m.Findings) > 0 {
 		fmt.Fprintln(w)
-		WriteFindings(w, m.Findings)
+		WriteFindings(w, m.Findings, limit)
 	}
 }
 
@@ -217,9 +218,10 @@ func showOthers(w io.Writer, m *manifest.Manifest) {
 }
 
 // WriteFindings prints findings, those of one code that say the same in one
-// line.
-func WriteFindings(w io.Writer, findings []manifest.Finding) {
+// line, at most limit lines.
+func WriteFindings(w io.Writer, findings []manifest.Finding, limit int) {
 	fmt.Fprintln(w, "findings")
+	var lines []string
 	for i := 0; i < len(findings); {
 		f := findings[i]
 		j := i + 1
@@ -230,7 +232,11 @@ func WriteFindings(w io.Writer, findings []manifest.Finding) {
 		if j-i > 1 {
 			subject += fmt.Sprintf(" and %d more", j-i-1)
 		}
-		fmt.Fprintf(w, "  %s: %s: %s\n", Printable(f.Code), subject, Printable(f.Message))
+		lines = append(lines, fmt.Sprintf("  %s: %s: %s", Printable(f.Code), subject, Printable(f.Message)))
 		i = j
 	}
+	WriteFirst(w, lines, limit, AllLines)
 }
+
+// AllLines says how a command lists what was cut.
+const AllLines = "--verbose lists all"

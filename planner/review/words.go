@@ -2,6 +2,7 @@ package review
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -111,6 +112,24 @@ func Ranges(numbers []int) string {
 		i = j + 1
 	}
 	return strings.Join(parts, ", ")
+}
+
+// ScreenLines is how many lines that repeat a kind a person is shown unasked.
+const ScreenLines = 20
+
+// WriteFirst writes the first lines of a list, and how many more there are; all
+// says how to see them. A limit of 0 is none.
+func WriteFirst(w io.Writer, lines []string, limit int, all string) {
+	cut := lines
+	if limit > 0 && len(lines) > limit {
+		cut = lines[:limit]
+	}
+	for _, line := range cut {
+		fmt.Fprintln(w, line)
+	}
+	if more := len(lines) - len(cut); more > 0 {
+		fmt.Fprintf(w, "and %d more; %s\n", more, all)
+	}
 }
 
 // Or lists words as a sentence does.
