@@ -56,6 +56,11 @@ func (m *Model) ExpertCount(layer int) int {
 			n = max(n, t.Experts(), t.Expert+1)
 		}
 	}
+	for i := range m.TierSets {
+		if s := &m.TierSets[i]; s.Layer == layer {
+			n = max(n, s.Experts)
+		}
+	}
 	return n
 }
 
@@ -67,6 +72,9 @@ func (m *Model) MostExperts() int {
 		if t := &m.Tensors[i]; t.Role.IsExpert() {
 			n = max(n, t.Experts(), t.Expert+1)
 		}
+	}
+	for i := range m.TierSets {
+		n = max(n, m.TierSets[i].Experts)
 	}
 	return n
 }
@@ -115,7 +123,7 @@ func (m *Model) checkExperts() error {
 	groups := map[place][]*Tensor{}
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if !t.Role.IsExpert() {
+		if !t.Role.IsExpert() || t.TierOf != "" {
 			continue
 		}
 		p := place{t.Layer, t.Role}
@@ -124,7 +132,7 @@ func (m *Model) checkExperts() error {
 	first := map[int]*Tensor{} // of a layer
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if !t.Role.IsExpert() {
+		if !t.Role.IsExpert() || t.TierOf != "" {
 			continue
 		}
 		group := groups[place{t.Layer, t.Role}]
@@ -145,6 +153,14 @@ func (m *Model) checkExperts() error {
 		}
 		if n, _ := groupCount(groups[place{t.Layer, other.Role}]); n != count {
 			return m.tensorFault(t, fmt.Errorf("block %d has %d experts here and %d in %s", t.Layer, count, n, other.Name))
+		}
+	}
+	for i := range m.TierSets {
+		s := &m.TierSets[i]
+		if other := first[s.Layer]; other != nil {
+			if n, _ := groupCount(groups[place{s.Layer, other.Role}]); n != s.Experts {
+				return m.tensorFault(&m.Tensors[s.Table], fmt.Errorf("block %d has %d experts here and %d in %s", s.Layer, s.Experts, n, other.Name))
+			}
 		}
 	}
 	return nil

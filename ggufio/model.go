@@ -12,6 +12,7 @@ type Model struct {
 	Files        []File   // in shard order
 	Tensors      []Tensor // in file order, shard after shard
 	Metadata     *Metadata
+	TierSets     []TierSet // of a tier file, in the order of their tables; see [Data.ReadTiers]
 
 	byName map[string]int // index into Tensors
 }
@@ -80,6 +81,9 @@ type Tensor struct {
 	Role        Role
 	Layer       int // block number, -1 outside blocks
 	Expert      int // for a tensor that holds one routed expert, its number; else -1
+
+	// TierOf names the tensor some of whose experts a tier holds; else "".
+	TierOf string
 
 	infoOffset uint64 // where its entry in the header begins, for errors
 }

@@ -22,6 +22,9 @@ func Open(path string) (*Model, error) {
 	if m.Architecture, err = headers[0].architecture(m.Tensors); err != nil {
 		return nil, err
 	}
+	if err := m.findTiers(); err != nil {
+		return nil, err
+	}
 	if err := m.checkExperts(); err != nil {
 		return nil, err
 	}

@@ -177,6 +177,9 @@ func newFrame(p *Problem) (*frame, error) {
 	if p.Model == nil {
 		return nil, fmt.Errorf("no model to plan")
 	}
+	if p.Model.IsTierFile() {
+		return nil, ggufio.ErrTierFile
+	}
 	f := &frame{problem: p, slots: make([]slot, len(p.Model.Tensors))}
 	base, err := f.base()
 	if err != nil {

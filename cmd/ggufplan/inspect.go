@@ -59,7 +59,10 @@ Sizes for a person are rounded; --json has every size in bytes.`,
 				if err != nil {
 					return err
 				}
-				report := inspect(m, *all)
+				report, err := inspect(m, *all)
+				if err != nil {
+					return err
+				}
 				if *asJSON {
 					return writeJSON(c.stdout, report)
 				}
@@ -87,6 +90,7 @@ type inspection struct {
 	ExpertUsedCount   *int               `json:"expert_used_count"` // the largest over layers; null where the metadata does not say
 	SharedExpertCount int                `json:"shared_expert_count"`
 	RoutedExpertBytes uint64             `json:"routed_expert_bytes"`
+	Requires          *string            `json:"requires"` // what it takes to run a tier file; null for other models
 	Types             []inspectedGroup   `json:"types"`
 	Roles             []inspectedGroup   `json:"roles"`
 	FileTypes         []inspectedMix     `json:"file_types"`
@@ -120,6 +124,16 @@ type inspectedLayer struct {
 	ExpertUsedCount *int              `json:"expert_used_count"` // null where the metadata does not say
 	SizeBytes       uint64            `json:"size_bytes"`
 	Tensors         []inspectedTensor `json:"tensors"`
+	Tiers           []inspectedTiers  `json:"tiers"` // of a tier file
+}
+
+// An inspectedTiers is where the experts of one projection are, and as what.
+type inspectedTiers struct {
+	Tensor      string   `json:"tensor"` // that its tiers stand for
+	Shape       []uint64 `json:"shape"`
+	ExpertTypes []string `json:"expert_types"`
+	Tiers       []int    `json:"tiers"`   // of each expert
+	Indices     []int    `json:"indices"` // of each expert in its tier
 }
 
 type inspectedTensor struct {
@@ -136,7 +150,7 @@ type inspectedTensor struct {
 	OffsetBytes uint64   `json:"offset_bytes"`
 }
 
-func inspect(m *ggufio.Model, allTensors bool) *inspection {
+func inspect(m *ggufio.Model, allTensors bool) (*inspection, error) {
 	a := &m.Architecture
 	layers := m.MoELayers()
 	r := &inspection{
@@ -158,7 +172,7 @@ func inspect(m *ggufio.Model, allTensors bool) *inspection {
 		}
 	}
 	for _, layer := range layers {
-		l := inspectedLayer{Layer: layer, MTP: m.IsMTP(layer), ExpertCount: m.ExpertCount(layer)}
+		l := inspectedLayer{Layer: layer, MTP: m.IsMTP(layer), ExpertCount: m.ExpertCount(layer), Tiers: []inspectedTiers{}}
 		if layer < len(a.ExpertUsedCount) {
 			l.ExpertUsedCount = &a.ExpertUsedCount[layer]
 			if r.ExpertUsedCount == nil || *r.ExpertUsedCount < *l.ExpertUsedCount {
@@ -172,7 +186,15 @@ func inspect(m *ggufio.Model, allTensors bool) *inspection {
 		r.RoutedExpertBytes += l.SizeBytes
 		r.Layers = append(r.Layers, l)
 	}
-	r.FileTypes = inspectMixes(m)
+	r.FileTypes = []inspectedMix{}
+	if m.IsTierFile() {
+		r.Requires = new(ggufio.TierRequires)
+		if err := r.addTiers(m); err != nil {
+			return nil, err
+		}
+	} else {
+		r.FileTypes = inspectMixes(m)
+	}
 	r.Types = groupTensors(m, func(t *ggufio.Tensor) string { return t.Type.String() })
 	r.Roles = groupTensors(m, func(t *ggufio.Tensor) string { return string(t.Role) })
 	for i := range r.Types {
@@ -184,7 +206,31 @@ func inspect(m *ggufio.Model, allTensors bool) *inspection {
 			*r.Tensors = append(*r.Tensors, inspectTensor(m, &m.Tensors[i]))
 		}
 	}
-	return r
+	return r, nil
+}
+
+// addTiers reads the tables of a tier file.
+func (r *inspection) addTiers(m *ggufio.Model) error {
+	data, err := m.OpenData()
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	for i := range m.TierSets {
+		s := &m.TierSets[i]
+		places, err := data.ReadTiers(s)
+		if err != nil {
+			return err
+		}
+		x := inspectedTiers{Tensor: s.Name, Shape: s.Shape}
+		for _, p := range places {
+			x.ExpertTypes = append(x.ExpertTypes, m.Tensors[s.Tiers[p.Tier]].Type.String())
+			x.Tiers, x.Indices = append(x.Tiers, p.Tier), append(x.Indices, p.Index)
+		}
+		at := slices.IndexFunc(r.Layers, func(l inspectedLayer) bool { return l.Layer == s.Layer })
+		r.Layers[at].Tiers = append(r.Layers[at].Tiers, x)
+	}
+	return nil
 }
 
 func inspectTensor(m *ggufio.Model, t *ggufio.Tensor) inspectedTensor {
@@ -246,6 +292,10 @@ func (r *inspection) write(w io.Writer) {
 		fact("expert data", "%s, %s of all tensors", review.Size(r.RoutedExpertBytes), review.Percent(r.RoutedExpertBytes, r.TensorBytes))
 	}
 
+	if r.Requires != nil {
+		fact("needs", "%s: ggufplan patch-llamacpp", *r.Requires)
+	}
+
 	fmt.Fprintln(w)
 	files := review.NewTable("file", ">size", ">tensors", ">data at byte", "header sha256")
 	for _, f := range r.Files {
@@ -274,8 +324,10 @@ func (r *inspection) write(w io.Writer) {
 		fmt.Fprintln(w)
 		r.writeLayers(w)
 	}
-	fmt.Fprintln(w)
-	r.writeMixes(w)
+	if len(r.FileTypes) > 0 {
+		fmt.Fprintln(w)
+		r.writeMixes(w)
+	}
 	if r.Tensors != nil {
 		fmt.Fprintln(w)
 		r.writeTensors(w)
@@ -319,7 +371,7 @@ func (r *inspection) writeLayers(w io.Writer) {
 		var rows []row
 		for _, x := range l.Tensors {
 			name := strings.TrimPrefix(x.Name, fmt.Sprintf("blk.%d.", l.Layer))
-			experts := l.ExpertCount
+			experts := int(x.SizeBytes / *x.ExpertBytes)
 			if x.Expert != nil {
 				name, experts = strings.Replace(name, "."+strconv.Itoa(*x.Expert)+".", ".E.", 1), 1
 			}

@@ -136,6 +136,9 @@ func Fused(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Layout, er
 // Where Options.Part says which tensors share a file, a file of the set depends
 // on the types of its own tensors alone: to change some, write theirs anew.
 func Typed(model *ggufio.Model, types func(t *ggufio.Tensor) quant.Type, o Options) (*Layout, error) {
+	if model.IsTierFile() {
+		return nil, ggufio.ErrTierFile
+	}
 	var tensors []Tensor
 	for _, i := range llamaquantize.LoaderOrder(model) {
 		t := &model.Tensors[i]

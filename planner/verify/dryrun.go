@@ -70,7 +70,7 @@ func DryRunLog(plan *manifest.Manifest, name string, log io.Reader) (*Report, er
 	if total == "" {
 		return nil, fmt.Errorf("%s: ends before the quant size: %d of %s tensors are listed", name, len(tensors), listed)
 	}
-	report, err := compare(plan, tensors)
+	report, err := compare(plan, tensors, false)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -96,7 +96,7 @@ func logTensor(m []string) (found, error) {
 	if _, err := strconv.ParseFloat(size, 64); err != nil {
 		return found{}, fmt.Errorf("size: %q is not a number", size)
 	}
-	return found{shape, strings.ToUpper(typ), func(planned uint64) (string, bool) {
+	return found{shape: shape, typ: strings.ToUpper(typ), size: func(planned uint64) (string, bool) {
 		return size + " MiB", agrees(size, planned)
 	}}, nil
 }

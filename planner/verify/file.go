@@ -62,16 +62,26 @@ func (r *Report) compareImatrix(plan *manifest.Manifest, model *ggufio.Model, al
 // known. A size that differs only by what the file calls its importance
 // matrix, or by the recorded plan, is right.
 func (r *Report) compareSize(plan *manifest.Manifest, model *ggufio.Model, planned, found string, allowNone bool) {
-	if plan.Totals.PlannedFileBytes == nil || len(model.Files) != 1 || model.Files[0].AlignmentBytes != llamaquantize.OutputAlignment {
+	size, align := plan.Totals.PlannedFileBytes, uint64(llamaquantize.OutputAlignment)
+	if model.IsTierFile() {
+		size, align = plan.Totals.SplitFileBytes, model.Files[0].AlignmentBytes
+	}
+	if size == nil || len(model.Files) != 1 || model.Files[0].AlignmentBytes != align {
 		return
 	}
-	want, got := int64(*plan.Totals.PlannedFileBytes), int64(model.Files[0].SizeBytes)
+	want, got := int64(*size), int64(model.Files[0].SizeBytes)
 	if want == got {
 		return
 	}
 	var data uint64
-	for i := range plan.Tensors {
-		data += ggufio.Padded(plan.Tensors[i].PlannedBytes, llamaquantize.OutputAlignment)
+	if model.IsTierFile() {
+		for i := range model.Tensors {
+			data += ggufio.Padded(model.Tensors[i].SizeBytes, align)
+		}
+	} else {
+		for i := range plan.Tensors {
+			data += ggufio.Padded(plan.Tensors[i].PlannedBytes, align)
+		}
 	}
 	longer := int64(0)
 	if planned != "" && found != "" {
@@ -82,10 +92,11 @@ func (r *Report) compareSize(plan *manifest.Manifest, model *ggufio.Model, plann
 		longer += int64(p.SizeBytes)
 		reason = "by its " + keyRecord
 	}
-	header := uint64(got)-model.Files[0].DataOffsetBytes == data
-	low := longer - ((longer%32)+32)%32
+	header := uint64(got)-model.Files[0].DataOffsetBytes == data && *r.FoundBytes == r.PlannedBytes
+	pad := int64(align)
+	low := longer - ((longer%pad)+pad)%pad
 	switch delta := got - want; {
-	case header && longer != 0 && (delta == low || delta == low+32):
+	case header && longer != 0 && (delta == low || delta == low+pad):
 		r.Notes = append(r.Notes, fmt.Sprintf("the file's %d bytes differ from the planned %d only %s", got, want, reason))
 	case header && allowNone && planned != "" && found == "":
 		r.Notes = append(r.Notes, fmt.Sprintf("the file's %d bytes differ from the planned %d only in the header, which names no importance matrix", got, want))

@@ -7,7 +7,8 @@
 //
 // [Model] reads headers only: that each tensor has the planned name, shape, type
 // and size, that the file names an importance matrix where the plan has one,
-// and the file's size. [Report.Data] reads the blocks and reports those that
+// and the file's size. Of a tier file the split plan is compared, expert by expert, and
+// its tables are read. [Report.Data] reads the blocks and reports those that
 // cannot be weights.
 package verify
 
@@ -77,9 +78,10 @@ type Report struct {
 
 // found is one tensor as a model or a log shows it.
 type found struct {
-	shape []uint64
-	typ   string
-	size  func(planned uint64) (string, bool) // what to print, and whether it agrees
+	shape   []uint64
+	typ     string
+	experts []string                            // types of its experts where they are in tiers, else nil
+	size    func(planned uint64) (string, bool) // what to print, and whether it agrees
 }
 
 // Options say what a comparison lets pass.
@@ -93,35 +95,48 @@ func Model(plan *manifest.Manifest, model *ggufio.Model, o Options) (*Report, er
 		return nil, err
 	}
 	tensors := make(map[string]found, len(model.Tensors))
-	var total uint64
-	for i := range model.Tensors {
-		t := &model.Tensors[i]
-		size := t.SizeBytes
-		total += size
-		tensors[t.Name] = found{t.Shape, t.Type.String(), func(planned uint64) (string, bool) {
-			return strconv.FormatUint(size, 10), size == planned
-		}}
+	total, planned := model.TensorBytes(), plan.Totals.PlannedBytes
+	var err error
+	if model.IsTierFile() {
+		planned = plan.Totals.SplitPlannedBytes
+		tensors, total, err = tierTensors(model)
+	} else {
+		for i := range model.Tensors {
+			tensors[model.Tensors[i].Name] = wholeTensor(&model.Tensors[i])
+		}
 	}
-	report, err := compare(plan, tensors)
 	if err != nil {
 		return nil, err
 	}
-	report.FoundBytes = &total
-	if total != plan.Totals.PlannedBytes {
-		report.add(KindTotal, "total", strconv.FormatUint(plan.Totals.PlannedBytes, 10), strconv.FormatUint(total, 10))
+	report, err := compare(plan, tensors, model.IsTierFile())
+	if err != nil {
+		return nil, err
+	}
+	report.PlannedBytes, report.FoundBytes = planned, &total
+	if total != planned {
+		report.add(KindTotal, "total", strconv.FormatUint(planned, 10), strconv.FormatUint(total, 10))
 	}
 	imatrix, named := report.compareImatrix(plan, model, o.AllowNoImatrix)
 	report.compareSize(plan, model, imatrix, named, o.AllowNoImatrix)
 	return report, nil
 }
 
+func wholeTensor(t *ggufio.Tensor) found {
+	return found{shape: t.Shape, typ: t.Type.String(), size: exactly(t.SizeBytes)}
+}
+
+func exactly(size uint64) func(planned uint64) (string, bool) {
+	return func(planned uint64) (string, bool) { return strconv.FormatUint(size, 10), size == planned }
+}
+
 func (r *Report) add(kind, subject, want, got string) {
 	r.Differences = append(r.Differences, Difference{kind, subject, want, got})
 }
 
-// compare holds the tensors found against the planned ones. It refuses
-// another model's tensors instead of listing them all.
-func compare(plan *manifest.Manifest, tensors map[string]found) (*Report, error) {
+// compare holds the tensors found against the planned ones, those of the split
+// plan if that is asked for. It refuses another model's tensors instead of
+// listing them all.
+func compare(plan *manifest.Manifest, tensors map[string]found, split bool) (*Report, error) {
 	if err := sameModel(plan, tensors); err != nil {
 		return nil, err
 	}
@@ -130,20 +145,27 @@ func compare(plan *manifest.Manifest, tensors map[string]found) (*Report, error)
 	for i := range plan.Tensors {
 		want := &plan.Tensors[i]
 		planned[want.Name] = true
+		typ, size := want.PlannedType, want.PlannedBytes
+		if split {
+			typ, size = splitTensor(want)
+		}
 		got, ok := tensors[want.Name]
 		if !ok {
-			report.add(KindMissing, want.Name, want.PlannedType+" "+shapeText(want.Shape), "")
+			report.add(KindMissing, want.Name, typ+" "+shapeText(want.Shape), "")
 			continue
 		}
 		before := len(report.Differences)
 		if !sameShape(want.Shape, got.shape) {
 			report.add(KindShape, want.Name, shapeText(want.Shape), shapeText(got.shape))
 		}
-		if want.PlannedType != got.typ {
-			report.add(KindType, want.Name, want.PlannedType, got.typ)
+		switch {
+		case got.experts != nil && len(got.experts) == len(want.ExpertTypes):
+			report.compareExperts(want, got.experts)
+		case typ != got.typ:
+			report.add(KindType, want.Name, typ, got.typ)
 		}
-		if text, ok := got.size(want.PlannedBytes); !ok {
-			report.add(KindBytes, want.Name, strconv.FormatUint(want.PlannedBytes, 10), text)
+		if text, ok := got.size(size); !ok {
+			report.add(KindBytes, want.Name, strconv.FormatUint(size, 10), text)
 		}
 		if len(report.Differences) == before {
 			report.Matching++

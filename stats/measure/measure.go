@@ -156,6 +156,9 @@ func Run(ctx context.Context, model *ggufio.Model, evidence *stats.Evidence, opt
 }
 
 func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Options) (*measurement, error) {
+	if model.IsTierFile() {
+		return nil, ggufio.ErrTierFile
+	}
 	if options.Types == nil {
 		options.Types = Candidates()
 	}
