@@ -120,7 +120,7 @@ func TestGuards(t *testing.T) {
 			b := model()
 			b.Pairs = append(b.Pairs, b.Pairs[0])
 			return b.Bytes()
-		}, 0, "metadata general.architecture: the key is there twice"},
+		}, 0, "metadata general.architecture: duplicate key"},
 		{"longer key", set(strings.Repeat("k", 64<<20+1), uint32(1)), 0, "67108865 is over the limit of 67108864 (length of a string)"},
 		{"key length 2^63", patch(24, 0, 0, 0, 0, 0, 0, 0, 0x80), 0, "byte 24: metadata pair 0: key: 9223372036854775808 is over the limit"},
 		{"hostile key", set("a\x1b[2Jb", raw(le32(13))), 0, `metadata "a\x1b[2Jb": type: there is no value type 13`},
@@ -148,7 +148,7 @@ func TestGuards(t *testing.T) {
 		{"name of 64", name(strings.Repeat("n", 64)), 0, "tensor 0: name: 64 is over the limit of 63"},
 		{"name with an escape", name("a\x1b[2J"), 0, "a character that does not print"},
 		{"name not UTF-8", name("a\xff"), 0, "is not UTF-8"},
-		{"twice the name", name("blk.0.attn_norm.weight"), 0, "tensor blk.0.attn_norm.weight: is there twice"},
+		{"twice the name", name("blk.0.attn_norm.weight"), 0, "tensor blk.0.attn_norm.weight: duplicate name"},
 		{"no dimensions", shape(quant.F32), 0, "dimension count: 0 is not between 1 and 4"},
 		{"five dimensions", shape(quant.F32, 1, 1, 1, 1, 8), 0, "dimension count: 5 is not between 1 and 4"},
 		{"a dimension of 0", shape(quant.F32, 4, 0), 0, "shape: dimension 1 is 0"},

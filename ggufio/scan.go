@@ -169,7 +169,7 @@ func (h *header) readTensors(c *cursor, count uint64) error {
 			return err
 		}
 		if seen[t.Name] {
-			return c.failf(t.infoOffset, "tensor "+t.Name, "is there twice")
+			return c.failf(t.infoOffset, "tensor "+t.Name, "duplicate name")
 		}
 		seen[t.Name] = true
 		h.tensors = append(h.tensors, t)

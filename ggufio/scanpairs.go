@@ -29,7 +29,7 @@ func (h *header) readPairs(c *cursor, count uint64) error {
 			return err
 		}
 		if _, twice := h.index[p.Key]; twice {
-			return c.failf(p.OffsetBytes, pairField(p.Key), "the key is there twice")
+			return c.failf(p.OffsetBytes, pairField(p.Key), "duplicate key")
 		}
 		h.index[p.Key] = len(h.pairs)
 		h.pairs = append(h.pairs, p)

@@ -153,7 +153,7 @@ func (b *Budget) Validate() error {
 			return fmt.Errorf("type %s is declared, so its error is not known", t.Name)
 		}
 		if slices.Contains(b.Types[:i], t) {
-			return fmt.Errorf("type %s is there twice", t.Name)
+			return fmt.Errorf("duplicate type %s", t.Name)
 		}
 	}
 	if b.Objective == ObjectiveMSE && b.Errors == nil {

@@ -204,7 +204,7 @@ func TestBudgetValidate(t *testing.T) {
 		`objective "best": want one of output-share`: func(b *Budget) { b.Objective = "best" },
 		`tensor scope "some": want "all"`:            func(b *Budget) { b.Scope = "some" },
 		"type PiQ3 is declared":                      func(b *Budget) { b.Types = []frequency.Type{declared} },
-		"type Q4_K is there twice":                   func(b *Budget) { b.Types = []frequency.Type{kTypes[2], kTypes[2]} },
+		"duplicate type Q4_K":                        func(b *Budget) { b.Types = []frequency.Type{kTypes[2], kTypes[2]} },
 	} {
 		b := good
 		change(&b)

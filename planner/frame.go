@@ -174,6 +174,9 @@ type moeLayer struct {
 
 // newFrame checks the problem and settles what no policy decides.
 func newFrame(p *Problem) (*frame, error) {
+	if err := p.Policy.complete(); err != nil {
+		return nil, err
+	}
 	if p.Model == nil {
 		return nil, fmt.Errorf("no model to plan")
 	}

@@ -178,7 +178,7 @@ func TestDeclareRefuses(t *testing.T) {
 		want           string
 	}{
 		{"Q4_K", 8, 3, "is taken by Q4_K"}, {"q4_k", 8, 3, "is taken by Q4_K"}, {"f16", 1, 2, "is taken by F16"},
-		{"piq3", 8, 3, "is declared twice"}, {"", 8, 3, "want a letter"}, {"3Q", 8, 3, "want a letter"}, {"a=b", 8, 3, "want a letter"},
+		{"piq3", 8, 3, "duplicate type name"}, {"", 8, 3, "want a letter"}, {"3Q", 8, 3, "want a letter"}, {"a=b", 8, 3, "want a letter"},
 		{"x", 0, 3, "0 weights per block"}, {"x", 8, 0, "0 bytes per block"}, {"x", 1 << 40, 3, "weights per block"}, {"x", 1, 1 << 40, "bytes per block"},
 	} {
 		if _, err := types.Declare(tt.name, tt.weights, tt.bytes); err == nil || !strings.Contains(err.Error(), tt.want) {

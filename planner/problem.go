@@ -1,7 +1,9 @@
 package planner
 
 import (
+	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/frequency"
@@ -38,7 +40,8 @@ const (
 // decide at its source type.
 const BaseKeep = "keep"
 
-// A Policy holds every choice of the user's that shapes a plan.
+// A Policy holds every choice of the user's that shapes a plan. The zero Policy
+// makes none: [Solve] refuses it and says which it lacks.
 type Policy struct {
 	Name      PolicyName
 	Frequency Frequency
@@ -64,6 +67,34 @@ func DefaultPolicy() Policy {
 	tiers, _ := frequency.Preset(frequency.PresetDefault)
 	return Policy{Name: PolicyFrequency, Base: "Q4_K_M", MaxTiers: DefaultMaxTiers, Frequency: Frequency{
 		Preset: frequency.PresetDefault, TiersBy: TiersByMax, Scope: ScopeLayer, Fuse: FuseActivations, Tiers: tiers, Shares: frequency.DefaultShares()}}
+}
+
+// complete reports every choice that a policy leaves open.
+func (p *Policy) complete() error {
+	var missing []string
+	need := func(field string, set bool) {
+		if !set {
+			missing = append(missing, field)
+		}
+	}
+	need("Name", p.Name != "")
+	need("Base", p.Base != "")
+	if fr := &p.Frequency; p.Name != PolicyBudget {
+		need("Frequency.TiersBy", fr.TiersBy != "")
+		need("Frequency.Scope", fr.Scope != "")
+		need("Frequency.Fuse", fr.Fuse != "")
+		need("Frequency.HotType", fr.HotType != frequency.Type{})
+		need("Frequency.WarmType", fr.WarmType != frequency.Type{})
+		need("Frequency.ColdType", fr.ColdType != frequency.Type{})
+	} else {
+		need("Budget.Target", p.Budget.Target != "")
+		need("Budget.Objective", p.Budget.Objective != "")
+		need("Budget.Scope", p.Budget.Scope != "")
+	}
+	if missing != nil {
+		return fmt.Errorf("the policy lacks %s: DefaultPolicy has every choice of the frequency policy", strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // Frequency holds the parameters of the frequency policy. The budget policy

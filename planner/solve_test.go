@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio"
@@ -131,4 +132,26 @@ func spreadEvidence(m *ggufio.Model) *stats.Evidence {
 		ev.Layers = append(ev.Layers, stats.Layer{Index: l, Kind: stats.LayerRouted, Counts: counts})
 	}
 	return ev
+}
+
+// TestIncompletePolicy names every choice that a policy leaves open.
+func TestIncompletePolicy(t *testing.T) {
+	m := tinyMoE(t, gguftest.MoE{})
+	budget := DefaultPolicy()
+	budget.Name = PolicyBudget
+	noFuse := DefaultPolicy()
+	noFuse.Frequency.Fuse = ""
+	for _, tt := range []struct {
+		name   string
+		policy Policy
+		want   string
+	}{
+		{"zero", Policy{}, "the policy lacks Name, Base, Frequency.TiersBy, Frequency.Scope, Frequency.Fuse, Frequency.HotType, Frequency.WarmType, Frequency.ColdType: "},
+		{"one choice", noFuse, "the policy lacks Frequency.Fuse: "},
+		{"budget", budget, "the policy lacks Budget.Target, Budget.Objective, Budget.Scope: "},
+	} {
+		if _, err := Solve(&Problem{Model: m, Policy: tt.policy}); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want %s", tt.name, err, tt.want)
+		}
+	}
 }

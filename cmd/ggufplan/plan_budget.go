@@ -169,7 +169,7 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 			return out, flagError("types", err)
 		}
 		if slices.Contains(out.Types, t) {
-			return out, hinted(fmt.Errorf("--types: %s is there twice", t.Name), "--types "+strings.Join(slices.Delete(slices.Clone(b.types), i, i+1), ","))
+			return out, hinted(fmt.Errorf("--types: duplicate type %s", t.Name), "--types "+strings.Join(slices.Delete(slices.Clone(b.types), i, i+1), ","))
 		}
 		out.Types = append(out.Types, t)
 	}

@@ -44,7 +44,7 @@ func Rewrite(ctx context.Context, target, source *ggufio.Model, roundings []Roun
 	seen := map[string]bool{}
 	for _, r := range roundings {
 		if seen[r.Tensor] {
-			return fmt.Errorf("tensor %s: is named twice", r.Tensor)
+			return fmt.Errorf("duplicate tensor %s", r.Tensor)
 		}
 		seen[r.Tensor] = true
 		file, t, err := l.rewritten(target, r)

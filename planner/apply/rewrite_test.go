@@ -182,7 +182,7 @@ func TestRewriteRefuses(t *testing.T) {
 		{m, []Rounding{{up, quant.Q2_K}}, "is the source's file"},
 		{openModel(t, hard), []Rounding{{up, quant.Q2_K}}, "is the source's file"},
 		{openModel(t, path), []Rounding{{"blk.9.ffn_up_exps.weight", quant.Q2_K}}, "does not have it"},
-		{openModel(t, path), []Rounding{{up, quant.Q2_K}, {up, quant.Q4_K}}, "named twice"},
+		{openModel(t, path), []Rounding{{up, quant.Q2_K}, {up, quant.Q4_K}}, "duplicate tensor"},
 		{openModel(t, path), []Rounding{{up, quant.IQ2_XXS}}, "needs column weights"},
 		{openModel(t, path), []Rounding{{up, quant.I32}}, "cannot be encoded"},
 		{other, []Rounding{{up, quant.Q2_K}}, "not of its source's shape"},

@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 			ik + "blk.0.ffn_up_exps.weight: rows of 96 weights do not divide into blocks of Q3_K: ik_llama.cpp would write IQ4_NL"},
 		{"no imatrix", func(m *manifest.Manifest) { m.Tensors[3].PlannedType = "IQ2_S" },
 			"llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and the plan's statistics are not one",
-			ik + "blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and the plan's statistics are no imatrix of the old .dat format"},
+			ik + "blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and the plan's statistics are not an imatrix of the old .dat format"},
 		{"imatrix that leaves it out", func(m *manifest.Manifest) {
 			m.Tensors[3].PlannedType = "IQ2_S"
 			m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.gguf", Format: "imatrix-gguf"}, {Name: "im.dat", Format: "imatrix-dat"}}}

@@ -76,7 +76,7 @@ func ikUnfit(t *manifest.Tensor, f quant.Format, imatrix bool) string {
 		}
 	}
 	if quant.NeedsImatrix(t.Name, f.Type) && !imatrix {
-		return fmt.Sprintf("%s needs an importance matrix, and the plan's statistics are no imatrix of the old .dat format", f.Name)
+		return fmt.Sprintf("%s needs an importance matrix, and the plan's statistics are not an imatrix of the old .dat format", f.Name)
 	}
 	return ""
 }

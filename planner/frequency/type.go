@@ -69,7 +69,7 @@ func (ts *Types) Declare(name string, weightsPerBlock, bytesPerBlock uint64) (Ty
 	}
 	for _, d := range ts.declared {
 		if strings.EqualFold(d.Name, name) {
-			return Type{}, fmt.Errorf("type name %q is declared twice", name)
+			return Type{}, fmt.Errorf("duplicate type name %q", name)
 		}
 	}
 	t := Type{

@@ -206,8 +206,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"version number", `"format_version": "1.1"`, `"format_version": 1.0`, "format_version: want a string"},
 		{"unknown field", `"engine":`, `"motor": 1, "engine":`, "target.motor: unknown field"},
 		{"other case", `"engine":`, `"Engine":`, `target.Engine: unknown field: want "engine"`},
-		{"twice", `"engine":`, `"engine": "x", "engine":`, "target.engine: written twice"},
-		{"version twice", `"generator": {`, `"format_version": "1.1", "generator": {`, "format_version: written twice"},
+		{"twice", `"engine":`, `"engine": "x", "engine":`, "target.engine: duplicate key"},
+		{"version twice", `"generator": {`, `"format_version": "1.1", "generator": {`, "format_version: duplicate key"},
 		{"missing", `"tensor_count": 3,`, ``, "model.tensor_count: missing"},
 		{"null number", `"tensor_count": 3`, `"tensor_count": null`, "model.tensor_count: null where a value must be"},
 		{"null list", `"layers_without_counts": [
@@ -333,7 +333,7 @@ func TestOtherMinors(t *testing.T) {
 		t.Error("Encode changed its argument")
 	}
 	for _, twice := range []string{`"motor": 1, "motor": 2,`} {
-		if _, err := Decode([]byte(strings.Replace(newer, `"engine":`, twice+`"engine":`, 1))); err == nil || !strings.Contains(err.Error(), "target.motor: written twice") {
+		if _, err := Decode([]byte(strings.Replace(newer, `"engine":`, twice+`"engine":`, 1))); err == nil || !strings.Contains(err.Error(), "target.motor: duplicate key") {
 			t.Errorf("an unknown field written twice: %v", err)
 		}
 	}

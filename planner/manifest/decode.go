@@ -161,7 +161,7 @@ func (s *strictDecoder) object(dst reflect.Value, path string) error {
 				return fieldErrorf(at, "unknown field%s", otherCase(fields, name))
 			}
 			if dropped[name] {
-				return fieldErrorf(at, "written twice")
+				return fieldErrorf(at, "duplicate key")
 			}
 			if dropped == nil {
 				dropped = map[string]bool{}
@@ -172,7 +172,7 @@ func (s *strictDecoder) object(dst reflect.Value, path string) error {
 		}
 		at := s.join(path, fields[i].key)
 		if seen[i] {
-			return fieldErrorf(at, "written twice")
+			return fieldErrorf(at, "duplicate key")
 		}
 		seen[i], next = true, i
 		var err error

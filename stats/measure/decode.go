@@ -113,7 +113,7 @@ func (e *Result) validate() error {
 	for i := range e.Tensors {
 		t := &e.Tensors[i]
 		if names[t.Name] {
-			return fmt.Errorf("tensor %s: is there twice", t.Name)
+			return fmt.Errorf("duplicate tensor %s", t.Name)
 		}
 		names[t.Name] = true
 		if err := t.validate(e.Part == nil); err != nil {
@@ -186,7 +186,7 @@ func checkTypeNames(names []string) error {
 			return fmt.Errorf("%q is not a GGML type", name)
 		}
 		if slices.Contains(names[:i], name) {
-			return fmt.Errorf("%s is there twice", name)
+			return fmt.Errorf("duplicate type %s", name)
 		}
 	}
 	return nil

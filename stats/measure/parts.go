@@ -58,7 +58,7 @@ func Merge(parts []*Result, names []string) (*Result, error) {
 	}
 	for i, p := range parts {
 		if p.Part == nil {
-			return nil, fmt.Errorf("%s: is no part: it holds a whole measurement", names[i])
+			return nil, fmt.Errorf("%s: is not a part: it holds a whole measurement", names[i])
 		}
 		if p.Part.Of != len(parts) {
 			return nil, fmt.Errorf("%s: is part %d of %d, and %d are given", names[i], p.Part.Index, p.Part.Of, len(parts))

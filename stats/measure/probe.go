@@ -454,7 +454,7 @@ func (p *Probe) validateTensors() error {
 		t := &p.Tensors[i]
 		switch {
 		case seen[t.Name]:
-			return fmt.Errorf("tensor %s: is there twice", t.Name)
+			return fmt.Errorf("duplicate tensor %s", t.Name)
 		case t.Group == "":
 			return fmt.Errorf("tensor %s: has no group", t.Name)
 		case !(t.Typical > 0 && t.Typical <= maxSensitivity):
@@ -503,7 +503,7 @@ func (p *Probe) validateRuns() error {
 		}
 		for _, v := range []float64{r.KLD, r.StandardError, r.Control} {
 			if !isAmount(v) || v > maxSensitivity {
-				return fmt.Errorf("run %s: %v is no divergence", r.Name, v)
+				return fmt.Errorf("run %s: %v is not a divergence", r.Name, v)
 			}
 		}
 		if r.ScoredTokens == 0 || r.ScoredTokens > maxProbeTokens {

@@ -66,7 +66,7 @@ func DecodeSensitivity(data []byte, dropType string) (*Sensitivity, error) {
 	positive := false
 	for i, name := range t.Names {
 		if seen[name] {
-			return nil, fmt.Errorf("tensor %s: is there twice", name)
+			return nil, fmt.Errorf("duplicate tensor %s", name)
 		}
 		seen[name] = true
 		positive = positive || t.Values[i] > 0

@@ -276,12 +276,12 @@ func (c *canonical) evidence() (*stats.Evidence, error) {
 	switch c.CountsKind {
 	case stats.KindExact, stats.KindScaled, stats.KindRelative, stats.KindRank, stats.KindNone:
 	default:
-		return nil, fmt.Errorf("counts_kind: is %q; known are exact, scaled, relative, rank and none", c.CountsKind)
+		return nil, fmt.Errorf("counts_kind: %q: want exact, scaled, relative, rank or none", c.CountsKind)
 	}
 	ev := &stats.Evidence{Kind: c.CountsKind, LayerAxis: stats.AxisBlocks, Datasets: c.Source.Datasets, Chunks: c.Source.Chunks, OpenExperts: c.Open}
 	if c.LayerAxis != "" {
 		if c.LayerAxis != stats.AxisBlocks && c.LayerAxis != stats.AxisRows {
-			return nil, fmt.Errorf("layer_axis: is %q; known are blocks and rows", c.LayerAxis)
+			return nil, fmt.Errorf("layer_axis: %q: want blocks or rows", c.LayerAxis)
 		}
 		ev.LayerAxis, ev.Rows = c.LayerAxis, c.Rows
 	}
@@ -359,7 +359,7 @@ func (c *canonical) addLayers(ev *stats.Evidence) error {
 		slices.SortStableFunc(list, func(a, b stats.Layer) int { return a.Index - b.Index })
 		for i := 1; i < len(list); i++ {
 			if list[i].Index == list[i-1].Index {
-				return fmt.Errorf("layers: layer %d is listed twice", list[i].Index)
+				return fmt.Errorf("layers: duplicate layer %d", list[i].Index)
 			}
 		}
 	}
@@ -372,14 +372,14 @@ func (c *canonical) addLayers(ev *stats.Evidence) error {
 func (c *canonicalLayer) layer(kind stats.Kind, chunks uint64) (stats.Layer, error) {
 	l := stats.Layer{Kind: c.Kind, Tokens: c.Tokens}
 	if l.Index = *c.Layer; l.Index < 0 || l.Index > 1<<16 {
-		return l, fmt.Errorf("layer: %d is no block number", l.Index)
+		return l, fmt.Errorf("layer: %d is not a block number", l.Index)
 	}
 	switch c.Kind {
 	case "":
 		l.Kind = stats.LayerRouted
 	case stats.LayerRouted, stats.LayerShared, stats.LayerHash, stats.LayerNextN:
 	default:
-		return l, fmt.Errorf("kind: is %q; known are routed, shared, hash and nextn", c.Kind)
+		return l, fmt.Errorf("kind: %q: want routed, shared, hash or nextn", c.Kind)
 	}
 	if err := c.readCounts(&l, kind); err != nil {
 		return l, err
@@ -397,7 +397,7 @@ func (c *canonicalLayer) layer(kind stats.Kind, chunks uint64) (stats.Layer, err
 		case "raw", "topk_normalized", "scaled":
 			l.GateWeightNorm = *c.GateWeightNorm
 		default:
-			return l, fmt.Errorf("gate_weight_norm: is %q; known are raw, topk_normalized and scaled", *c.GateWeightNorm)
+			return l, fmt.Errorf("gate_weight_norm: %q: want raw, topk_normalized or scaled", *c.GateWeightNorm)
 		}
 	}
 	experts := l.Experts()
@@ -417,7 +417,7 @@ func (c *canonicalLayer) layer(kind stats.Kind, chunks uint64) (stats.Layer, err
 	if kind != stats.KindExact && kind != stats.KindScaled { // counts show the unseen
 		for _, e := range c.Flags.Unseen {
 			if e < 0 || experts > 0 && e >= experts {
-				return l, fmt.Errorf("flags.unseen: %d is no expert of %d", e, experts)
+				return l, fmt.Errorf("flags.unseen: %d is not one of %d experts", e, experts)
 			}
 			l.UnseenKnown = append(l.UnseenKnown, e)
 		}
@@ -460,7 +460,7 @@ func (c *canonicalLayer) readCounts(l *stats.Layer, kind stats.Kind) error {
 		for e, n := range c.Counts {
 			v, err := strconv.ParseFloat(n.String(), 64)
 			if err != nil || v < 0 || math.IsInf(v, 0) || math.IsNaN(v) {
-				return fmt.Errorf("counts[%d]: %q is no weight", e, n)
+				return fmt.Errorf("counts[%d]: %q is not a weight", e, n)
 			}
 			l.Weights[e] = v
 		}
@@ -470,7 +470,7 @@ func (c *canonicalLayer) readCounts(l *stats.Layer, kind stats.Kind) error {
 	for e, n := range c.Counts {
 		v, ok := wholeNumber(n.String())
 		if !ok {
-			return fmt.Errorf("counts[%d]: %q is no count, which counts_kind %s asks for", e, n, kind)
+			return fmt.Errorf("counts[%d]: %q is not a count, which counts_kind %s asks for", e, n, kind)
 		}
 		l.Counts[e] = v
 	}
@@ -514,7 +514,7 @@ func (c *canonicalLayer) readBlocks(l *stats.Layer, experts int) error {
 func checkSums(list []float64) error {
 	for _, v := range list {
 		if !(v >= 0 && v < 1e300) {
-			return fmt.Errorf("%g is no sum of counts", v)
+			return fmt.Errorf("%g is not a sum of counts", v)
 		}
 	}
 	return nil

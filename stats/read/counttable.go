@@ -283,6 +283,6 @@ func (t *tableLayer) check(ev *stats.Evidence, l *stats.Layer) error {
 	if tokens := uint64(t.total); sum%tokens == 0 {
 		return l.StateTokens(tokens, int(sum/tokens))
 	}
-	ev.Find(stats.CodeKMismatch, l.Name(stats.AxisBlocks), "its counts sum to %d, which is no multiple of the total of %v that its rows state: rows may be missing", sum, t.total)
+	ev.Find(stats.CodeKMismatch, l.Name(stats.AxisBlocks), "its counts sum to %d, which is not a multiple of the total of %v that its rows state: rows may be missing", sum, t.total)
 	return nil
 }

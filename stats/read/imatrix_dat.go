@@ -154,11 +154,11 @@ func (f *imatrixFile) walkLegacy(w *legacyWalk) (*stats.Imatrix, error) {
 			return nil, err
 		}
 		if !plausibleName(name) {
-			return nil, w.errorf("inconsistent entry length: %q is no tensor name", name)
+			return nil, w.errorf("inconsistent entry length: %q is not a tensor name", name)
 		}
 		w.entry = "entry " + name
 		if seen[name] {
-			return nil, w.errorf("occurs twice")
+			return nil, w.errorf("duplicate entry")
 		}
 		seen[name] = true
 		e := entry{name: name}

@@ -143,9 +143,8 @@ func (m *matrix) evidence(format string, kind stats.Kind) (*stats.Evidence, erro
 				slots += uint64(v)
 			}
 			// A multiple of the true counts says nothing about tokens.
-			if k := uint64(m.opt.TopK); kind == stats.KindExact && k > 0 && slots > 0 && slots%k == 0 {
-				tokens := slots / k
-				layer.Tokens = &tokens
+			if kind == stats.KindExact {
+				layer.Tokens = tokensOf(slots, m.opt.TopK)
 			}
 			if !m.summed {
 				layer.Blocks = m.moments[i].Summary(m.opt.TopK, len(m.whole[i]))

@@ -144,7 +144,7 @@ func parseNPYHeader(text string) (*npyHeader, error) {
 	h := &npyHeader{}
 	rest := strings.TrimSpace(text)
 	if !strings.HasPrefix(rest, "{") || !strings.HasSuffix(rest, "}") {
-		return nil, fmt.Errorf("%.40q is no dict", rest)
+		return nil, fmt.Errorf("%.40q is not a dict", rest)
 	}
 	rest = strings.TrimSpace(rest[1 : len(rest)-1])
 	seen := make(map[string]bool)
@@ -162,7 +162,7 @@ func parseNPYHeader(text string) (*npyHeader, error) {
 		switch key {
 		case "descr":
 			if h.descr, after, ok = pythonString(after); !ok {
-				return nil, errors.New("descr is a structure: an array of plain numbers is known")
+				return nil, errors.New("descr is a structure, not an array of plain numbers")
 			}
 		case "fortran_order":
 			if cut, is := strings.CutPrefix(after, "True"); is {
@@ -174,7 +174,7 @@ func parseNPYHeader(text string) (*npyHeader, error) {
 			inner, tail, ok := strings.Cut(after, ")")
 			inner, is := strings.CutPrefix(inner, "(")
 			if !ok || !is {
-				return nil, errors.New("shape is no tuple")
+				return nil, errors.New("shape is not a tuple")
 			}
 			after = tail
 			for field := range strings.SplitSeq(inner, ",") {
@@ -374,7 +374,7 @@ func npzEvidence(ctx context.Context, f io.ReaderAt, size int64, opt Options) (*
 	for _, entry := range z.File {
 		name := strings.TrimSuffix(entry.Name, ".npy")
 		if entries[name] != nil {
-			return nil, fmt.Errorf("array %q comes twice", name)
+			return nil, fmt.Errorf("duplicate array %q", name)
 		}
 		names = append(names, name)
 		entries[name] = entry

@@ -178,9 +178,8 @@ func (p *profile) layer(n int, kind stats.Kind, opt Options) (stats.Layer, error
 				return l, fmt.Errorf("layer %d: %d experts per token, where %d were stated", n, k, l.TopK)
 			}
 		}
-	} else if k := uint64(opt.TopK); k > 0 && slots > 0 && slots%k == 0 {
-		tokens := slots / k
-		l.Tokens = &tokens
+	} else {
+		l.Tokens = tokensOf(slots, opt.TopK)
 	}
 	l.GateWeightSum = sumOf(p.gateSum, p.gateMean, l.Counts)
 	if p.gateMean != nil && p.gateSum == nil {

@@ -164,14 +164,14 @@ func (d *documents) layer(key string, n uint64) error {
 		e, _ := strconv.Atoi(m[1])
 		row := d.modules[layer]
 		if e < len(row) && row[e] != 0 {
-			return fmt.Errorf("expert %d of layer %d comes twice", e, n)
+			return fmt.Errorf("duplicate expert %d of layer %d", e, n)
 		}
 		err := d.expertField(e, &row)
 		d.modules[layer] = row
 		return err
 	}
 	if d.plain[layer] != nil || d.profiles[layer] != nil {
-		return fmt.Errorf("layer %d comes twice", n)
+		return fmt.Errorf("duplicate layer %d", n)
 	}
 	c, err := d.s.peek()
 	if err != nil {
@@ -325,7 +325,7 @@ func (s *jsonScanner) counts(dst []uint64) ([]uint64, error) {
 		case e >= maxExperts:
 			return fmt.Errorf("expert %d is over the limit of %d experts", e, maxExperts)
 		case seen[e]:
-			return fmt.Errorf("expert %d comes twice", e)
+			return fmt.Errorf("duplicate expert %d", e)
 		}
 		seen[e] = true
 		dst = append(dst, make([]uint64, max(0, e+1-len(dst)))...)

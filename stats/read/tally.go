@@ -149,7 +149,7 @@ func (t *tally) token(layer uint64, experts []uint32, weights []float64, n uint6
 	if !l.add(experts, n) {
 		for i, e := range experts {
 			if slices.Contains(experts[:i], e) {
-				return fmt.Errorf("expert %d is listed twice for one token", e)
+				return fmt.Errorf("duplicate expert %d for one token", e)
 			}
 		}
 	}
@@ -381,13 +381,8 @@ func (l *layerTally) finish(index, width, topK int) stats.Layer {
 		topK = l.topK
 	}
 	out.TopK = topK
-	switch {
-	case l.tokens > 0 && !l.untokened:
-		tokens := l.tokens
-		out.Tokens = &tokens
-	case topK > 0 && l.slots > 0 && l.slots%uint64(topK) == 0:
-		tokens := l.slots / uint64(topK)
-		out.Tokens = &tokens
+	if out.Tokens = tokensOf(l.slots, topK); l.tokens > 0 && !l.untokened {
+		out.Tokens = new(l.tokens)
 	}
 	if l.gate != nil && !l.ungated {
 		out.GateWeightSum = pad(l.gate, width)
@@ -398,6 +393,15 @@ func (l *layerTally) finish(index, width, topK int) stats.Layer {
 	}
 	out.Blocks = l.moments.Summary(topK, width)
 	return out
+}
+
+// tokensOf returns the tokens of a layer from its activations and the experts
+// per token, nil where they are unknown or contradict each other.
+func tokensOf(activations uint64, topK int) *uint64 {
+	if topK < 1 || activations == 0 || activations%uint64(topK) != 0 {
+		return nil
+	}
+	return new(activations / uint64(topK))
 }
 
 // pad returns values with zeros up to the width.

@@ -138,7 +138,7 @@ func openTorch(ctx context.Context, f io.ReaderAt, size int64) (*torchFile, any,
 	var content *zip.File
 	for _, entry := range z.File {
 		if file.entries[entry.Name] != nil {
-			return nil, nil, fmt.Errorf("archive entry %.80q comes twice", entry.Name)
+			return nil, nil, fmt.Errorf("duplicate archive entry %.80q", entry.Name)
 		}
 		file.entries[entry.Name] = entry
 		if prefix, is := strings.CutSuffix(entry.Name, "data.pkl"); is && (prefix == "" || strings.Count(prefix, "/") == 1 && strings.HasSuffix(prefix, "/")) {
@@ -157,7 +157,7 @@ func openTorch(ctx context.Context, f io.ReaderAt, size int64) (*torchFile, any,
 			return nil, nil, err
 		}
 		if string(bytes.TrimSpace(text)) != "little" {
-			return nil, nil, fmt.Errorf("byte order %q: little is known", text)
+			return nil, nil, fmt.Errorf("byte order %q: want little", text)
 		}
 	}
 	data, err := readStored(content, pickle.MaxBytes)
@@ -297,7 +297,7 @@ func wholeTuple(v any) ([]uint64, bool) {
 func (f *torchFile) storage(id any) (any, error) {
 	tuple, is := id.(*pickle.Tuple)
 	if !is || len(tuple.Items) < 5 || tuple.Items[0] != "storage" {
-		return nil, errors.New("a persistent id that is no storage")
+		return nil, errors.New("a persistent id that is not a storage")
 	}
 	global, ok1 := tuple.Items[1].(*pickle.Global)
 	key, ok2 := tuple.Items[2].(string)

@@ -123,7 +123,7 @@ func (f *torchFile) recordsEvidence(records []any, mapping any, opt Options) (*s
 	for i, item := range records {
 		record, is := item.(*pickle.Dict)
 		if !is {
-			return nil, fmt.Errorf("record %d is no dict", i)
+			return nil, fmt.Errorf("record %d is not a dict", i)
 		}
 		if t, is := record.Get("topk_ids_of_layer").(*torchTensor); is {
 			tokens = append(tokens, t)
@@ -244,10 +244,10 @@ func (f *torchFile) reapEvidence(root *pickle.Dict, opt Options) (*stats.Evidenc
 		}
 		fields, is := root.Values[i].(*pickle.Dict)
 		if !is {
-			return nil, fmt.Errorf("layer %d is no dict", n)
+			return nil, fmt.Errorf("layer %d is not a dict", n)
 		}
 		if layers[int(n)] != nil {
-			return nil, fmt.Errorf("layer %d comes twice", n)
+			return nil, fmt.Errorf("duplicate layer %d", n)
 		}
 		p, err := f.reapLayer(fields)
 		if err != nil {

@@ -164,7 +164,7 @@ func (r *traceRecord) field(s *jsonScanner, key string) (err error) {
 		return err
 	}
 	if r.has&bit != 0 && bit != hasAmount {
-		return fmt.Errorf("%q comes twice", key)
+		return fmt.Errorf("duplicate key %q", key)
 	}
 	if bit == hasAmount || bit == hasWeights {
 		c, err := s.peek()

@@ -242,7 +242,7 @@ func (u *Unpickler) step(op byte) error {
 		moduleText, ok1 := module.(string)
 		nameText, ok2 := name.(string)
 		if !ok1 || !ok2 {
-			return errors.New("a name that is no text")
+			return errors.New("a name that is not text")
 		}
 		return u.global(moduleText, nameText)
 	case 'R': // REDUCE
@@ -378,14 +378,14 @@ func (u *Unpickler) extend(pairs bool, items []any) error {
 	}
 	dict, is := target.(*Dict)
 	if !is || len(items)%2 != 0 {
-		return errors.New("keys and values for what is no dict")
+		return errors.New("keys and values for what is not a dict")
 	}
 	for i := 0; i < len(items); i += 2 {
 		switch items[i].(type) {
 		case string, int64, bool, float64, nil:
 		case *Tuple:
 		default:
-			return errors.New("a key that is no plain value")
+			return errors.New("a key that is not a plain value")
 		}
 		dict.Keys = append(dict.Keys, items[i])
 		dict.Values = append(dict.Values, items[i+1])
@@ -449,7 +449,7 @@ func (u *Unpickler) reduce() error {
 	tuple, ok1 := args.(*Tuple)
 	global, ok2 := callee.(*Global)
 	if !ok1 || !ok2 {
-		return errors.New("a call of what is not a name; nothing was run")
+		return errors.New("a call of something that is not a name; nothing was run")
 	}
 	v, err := u.Call(global.Name, tuple.Items)
 	if err != nil {
@@ -472,7 +472,7 @@ func (u *Unpickler) build() error {
 	_, ok1 := target.(*Dict)
 	_, ok2 := state.(*Dict)
 	if !ok1 || !ok2 {
-		return errors.New("state for an object that is no dict; nothing was run")
+		return errors.New("state for an object that is not a dict; nothing was run")
 	}
 	return nil
 }

@@ -136,7 +136,7 @@ func (s *keyScanner) object(t reflect.Type, path string) error {
 		}
 		at := strings.TrimPrefix(path+"."+key, ".")
 		if seen[key] {
-			return fmt.Errorf("%s: the key is there twice", at)
+			return fmt.Errorf("%s: duplicate key", at)
 		}
 		seen[key] = true
 		field, ok := known[key]
