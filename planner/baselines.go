@@ -20,14 +20,14 @@ var usualBaselines = []string{"Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_
 
 // nearest returns the file type made of K and IQ types whose file is nearest to
 // a plan in bytes, the smaller of equals.
-func nearest(p *Problem, planned uint64) (Baseline, bool) {
+func nearest(mixer *llamaquantize.Mixer, planned uint64) (Baseline, bool) {
 	var best Baseline
 	found, least := false, uint64(0)
 	for _, ft := range llamaquantize.FileTypes() {
 		if !llamaquantize.OfKAndIQ(ft) {
 			continue
 		}
-		size, err := llamaquantize.MixBytes(p.Model, ft)
+		size, err := mixer.Bytes(ft)
 		if err != nil {
 			continue
 		}
@@ -45,9 +45,10 @@ func nearest(p *Problem, planned uint64) (Baseline, bool) {
 // which then fail.
 func baselines(p *Problem, planned *uint64) ([]Baseline, error) {
 	var list []Baseline
+	mixer := llamaquantize.NewMixer(p.Model)
 	for _, name := range usualBaselines {
 		ft, _ := llamaquantize.FileTypeByName(name)
-		if size, err := llamaquantize.MixBytes(p.Model, ft); err == nil {
+		if size, err := mixer.Bytes(ft); err == nil {
 			list = append(list, Baseline{FileType: ft, TensorBytes: size})
 		}
 	}
@@ -55,7 +56,7 @@ func baselines(p *Problem, planned *uint64) ([]Baseline, error) {
 		if slices.ContainsFunc(list, func(b Baseline) bool { return b.FileType == ft }) {
 			continue
 		}
-		size, err := llamaquantize.MixBytes(p.Model, ft)
+		size, err := mixer.Bytes(ft)
 		if err != nil {
 			return nil, fmt.Errorf("baseline %s: %w", ft.Name, err)
 		}
@@ -64,7 +65,7 @@ func baselines(p *Problem, planned *uint64) ([]Baseline, error) {
 	if planned == nil {
 		return list, nil
 	}
-	if b, ok := nearest(p, *planned); ok && !slices.ContainsFunc(list, func(x Baseline) bool { return x.FileType == b.FileType }) {
+	if b, ok := nearest(mixer, *planned); ok && !slices.ContainsFunc(list, func(x Baseline) bool { return x.FileType == b.FileType }) {
 		list = append(list, b)
 	}
 	return list, nil

@@ -44,7 +44,7 @@ func TestBaselines(t *testing.T) {
 		planned uint64
 		want    string
 	}{{list[0].TensorBytes - 1, "Q2_K"}, {list[7].TensorBytes, "Q6_K"}, {1, "IQ1_S"}} {
-		b, ok := nearest(&Problem{Model: m}, tt.planned)
+		b, ok := nearest(llamaquantize.NewMixer(m), tt.planned)
 		if !ok || b.FileType.Name != tt.want {
 			t.Errorf("%s is nearest to %d bytes, want %s", b.FileType.Name, tt.planned, tt.want)
 		}

@@ -46,6 +46,14 @@ type slot struct {
 	reason  string // why settled
 
 	layer int // index into frame.layers for a routed expert's tensor, else -1
+
+	resolved []resolution // what resolve was asked before: hundreds of experts have a few types
+}
+
+type resolution struct {
+	chosen     frequency.Type
+	mayEnlarge bool
+	outcome    outcome
 }
 
 // matrices returns how many equal parts of the tensor can have types of their
@@ -95,10 +103,24 @@ func (e *ForeignTypeError) Error() string {
 	return fmt.Sprintf("%s: its type %s is %s's own, which llama.cpp cannot open: such a model is not planned", e.Tensor, e.Format.Name, e.Format.Engine)
 }
 
-// resolve applies what holds for any choice: llama.cpp's shape fallback and,
-// save for pins, that no tensor changes to a type that is no smaller. Types without a fallback (the declared
-// ones) that do not divide the tensor's rows are an [*UnfitTypeError].
+// resolve applies what holds for any choice: llama.cpp's shape fallback and, save
+// for pins, that no tensor changes to a type that is no smaller. Types without a
+// fallback (the declared ones) that do not divide the tensor's rows are an
+// [*UnfitTypeError].
 func (s *slot) resolve(t frequency.Type, mayEnlarge bool) (outcome, error) {
+	for i := range s.resolved {
+		if r := &s.resolved[i]; r.chosen == t && r.mayEnlarge == mayEnlarge {
+			return r.outcome, nil
+		}
+	}
+	o, err := s.resolveAnew(t, mayEnlarge)
+	if err == nil {
+		s.resolved = append(s.resolved, resolution{t, mayEnlarge, o})
+	}
+	return o, err
+}
+
+func (s *slot) resolveAnew(t frequency.Type, mayEnlarge bool) (outcome, error) {
 	if t == s.source {
 		return outcome{Type: t, SizeBytes: s.tensor.SizeBytes}, nil
 	}

@@ -46,6 +46,9 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 	if err := plan.total(); err != nil {
 		return nil, err
 	}
+	if err := plan.sizeFiles(); err != nil {
+		return nil, err
+	}
 	for i := range plan.Totals.Baselines {
 		b := &plan.Totals.Baselines[i]
 		if d.weighing == nil {
@@ -154,11 +157,16 @@ func (p *Plan) total() error {
 	if a.over {
 		return errTooLarge
 	}
-	size, err := p.FileBytes()
-	if err != nil {
+	return nil
+}
+
+// sizeFiles says how large the files of both plans are, and of the file types
+// beside them.
+func (p *Plan) sizeFiles() (err error) {
+	t := &p.Totals
+	if t.FileBytes, err = p.FileBytes(); err != nil {
 		return err
 	}
-	t.FileBytes = size
 	if t.SplitFileBytes, err = p.SplitFileBytes(); err != nil {
 		return err
 	}

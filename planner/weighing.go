@@ -340,10 +340,7 @@ func (w *weighing) weigh(c *cell) error {
 	for e := range c.weights {
 		c.weights[e] = float64(w.sensitivity[c.index].value * c.weights[e])
 	}
-	c.damage = make([][]float64, len(c.weights))
-	for e := range c.damage {
-		c.damage[e] = make([]float64, len(c.candidates))
-	}
+	c.damage = grid[float64](len(c.weights), len(c.candidates))
 	for i := range c.candidates {
 		if c.candidates[i].free {
 			continue
@@ -357,6 +354,15 @@ func (w *weighing) weigh(c *cell) error {
 		}
 	}
 	return nil
+}
+
+// grid makes rows of zeros that lie side by side.
+func grid[T any](rows, columns int) [][]T {
+	all, out := make([]T, rows*columns), make([][]T, rows)
+	for i := range out {
+		out[i] = all[i*columns:][:columns:columns]
+	}
+	return out
 }
 
 // damages returns what a type costs each expert of a cell.
@@ -438,9 +444,8 @@ func (w *weighing) setScale() error {
 	w.scale = 61 - exponent
 	for c := range w.cells {
 		cell := &w.cells[c]
-		cell.cost = make([][]uint64, len(cell.damage))
+		cell.cost = grid[uint64](len(cell.damage), len(cell.candidates))
 		for e, damages := range cell.damage {
-			cell.cost[e] = make([]uint64, len(damages))
 			for i, d := range damages {
 				cell.cost[e][i] = uint64(math.RoundToEven(math.Ldexp(d, w.scale)))
 			}

@@ -21,38 +21,63 @@ func Mix(m *ggufio.Model, ft FileType) ([]quant.Type, error) { return MixWith(m,
 // MixWith is [Mix] with or without an importance matrix: a few file types
 // trust one with smaller types.
 func MixWith(m *ggufio.Model, ft FileType, imatrix bool) ([]quant.Type, error) {
-	types, err := mixBeforeFallback(m, ft, imatrix)
+	return NewMixer(m).types(ft, imatrix)
+}
+
+// MixBeforeFallback is [Mix] without the shape fallback.
+func MixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
+	return NewMixer(m).beforeFallback(ft, false)
+}
+
+// A Mixer holds what a model's mixes go by, so that those of many file types
+// need one look at its tensors.
+type Mixer struct {
+	model       *ggufio.Model
+	order       []int // as the loader visits the tensors
+	categories  []category
+	quantizable []bool
+	start       mixer // before the first tensor, of no file type
+}
+
+// NewMixer looks at a model's tensors.
+func NewMixer(m *ggufio.Model) *Mixer {
+	x := &Mixer{model: m, order: LoaderOrder(m), categories: make([]category, len(m.Tensors)), quantizable: make([]bool, len(m.Tensors))}
+	for i := range m.Tensors {
+		x.categories[i] = categoryOf(m.Tensors[i].Name)
+		x.quantizable[i] = Quantizable(&m.Tensors[i])
+	}
+	x.start = newMixer(m, x.categories)
+	return x
+}
+
+func (x *Mixer) types(ft FileType, imatrix bool) ([]quant.Type, error) {
+	types, err := x.beforeFallback(ft, imatrix)
 	if err != nil {
 		return nil, err
 	}
 	for i, t := range types {
-		if Quantizable(&m.Tensors[i]) {
-			types[i] = quant.ShapeFallback(t, m.Tensors[i].Shape[0])
+		if x.quantizable[i] {
+			types[i] = quant.ShapeFallback(t, x.model.Tensors[i].Shape[0])
 		}
 	}
 	return types, nil
 }
 
-// MixBeforeFallback is [Mix] without the shape fallback.
-func MixBeforeFallback(m *ggufio.Model, ft FileType) ([]quant.Type, error) {
-	return mixBeforeFallback(m, ft, false)
-}
-
-func mixBeforeFallback(m *ggufio.Model, ft FileType, imatrix bool) ([]quant.Type, error) {
-	types := make([]quant.Type, len(m.Tensors))
-	x := newMixer(m, ft)
-	x.imatrix = imatrix
-	for _, i := range LoaderOrder(m) {
-		t := &m.Tensors[i]
+func (x *Mixer) beforeFallback(ft FileType, imatrix bool) ([]quant.Type, error) {
+	types := make([]quant.Type, len(x.order))
+	one := x.start
+	one.ft, one.imatrix = ft, imatrix
+	for _, i := range x.order {
+		t := &x.model.Tensors[i]
 		types[i] = t.Type
-		if !Quantizable(t) {
+		if !x.quantizable[i] {
 			continue
 		}
 		types[i] = ft.Default
 		if !ft.quantized() {
 			continue
 		}
-		mixed, err := x.choose(t)
+		mixed, err := one.choose(t, x.categories[i])
 		if err != nil {
 			return nil, err
 		}
@@ -170,10 +195,9 @@ type mixer struct {
 	valuesSeen, downSeen, gateSeen, upSeen int
 }
 
-func newMixer(m *ggufio.Model, ft FileType) *mixer {
+func newMixer(m *ggufio.Model, categories []category) mixer {
 	a := &m.Architecture
-	x := &mixer{
-		ft:       ft,
+	x := mixer{
 		falcon:   a.Name == "falcon",
 		bailing3: a.Name == "bailingmoe3",
 		type70B:  isType70B(a),
@@ -184,8 +208,8 @@ func newMixer(m *ggufio.Model, ft FileType) *mixer {
 	if heads, kv := firstHeads(a); kv > 0 {
 		x.headRatio = heads / kv
 	}
-	for i := range m.Tensors {
-		switch c := categoryOf(m.Tensors[i].Name); {
+	for _, c := range categories {
+		switch {
 		case c == categoryOutput:
 			x.tied = false
 		case c.holdsValues():
@@ -234,8 +258,7 @@ func (x *mixer) lowBit() bool {
 
 // choose returns the type of a tensor that the mix may change, before the
 // shape fallback, and counts it.
-func (x *mixer) choose(t *ggufio.Tensor) (quant.Type, error) {
-	c := categoryOf(t.Name)
+func (x *mixer) choose(t *ggufio.Tensor, c category) (quant.Type, error) {
 	switch {
 	case c == categoryOutput || c == categoryTokenEmbedding && x.tied:
 		return x.output(t), nil

@@ -57,9 +57,8 @@ func Encode(m *Manifest) ([]byte, error) {
 		own.FormatVersion = FormatVersion
 		m = &own
 	}
-	if err := m.Check(); err != nil {
-		return nil, err
-	}
+	checked := make(chan error, 1)
+	go func() { checked <- m.Check() }() // takes as long as the encoding
 	size := 1 << 14
 	for i := range m.Layers {
 		size += 192 * len(m.Layers[i].Experts)
@@ -68,6 +67,9 @@ func Encode(m *Manifest) ([]byte, error) {
 		size += 512 + 10*len(m.Tensors[i].ExpertTypes)
 	}
 	b := appendValue(make([]byte, 0, size), reflect.ValueOf(m).Elem(), 0)
+	if err := <-checked; err != nil {
+		return nil, err
+	}
 	return append(b, '\n'), nil
 }
 
