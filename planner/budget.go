@@ -309,6 +309,17 @@ func (w *weighing) splitBytes(a *assignment) uint64 {
 	return total
 }
 
+// undecided returns the verdict on a slot that the policy does not decide.
+func (w *weighing) undecided(i int) verdict {
+	if t, ok := w.tiedTo[i]; ok {
+		return verdict{Fused: t, Reason: "the same type as the pinned tensor it is tied to"}
+	}
+	if s := &w.frame.slots[i]; s.state == slotOpen && s.layer >= 0 {
+		return verdict{Fused: w.frame.problem.Policy.Frequency.HotType, Reason: "no statistics for its layer: hot type"}
+	}
+	return verdict{}
+}
+
 // fixedBytes returns what counts against the budget whatever the policy
 // decides: the file's header, and the tensors that it does not decide. It
 // gives layers without statistics the hot type.
@@ -325,12 +336,7 @@ func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 		}
 		s := &f.slots[i]
 		v := &d.verdicts[i]
-		if s.state == slotOpen && s.layer >= 0 {
-			*v = verdict{Fused: f.problem.Policy.Frequency.HotType, Reason: "no statistics for its layer: hot type"}
-		}
-		if t, ok := w.tiedTo[i]; ok {
-			*v = verdict{Fused: t, Reason: "the same type as the pinned tensor it is tied to"}
-		}
+		*v = w.undecided(i)
 		t, err := s.plan(v)
 		if err != nil {
 			return 0, err

@@ -27,6 +27,7 @@ const (
 	CodeMTPBlock               = stats.CodeMTPBlock
 	CodeSuperExpert            = "super-expert"
 	CodeTypicalErrors          = "typical-errors"
+	CodePartialDamage          = "partial-damage"
 	CodeFlatSensitivity        = "flat-sensitivity"
 	CodeMostlyCold             = "mostly-cold"
 )
@@ -41,7 +42,7 @@ func FindingCodes() []string {
 
 func ownCodes() []string {
 	return []string{CodeLayerWithoutStatistics, CodeUnseenExperts, CodeScarceExperts, CodeShapeFallback, CodeRequantize,
-		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodeFlatSensitivity, CodeMostlyCold}
+		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodePartialDamage, CodeFlatSensitivity, CodeMostlyCold}
 }
 
 // findings collects what a reviewer should know about a plan, sorted by code

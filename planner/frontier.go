@@ -3,6 +3,7 @@ package planner
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
@@ -10,8 +11,8 @@ import (
 )
 
 // A Frontier shows what predicted damage costs in bytes: both plans at several
-// sizes, and llama-quantize's file types for comparison. Damage is over the
-// tensors that the budget policy decides.
+// sizes, and llama-quantize's file types for comparison. Damage is over all
+// tensors whose error is known.
 type Frontier struct {
 	Objective Objective          `json:"objective"`
 	Points    []FrontierPoint    `json:"points"`
@@ -137,11 +138,11 @@ func SpacedSizes(low, high uint64, n int) []uint64 {
 }
 
 func (w *weighing) frontierPlan(a *assignment, size uint64) *FrontierPlan {
-	return &FrontierPlan{FileBytes: size, Damage: w.damageOf(a.cost), Bound: w.damageOf(a.bound), Gap: gap(a)}
+	return &FrontierPlan{FileBytes: size, Damage: w.planDamage(a.cost), Bound: w.planDamage(a.bound), Gap: w.gap(a)}
 }
 
-// frontierBaseline sizes a file type and adds up its damage over the cells, in
-// their order.
+// frontierBaseline sizes a file type and adds up its damage over the tensors
+// that may be quantized.
 func (w *weighing) frontierBaseline(ft llamaquantize.FileType) (*FrontierBaseline, error) {
 	m := w.frame.problem.Model
 	types, err := llamaquantize.Mix(m, ft)
@@ -154,13 +155,12 @@ func (w *weighing) frontierBaseline(ft llamaquantize.FileType) (*FrontierBaselin
 	}
 	x := &FrontierBaseline{Name: ft.Name, FileBytes: size}
 	total := 0.0
-	for c := range w.cells {
-		cell := &w.cells[c]
+	for _, cell := range slices.Concat(w.cells, w.others) {
 		t := frequency.GGML(types[cell.index])
 		if t == cell.slot.source {
 			continue
 		}
-		damages, err := w.damages(cell, t)
+		damages, err := w.damages(&cell, t)
 		if err != nil {
 			return x, nil // its damage is not known
 		}

@@ -545,6 +545,14 @@ func (w *weighing) budgetFindings() []Finding {
 		}
 		list = append(list, Finding{CodeTypicalErrors, w.frame.modelFile(), message})
 	}
+	if n := len(w.leftOut); n > 0 {
+		names := strings.Join(w.leftOut[:min(n, 3)], ", ")
+		if n > 3 {
+			names += ", ..."
+		}
+		list = append(list, Finding{CodePartialDamage, w.frame.modelFile(),
+			fmt.Sprintf("predicted damage leaves out %d tensors whose error is not known: %s", n, names)})
+	}
 	if w.table.flat {
 		list = append(list, Finding{CodeFlatSensitivity, w.budget.Sensitivity.Name,
 			"all values lie within 10 % of the largest: a table of perplexities, or one with little above its floor, says little about tensors"})

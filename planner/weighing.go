@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -28,6 +29,11 @@ type weighing struct {
 	tiedTo map[int]frequency.Type // by slot: the type of the pinned tensor that it is tied to
 	scale  int
 	fixed  []uint64 // by slot: bytes, where the policy does not decide
+
+	others    []cell // tensors that may be quantized and that the policy does not decide, without candidates
+	otherLoss float64
+	otherCost uint64   // the same in units of 2^-scale
+	leftOut   []string // tensors whose damage is not known
 
 	price        *float64 // damage per byte at the fused plan's cut; nil where all fits
 	paletteBound *uint64  // a cost below which no fused plan of so few types is; nil for any number
@@ -84,7 +90,44 @@ func newWeighing(f *frame) (*weighing, error) {
 			return nil, err
 		}
 	}
+	if err := w.weighOthers(); err != nil {
+		return nil, err
+	}
 	return w, w.setScale()
+}
+
+// weighOthers adds up the damage of what the policy does not decide: pinned
+// tensors, those of the base, layers without statistics.
+func (w *weighing) weighOthers() error {
+	for i := range w.frame.slots {
+		s := &w.frame.slots[i]
+		if w.cellOf[i] >= 0 || s.state == slotKept || !llamaquantize.Quantizable(s.tensor) {
+			continue
+		}
+		v := w.undecided(i)
+		t, err := s.plan(&v)
+		if err != nil {
+			return err
+		}
+		c := cell{slot: s, index: i}
+		if c.weights, err = w.sensitiveWeights(&c); err != nil {
+			w.leftOut = append(w.leftOut, s.tensor.Name)
+			continue
+		}
+		w.others = append(w.others, c)
+		if t.Type == s.source {
+			continue
+		}
+		damages, err := w.damages(&c, t.Type)
+		if err != nil {
+			w.leftOut = append(w.leftOut, s.tensor.Name)
+			continue
+		}
+		for _, d := range damages {
+			w.otherLoss += d
+		}
+	}
+	return nil
 }
 
 // indexErrors finds measured errors by tensor.
@@ -330,15 +373,21 @@ func (w *weighing) expertWeights(s *slot) ([]float64, error) {
 	return slices.Clone(all), nil
 }
 
+// sensitiveWeights returns sensitivity × weight of every expert of a cell.
+func (w *weighing) sensitiveWeights(c *cell) ([]float64, error) {
+	weights, err := w.expertWeights(c.slot)
+	for e := range weights {
+		weights[e] = float64(w.sensitivity[c.index].value * weights[e])
+	}
+	return weights, err
+}
+
 // weigh computes a cell's damages: sensitivity × weight × error, for every
 // expert and candidate.
 func (w *weighing) weigh(c *cell) error {
 	var err error
-	if c.weights, err = w.expertWeights(c.slot); err != nil {
+	if c.weights, err = w.sensitiveWeights(c); err != nil {
 		return err
-	}
-	for e := range c.weights {
-		c.weights[e] = float64(w.sensitivity[c.index].value * c.weights[e])
 	}
 	c.damage = grid[float64](len(c.weights), len(c.candidates))
 	for i := range c.candidates {
@@ -437,11 +486,13 @@ func (w *weighing) setScale() error {
 			total += slices.Max(damages)
 		}
 	}
+	total += w.otherLoss
 	if total > math.MaxFloat64 {
 		return fmt.Errorf("the damages add up to more than a number can hold")
 	}
 	_, exponent := math.Frexp(total)
 	w.scale = 61 - exponent
+	w.otherCost = uint64(math.RoundToEven(math.Ldexp(w.otherLoss, w.scale)))
 	for c := range w.cells {
 		cell := &w.cells[c]
 		cell.cost = grid[uint64](len(cell.damage), len(cell.candidates))
@@ -454,6 +505,10 @@ func (w *weighing) setScale() error {
 	return nil
 }
 
+// planDamage returns the damage of a plan whose decided tensors cost so much:
+// that of all tensors whose error is known.
+func (w *weighing) planDamage(cost uint64) float64 { return w.damageOf(cost + w.otherCost) }
+
 // damageOf returns a cost as damage.
 func (w *weighing) damageOf(cost uint64) float64 { return math.Ldexp(float64(cost), -w.scale) }
 
@@ -463,8 +518,8 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 	rec := &manifest.Budget{
 		Target: string(b.Target), TargetValue: b.BitsPerWeight.Float64(), Objective: string(b.Objective), Seed: b.Seed,
 		ScopeTensors: string(b.Scope), TieGateUp: b.TieGateUp, Types: []string{}, Errors: manifest.ErrorSource{Kind: "typical"},
-		Damage: w.damageOf(fused.cost), Bound: w.damageOf(fused.bound), Gap: gap(fused),
-		SplitDamage: w.damageOf(split.cost), SplitBound: w.damageOf(split.bound), SplitGap: gap(split),
+		Damage: w.planDamage(fused.cost), Bound: w.planDamage(fused.bound), Gap: w.gap(fused),
+		SplitDamage: w.planDamage(split.cost), SplitBound: w.planDamage(split.bound), SplitGap: w.gap(split),
 	}
 	if b.Target == TargetSize {
 		rec.TargetValue = float64(b.SizeBytes)
@@ -487,9 +542,10 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 }
 
 // gap is how far a plan may be from the optimum, as a fraction of its damage.
-func gap(a *assignment) float64 {
-	if a.cost == 0 {
+func (w *weighing) gap(a *assignment) float64 {
+	cost := a.cost + w.otherCost
+	if cost == 0 {
 		return 0
 	}
-	return float64(a.cost-a.bound) / float64(a.cost)
+	return float64(a.cost-a.bound) / float64(cost)
 }

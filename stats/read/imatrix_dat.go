@@ -258,7 +258,7 @@ func (g *layerEntries) legacyTraffic(calls []float64, unseen []int) legacyLayer 
 			break
 		}
 	}
-	if st := &g.stacks[down]; len(st.slices) == len(ll.weights) {
+	if st := &g.stacks[down]; st.slices != nil && len(st.slices) == len(ll.weights) {
 		ll.down = take(st)
 	}
 	ll.variation = variation(ll.weights, skip)
