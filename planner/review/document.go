@@ -47,7 +47,9 @@ func newReview(m *manifest.Manifest) *review {
 	}
 	fact("policy", "%s", strings.Join(policy, "; "))
 	fact("statistics", "%s", statisticsInWords(m.Statistics))
-	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m), findingSection(m))
+	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m))
+	r.add(stepSections(m)...)
+	r.add(findingSection(m))
 	return r
 }
 

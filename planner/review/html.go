@@ -41,6 +41,7 @@ type page struct {
 	Findings           []findingGroup
 	Folded             []htmlTable
 	Tensors            []tensorRow
+	Steps              bool // tensors have a next step
 	Facts              [][2]string
 }
 
@@ -77,9 +78,9 @@ type findingGroup struct {
 }
 
 type tensorRow struct {
-	Name, Role, Shape, Source, Planned, BytesText, Split, Reason string
-	Weights, Bytes                                               uint64
-	Bits                                                         string
+	Name, Role, Shape, Source, Planned, BytesText, Split, Reason, Up, Down string
+	Weights, Bytes                                                         uint64
+	Bits                                                                   string
 }
 
 // HTML writes a review as one page that needs nothing beside it. Front, if
@@ -113,7 +114,9 @@ func HTML(w io.Writer, m *manifest.Manifest, o Options) error {
 		p.Chart, p.NarrowChart = template.HTML(wide.String()), template.HTML(narrow.String())
 	}
 	for i := range m.Tensors {
-		p.Tensors = append(p.Tensors, newTensorRow(&m.Tensors[i]))
+		row := newTensorRow(&m.Tensors[i])
+		p.Steps = p.Steps || row.Up != "" || row.Down != ""
+		p.Tensors = append(p.Tensors, row)
 	}
 	return pageTemplate.Execute(w, p)
 }
@@ -218,7 +221,7 @@ func findingGroups(m *manifest.Manifest) []findingGroup {
 
 func newTensorRow(t *manifest.Tensor) tensorRow {
 	row := tensorRow{Name: htmlText(t.Name), Role: htmlText(strings.ReplaceAll(t.Role, "_", " ")), Shape: strings.ReplaceAll(Shape(t.Shape), " x ", "×"), Source: htmlText(t.SourceType), Planned: htmlText(t.PlannedType),
-		BytesText: Count(t.PlannedBytes), Reason: htmlText(t.Reason), Weights: t.Parameters, Bytes: t.PlannedBytes, Bits: BitsPerWeight(t.PlannedBytes, t.Parameters)}
+		BytesText: Count(t.PlannedBytes), Reason: htmlText(t.Reason), Up: htmlText(stepText(t.StepUp)), Down: htmlText(stepText(t.StepDown)), Weights: t.Parameters, Bytes: t.PlannedBytes, Bits: BitsPerWeight(t.PlannedBytes, t.Parameters)}
 	if t.ExpertTypes != nil && t.Expert == nil {
 		row.Split = htmlText(typeCounts(t.ExpertTypes))
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
@@ -42,46 +43,69 @@ func cheapestSteps(m *manifest.Manifest) (improvements, savings []tensorStep) {
 	return improvements, savings
 }
 
-// stepTable shows the first of some steps: what each comes to, and beside the
-// price at which the budget was cut.
-func stepTable(title string, steps []tensorStep, price *float64) *Table {
-	t := NewTable(title, "from", "to", ">bytes", ">damage", ">damage per MiB", ">of the price")
+// stepSections lists the cheapest improvements and savings of a budget plan:
+// what each comes to, and beside the price at which the budget was cut.
+func stepSections(m *manifest.Manifest) []section {
+	b := m.Policy.Budget
+	if b == nil {
+		return nil
+	}
+	improvements, savings := cheapestSteps(m)
+	return []section{stepSection("Cheapest improvements", improvements, b.PricePerByte), stepSection("Cheapest savings", savings, b.PricePerByte)}
+}
+
+func stepSection(title string, steps []tensorStep, price *float64) section {
+	s := section{title: title, table: NewTable("tensor", "from", "to", ">bytes", ">damage", ">damage per MiB", ">of the price")}
+	if price != nil {
+		s.note = priceNote(*price)
+	}
 	for _, x := range steps[:min(maxSteps, len(steps))] {
 		share := "-"
 		if price != nil && *price > 0 {
 			share = times(x.rate / *price)
 		}
-		sign := "+"
-		if x.step.Damage < 0 {
-			sign = "-"
-		}
-		t.Add(Printable(x.tensor.Name), Printable(x.tensor.PlannedType), Printable(x.step.Type), SignedSize(x.step.Bytes),
-			sign+Damage(math.Abs(x.step.Damage)), Damage(x.rate*(1<<20)), share)
+		s.table.Add(x.tensor.Name, x.tensor.PlannedType, x.step.Type, SignedSize(x.step.Bytes), signedDamage(x.step.Damage), Damage(x.rate*(1<<20)), share)
 	}
-	return t
+	return s
+}
+
+func priceNote(perByte float64) string {
+	return "The budget was cut at a price of " + Damage(perByte*(1<<20)) + " damage per MiB."
+}
+
+func signedDamage(v float64) string {
+	if v < 0 {
+		return Damage(v)
+	}
+	return "+" + Damage(v)
+}
+
+// stepText writes a step of a tensor in a few words.
+func stepText(s *manifest.Step) string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s, damage %s", s.Type, SignedSize(s.Bytes), signedDamage(s.Damage))
 }
 
 // showSteps prints the cheapest improvements and savings of a budget plan.
 func showSteps(w io.Writer, m *manifest.Manifest) {
-	b := m.Policy.Budget
-	if b == nil {
-		return
-	}
-	improvements, savings := cheapestSteps(m)
-	if len(improvements)+len(savings) == 0 {
-		return
-	}
-	fmt.Fprintln(w)
-	if b.PricePerByte != nil {
-		fmt.Fprintf(w, "price       %s damage per MiB, where the budget was cut\n", Damage(*b.PricePerByte*(1<<20)))
-	}
-	if len(improvements) > 0 {
-		stepTable("cheapest improvements", improvements, b.PricePerByte).Write(w, "")
-	}
-	if len(savings) > 0 {
-		if len(improvements) > 0 {
-			fmt.Fprintln(w)
+	price := false
+	for _, s := range stepSections(m) {
+		if len(s.table.rows) == 0 {
+			continue
 		}
-		stepTable("cheapest savings", savings, b.PricePerByte).Write(w, "")
+		fmt.Fprintln(w)
+		if !price && m.Policy.Budget.PricePerByte != nil {
+			fmt.Fprintf(w, "price       %s damage per MiB, where the budget was cut\n", Damage(*m.Policy.Budget.PricePerByte*(1<<20)))
+			price = true
+		}
+		s.table.heading[0] = strings.ToLower(s.title)
+		for _, row := range s.table.rows {
+			for i := range row {
+				row[i] = Printable(row[i])
+			}
+		}
+		s.table.Write(w, "")
 	}
 }
