@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
 // A Baseline is the whole model as llama-quantize makes it of a file type,
@@ -13,6 +14,8 @@ type Baseline struct {
 	FileType    llamaquantize.FileType
 	TensorBytes uint64
 	Damage      *float64 // of a budget plan's model; nil where it is not known
+
+	PredictedKLD *manifest.PredictedKLD // nil without a probe
 }
 
 // usualBaselines are compared with in every plan.

@@ -225,7 +225,8 @@ func (f *frame) chooseBudget() (*decision, error) {
 type plans struct {
 	fused, split           *assignment
 	fusedBytes, splitBytes uint64
-	fixedBytes             uint64 // of what the policy does not decide
+	weighing               *weighing // whose candidates they choose from
+	fixedBytes             uint64    // of what the policy does not decide
 }
 
 // solve solves both plans: the fused one, and with the bytes it leaves for
@@ -252,7 +253,7 @@ func (w *weighing) solve(d *decision) (*plans, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split), fixed}
+	p := &plans{fused, split, fixed + w.countedBytes(fused), others + w.splitBytes(split), w, fixed}
 	if w.budget.Target == TargetSize {
 		w.addTiers(file, split)
 		p.splitBytes, err = file.sizeBytes()

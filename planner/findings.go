@@ -30,6 +30,7 @@ const (
 	CodePartialDamage          = "partial-damage"
 	CodeFlatSensitivity        = "flat-sensitivity"
 	CodeMostlyCold             = "mostly-cold"
+	CodeProbeSpread            = "probe-spread"
 )
 
 // FindingCodes lists the codes a manifest of this version may hold, in
@@ -42,7 +43,7 @@ func FindingCodes() []string {
 
 func ownCodes() []string {
 	return []string{CodeLayerWithoutStatistics, CodeUnseenExperts, CodeScarceExperts, CodeShapeFallback, CodeRequantize,
-		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodePartialDamage, CodeFlatSensitivity, CodeMostlyCold}
+		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodePartialDamage, CodeFlatSensitivity, CodeMostlyCold, CodeProbeSpread}
 }
 
 // findings collects what a reviewer should know about a plan, sorted by code

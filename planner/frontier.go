@@ -8,6 +8,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
 // A Frontier shows what predicted damage costs in bytes: both plans at several
@@ -34,6 +35,8 @@ type FrontierPlan struct {
 	Damage    float64 `json:"damage"`
 	Bound     float64 `json:"bound"`
 	Gap       float64 `json:"gap"`
+
+	PredictedKLD *manifest.PredictedKLD `json:"predicted_kld"` // null without a probe
 }
 
 // A FrontierBaseline is a file type; Damage is nil where the error of one of
@@ -42,6 +45,8 @@ type FrontierBaseline struct {
 	Name      string   `json:"name"`
 	FileBytes uint64   `json:"file_bytes"`
 	Damage    *float64 `json:"damage"`
+
+	PredictedKLD *manifest.PredictedKLD `json:"predicted_kld"` // null without a probe
 }
 
 // usualFrontier is how many sizes a frontier has if none are named.
@@ -85,7 +90,8 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	for _, size := range sizes {
 		w.budget.SizeBytes = size
 		point := FrontierPoint{BudgetBytes: size}
-		both, err := w.solveLimited(f.undecided())
+		d := f.undecided()
+		both, err := w.solveLimited(d)
 		switch {
 		case errors.As(err, &missed):
 		case err != nil:
@@ -94,6 +100,12 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 			reached = true
 			point.Fused = w.frontierPlan(both.fused, both.fusedBytes)
 			point.Split = w.frontierPlan(both.split, both.splitBytes)
+			if point.Fused.PredictedKLD, err = both.weighing.predictChoice(d, both.fused); err != nil {
+				return nil, err
+			}
+			if point.Split.PredictedKLD, err = both.weighing.predictChoice(d, both.split); err != nil {
+				return nil, err
+			}
 		}
 		front.Points = append(front.Points, point)
 	}
@@ -169,5 +181,6 @@ func (w *weighing) frontierBaseline(ft llamaquantize.FileType) (*FrontierBaselin
 		}
 	}
 	x.Damage = &total
+	x.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return frequency.GGML(types[i]) })
 	return x, nil
 }

@@ -86,6 +86,10 @@ type Totals struct {
 	// tiers' types within the split plan's bytes. Nil where that is not known.
 	SplitRatio *float64
 
+	// What the plans' files can be expected to show; nil without a probe that
+	// says so.
+	PredictedKLD, SplitPredictedKLD *manifest.PredictedKLD
+
 	Baselines []Baseline
 }
 

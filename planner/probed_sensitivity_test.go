@@ -89,3 +89,77 @@ func TestProbedSensitivities(t *testing.T) {
 		t.Errorf("of another model: %v", err)
 	}
 }
+
+// A prediction is y0 + k times the sum over all tensors, decided by the policy
+// or not; without mixtures that hold there is none.
+func TestPredictedKLD(t *testing.T) {
+	p := budgetProblem(tinyMoE(t, gguftest.MoE{Layers: 5, MTP: 1}), 1, 1<<30)
+	s := probedOf(t, p)
+	p.Policy.Budget.Sensitivity = s
+	p.Policy.Budget.Scope = ScopeExperts
+	p.Policy.Base = "Q4_K_M"
+	p.Policy.Budget.SizeBytes = 4 << 20
+	plan := solve(t, p)
+	alphas := s.Probe.Alphas(func(i int) float64 { return s.Probe.Tensors[i].Errors[0] })
+	f, err := newFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWeighing(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, others := 0.0, 0.0
+	for i := range plan.Tensors {
+		x := &plan.Tensors[i]
+		alpha, ok := alphas[x.Tensor.Name]
+		if !ok || x.Type == f.slots[i].source {
+			continue // kept, or of the prediction layer, which changes nothing
+		}
+		r, err := w.errorAt(i, x.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += alpha * r
+		if !x.Tensor.Role.IsExpert() {
+			others += alpha * r
+		}
+	}
+	fit := s.Probe.Fit
+	got := plan.Totals.PredictedKLD
+	if got == nil || !near(got.KLD, *fit.Y0+*fit.K*sum) || !near(got.Low, got.KLD/1.35) || !near(got.High, got.KLD*1.35) || others == 0 {
+		t.Fatalf("%+v, want %v + %v × %v (%v of it beside the experts)", got, *fit.Y0, *fit.K, sum, others)
+	}
+	if x := plan.Totals.SplitPredictedKLD; x == nil || x.KLD <= *fit.Y0 {
+		t.Errorf("split: %+v", x)
+	}
+	for i := range plan.Totals.Baselines {
+		if b := &plan.Totals.Baselines[i]; b.PredictedKLD == nil || b.PredictedKLD.KLD < *fit.Y0 {
+			t.Errorf("%s: %+v", b.FileType.Name, b.PredictedKLD)
+		}
+	}
+	front, err := SolveFrontier(p, []uint64{4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := front.Points[0].Fused.PredictedKLD; x == nil || !near(x.KLD, got.KLD) {
+		t.Errorf("the frontier's point: %+v, the plan's %+v", x, got)
+	}
+	loose := 1.6
+	for name, change := range map[string]func(f *measure.ProbeFit){
+		"no mixtures":           func(f *measure.ProbeFit) { f.K, f.Spread, f.Y0 = nil, nil, nil },
+		"no whole file":         func(f *measure.ProbeFit) { f.Y0 = nil },
+		"mixtures that are off": func(f *measure.ProbeFit) { f.Spread = &loose },
+	} {
+		own := *fit
+		change(&own)
+		s.Probe.Fit = &own
+		plan := solve(t, p)
+		if plan.Totals.PredictedKLD != nil || plan.Totals.Baselines[0].PredictedKLD != nil {
+			t.Errorf("%s: a prediction", name)
+		}
+		if found := slices.ContainsFunc(plan.Findings, func(f Finding) bool { return f.Code == CodeProbeSpread }); found != (own.Spread == &loose) {
+			t.Errorf("%s: the finding is there: %v", name, found)
+		}
+	}
+}

@@ -146,6 +146,7 @@ func (p *Plan) recordTotals() manifest.Totals {
 		SavedBytes: saved(t.SourceBytes, t.PlannedBytes), PlannedBitsPerWeight: bitsPerWeight(t.PlannedBytes, t.Parameters),
 		PlannedFileBytes: new(t.FileBytes),
 		SplitFileBytes:   new(t.SplitFileBytes), SplitRatio: t.SplitRatio,
+		PredictedKLD: t.PredictedKLD, SplitPredictedKLD: t.SplitPredictedKLD,
 		SplitPlannedBytes: t.SplitBytes, SplitSavedBytes: saved(t.SourceBytes, t.SplitBytes),
 		SplitBitsPerWeight: bitsPerWeight(t.SplitBytes, t.Parameters),
 		RoutedExperts: manifest.ExpertTotals{
@@ -154,7 +155,7 @@ func (p *Plan) recordTotals() manifest.Totals {
 	}
 	for _, b := range t.Baselines {
 		rec.Baselines = append(rec.Baselines, manifest.Baseline{
-			Name: b.FileType.Name, TensorBytes: b.TensorBytes, SavedBytes: saved(t.SourceBytes, b.TensorBytes), Damage: b.Damage})
+			Name: b.FileType.Name, TensorBytes: b.TensorBytes, SavedBytes: saved(t.SourceBytes, b.TensorBytes), Damage: b.Damage, PredictedKLD: b.PredictedKLD})
 	}
 	if t.SourceBytes > 0 {
 		rec.SavedFraction = float64(rec.SavedBytes) / float64(t.SourceBytes)

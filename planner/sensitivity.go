@@ -434,21 +434,23 @@ func (w *weighing) errorAt(i int, drop frequency.Type) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if m := w.measured[s.tensor.Name]; m != nil && len(m.Experts) == len(weights) {
-		if k := slices.Index(m.Types, o.Type.Name); k >= 0 {
-			sum := 0.0
-			for e := range weights {
-				sum += float64(weights[e] * m.Experts[e].Types[k].Relative)
-			}
-			return sum, nil
+	sum := 0.0
+	for e := range weights {
+		r, _ := w.relativeError(s, e, len(weights), o.Type)
+		sum += float64(weights[e] * r)
+	}
+	return sum, nil
+}
+
+// relativeError returns that of one of a tensor's experts in a type, measured
+// where it was, else typical, and whether either is known.
+func (w *weighing) relativeError(s *slot, expert, experts int, t frequency.Type) (float64, bool) {
+	if m := w.measured[s.tensor.Name]; m != nil && len(m.Experts) == experts {
+		if k := slices.Index(m.Types, t.Name); k >= 0 {
+			return m.Experts[expert].Types[k].Relative, true
 		}
 	}
-	r, _ := typicalError(o.Type.GGML)
-	sum := 0.0
-	for _, q := range weights {
-		sum += q
-	}
-	return float64(sum * r), nil
+	return typicalError(t.GGML)
 }
 
 // findSeries collects by role what layers above and below can be judged by: not
@@ -552,6 +554,12 @@ func (w *weighing) budgetFindings() []Finding {
 		}
 		list = append(list, Finding{CodePartialDamage, w.frame.modelFile(),
 			fmt.Sprintf("predicted damage leaves out %d tensors whose error is not known: %s", n, names)})
+	}
+	if s := w.budget.Sensitivity; s != nil && s.Sensitivity != nil && s.Probe != nil {
+		if f := s.Probe.Fit; f != nil && f.Spread != nil && *f.Spread > measure.MaxProbeSpread {
+			list = append(list, Finding{CodeProbeSpread, s.Name,
+				fmt.Sprintf("mixtures of types are up to %.2f times off what the sensitivities add up to: they do not hold for this model, and no KL divergence is predicted", *f.Spread)})
+		}
 	}
 	if w.table.flat {
 		list = append(list, Finding{CodeFlatSensitivity, w.budget.Sensitivity.Name,

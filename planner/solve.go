@@ -58,9 +58,18 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 		if err != nil {
 			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
 		}
-		b.Damage = x.Damage
+		b.Damage, b.PredictedKLD = x.Damage, x.PredictedKLD
 	}
 	plan.Totals.SplitRatio = f.splitRatio(plan)
+	if w := d.weighing; w != nil {
+		plan.Totals.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return plan.Tensors[i].Type })
+		plan.Totals.SplitPredictedKLD = w.predict(func(i, e int) frequency.Type {
+			if t := &plan.Tensors[i]; t.ExpertTypes != nil {
+				return t.ExpertTypes[e]
+			}
+			return plan.Tensors[i].Type
+		})
+	}
 	plan.Findings = f.findings(plan, d)
 	if err := plan.Check(); err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)

@@ -42,6 +42,7 @@ func commands() []*command {
 		verifyCommand(),
 		simulateCommand(),
 		probeCommand(),
+		kldCommand(),
 		patchCommand(),
 		exportCommand(),
 		diffCommand(),

@@ -25,15 +25,15 @@ func frontierChart(model string, weights uint64, front *planner.Frontier) *revie
 	c := &review.Chart{Model: model, Objective: string(front.Objective), Weights: weights}
 	for _, p := range front.Points {
 		if p.Fused != nil {
-			c.Fused = append(c.Fused, review.ChartPoint{Bytes: p.Fused.FileBytes, Damage: p.Fused.Damage})
+			c.Fused = append(c.Fused, review.ChartPoint{Bytes: p.Fused.FileBytes, Damage: p.Fused.Damage, KLD: p.Fused.PredictedKLD})
 		}
 		if p.Split != nil {
-			c.Split = append(c.Split, review.ChartPoint{Bytes: p.Split.FileBytes, Damage: p.Split.Damage})
+			c.Split = append(c.Split, review.ChartPoint{Bytes: p.Split.FileBytes, Damage: p.Split.Damage, KLD: p.Split.PredictedKLD})
 		}
 	}
 	for _, b := range front.Baselines {
 		if b.Damage != nil {
-			c.Types = append(c.Types, review.ChartPoint{Name: b.Name, Bytes: b.FileBytes, Damage: *b.Damage})
+			c.Types = append(c.Types, review.ChartPoint{Name: b.Name, Bytes: b.FileBytes, Damage: *b.Damage, KLD: b.PredictedKLD})
 		}
 	}
 	return c

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -130,7 +131,12 @@ func (f *frontierFlags) show(c *call, model *ggufio.Model, front *planner.Fronti
 // writeFrontier prints a frontier as a table.
 func writeFrontier(w io.Writer, front *planner.Frontier) {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) }
-	t := review.NewTable(">budget", ">fused file", ">damage", ">split file", ">damage", ">of the fused")
+	predicted := slices.ContainsFunc(front.Points, func(p planner.FrontierPoint) bool { return p.Fused != nil && p.Fused.PredictedKLD != nil })
+	columns, types := []string{">budget", ">fused file", ">damage", ">split file", ">damage", ">of the fused"}, []string{"file type", ">file", ">damage"}
+	if predicted {
+		columns, types = append(columns, ">fused KL divergence", ">split"), append(types, ">KL divergence")
+	}
+	t := review.NewTable(columns...)
 	for _, p := range front.Points {
 		if p.Fused == nil {
 			t.Add(review.Size(p.BudgetBytes), "too small")
@@ -140,20 +146,28 @@ func writeFrontier(w io.Writer, front *planner.Frontier) {
 		if p.Fused.Damage > 0 {
 			share = strconv.FormatFloat(100*p.Split.Damage/p.Fused.Damage, 'f', 1, 64) + " %"
 		}
-		t.Add(review.Size(p.BudgetBytes), review.Count(p.Fused.FileBytes), number(p.Fused.Damage), review.Count(p.Split.FileBytes), number(p.Split.Damage), share)
+		cells := []string{review.Size(p.BudgetBytes), review.Count(p.Fused.FileBytes), number(p.Fused.Damage), review.Count(p.Split.FileBytes), number(p.Split.Damage), share}
+		if predicted {
+			cells = append(cells, review.PredictedKLD(p.Fused.PredictedKLD), review.PredictedKLD(p.Split.PredictedKLD))
+		}
+		t.Add(cells...)
 	}
 	t.Write(w, "")
 	if len(front.Baselines) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	b := review.NewTable("file type", ">file", ">damage")
+	b := review.NewTable(types...)
 	for _, x := range front.Baselines {
 		damage := "unknown"
 		if x.Damage != nil {
 			damage = number(*x.Damage)
 		}
-		b.Add(x.Name, review.Count(x.FileBytes), damage)
+		cells := []string{x.Name, review.Count(x.FileBytes), damage}
+		if predicted {
+			cells = append(cells, review.PredictedKLD(x.PredictedKLD))
+		}
+		b.Add(cells...)
 	}
 	b.Write(w, "")
 }

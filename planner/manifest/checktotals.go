@@ -146,8 +146,25 @@ func (c *checker) totals(m *Manifest) {
 		if b.Damage != nil && !(*b.Damage >= 0) {
 			c.failf(c.key("totals.baselines", i, ".damage"), "%v: want 0 or more", *b.Damage)
 		}
+		c.predicted(c.key("totals.baselines", i, ".predicted_kld"), b.PredictedKLD)
+	}
+	c.predicted("totals.predicted_kld", t.PredictedKLD)
+	c.predicted("totals.split_predicted_kld", t.SplitPredictedKLD)
+	if x := m.Measured; x != nil {
+		if !(x.KLD >= 0) || !(x.StandardError >= 0) {
+			c.failf("measured", "%v with a standard error of %v: want 0 or more", x.KLD, x.StandardError)
+		}
+		if x.TextSHA256 != nil {
+			c.digest("measured.text_sha256", *x.TextSHA256)
+		}
 	}
 	c.tiers(m)
+}
+
+func (c *checker) predicted(path string, p *PredictedKLD) {
+	if p != nil && !(p.Low >= 0 && p.Low <= p.KLD && p.KLD <= p.High) {
+		c.failf(path, "%v lies outside %v to %v", p.KLD, p.Low, p.High)
+	}
 }
 
 func distinct(types []string) int {

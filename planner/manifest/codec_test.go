@@ -46,7 +46,7 @@ func twoLayers() *Manifest {
 		SplitPlannedBytes: split, SplitSavedBytes: int64(source - split), SplitBitsPerWeight: 8 * float64(split) / 1028,
 		RoutedExperts: ExpertTotals{2048, 1088, 912},
 		Tiers:         []TierTotal{{"hot", 1, ptr(2.0 / 3), 272}, {"warm", 1, ptr(1.0 / 3), 96}, {"cold", 0, ptr(0.0), 0}},
-		Baselines:     []Baseline{{"Q8_0", 1104, 960, ptr(0.25)}}}
+		Baselines:     []Baseline{{"Q8_0", 1104, 960, ptr(0.25), nil}}}
 	m.Findings = []Finding{{"layer-without-statistics", "blk.1", "no statistics for its 2 experts"}}
 	return m
 }
@@ -309,7 +309,7 @@ func TestOtherMinors(t *testing.T) {
 	m := twoLayers()
 	m.Totals.Baselines[0].Damage = nil // came with 1.1
 	good := string(encode(t, m))
-	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"split_file_bytes": null|"split_damage_ratio": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
+	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"split_file_bytes": null|"split_damage_ratio": null|"predicted_kld": null|"split_predicted_kld": null|"measured": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
 	old, err := Decode([]byte(strings.Replace(older, `"1.1"`, `"1.0"`, 1)))
 	if err != nil {
 		t.Fatal(err)

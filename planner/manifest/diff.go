@@ -82,6 +82,7 @@ func Diff(before, after *Manifest) *Difference {
 	d.Inputs = fieldChanges(d.Inputs, "statistics", before.Statistics, after.Statistics)
 	d.Policy = fieldChanges(d.Policy, "policy", before.Policy, after.Policy)
 	d.Totals = fieldChanges(d.Totals, "totals", before.Totals, after.Totals)
+	d.Totals = fieldChanges(d.Totals, "measured", before.Measured, after.Measured)
 	d.Tensors = diffTensors(before.Tensors, after.Tensors)
 	d.Experts = diffExperts(before.Layers, after.Layers)
 	return d

@@ -42,6 +42,7 @@ type Manifest struct {
 	Statistics    *Statistics `json:"statistics"`
 	Policy        Policy      `json:"policy"`
 	Totals        Totals      `json:"totals"`
+	Measured      *Measured   `json:"measured" since:"1"` // what running the planned file showed; null where nobody said
 	Layers        []Layer     `json:"layers"`
 	Tensors       []Tensor    `json:"tensors"`
 	Findings      []Finding   `json:"findings"`
@@ -200,6 +201,11 @@ type Totals struct {
 	SplitFileBytes *uint64  `json:"split_file_bytes" since:"1"`
 	SplitRatio     *float64 `json:"split_damage_ratio" since:"1"`
 
+	// What a probe with mixtures lets the two plans' files be expected to show;
+	// null without one.
+	PredictedKLD      *PredictedKLD `json:"predicted_kld" since:"1"`
+	SplitPredictedKLD *PredictedKLD `json:"split_predicted_kld" since:"1"`
+
 	Tiers     []TierTotal `json:"tiers"`
 	Baselines []Baseline  `json:"baselines"`
 }
@@ -228,6 +234,24 @@ type Baseline struct {
 	// Damage is in the unit of policy.budget.damage; null where an error of one
 	// of the file type's types is not known, and for other policies.
 	Damage *float64 `json:"damage" null:"allowed" since:"1"`
+
+	PredictedKLD *PredictedKLD `json:"predicted_kld" null:"allowed" since:"1"` // as that of the totals
+}
+
+// A PredictedKLD is a mean KL divergence in nats per token, with its band.
+type PredictedKLD struct {
+	KLD  float64 `json:"kld"`
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
+
+// A Measured is what llama-perplexity --kl-divergence showed of the fused
+// plan's file: the mean in nats per token, its standard error, and the digest
+// of the text where it is known.
+type Measured struct {
+	KLD           float64 `json:"kld"`
+	StandardError float64 `json:"standard_error"`
+	TextSHA256    *string `json:"text_sha256"`
 }
 
 // A Layer is one MoE layer's experts.

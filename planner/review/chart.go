@@ -31,6 +31,7 @@ type ChartPoint struct {
 	Name   string
 	Bytes  uint64
 	Damage float64
+	KLD    *manifest.PredictedKLD // nil where none is predicted
 }
 
 // Ink is what something is drawn in.
@@ -166,7 +167,11 @@ func (c *Chart) draw(pen Pen, g geometry) {
 }
 
 func pointTitle(name string, p ChartPoint) string {
-	return fmt.Sprintf("%s: %s (%s bytes), damage %s", Printable(name), Size(p.Bytes), Count(p.Bytes), significant(p.Damage))
+	text := fmt.Sprintf("%s: %s (%s bytes), damage %s", Printable(name), Size(p.Bytes), Count(p.Bytes), significant(p.Damage))
+	if p.KLD != nil {
+		text += ", KL divergence about " + PredictedKLD(p.KLD)
+	}
+	return text
 }
 
 func (c *Chart) scales(points []ChartPoint, g geometry) (x, y scale, unit float64, name string) {
@@ -378,11 +383,11 @@ func planChart(m *manifest.Manifest, front *Chart) *Chart {
 		c.Objective, c.Tensors = b.Objective, true
 		for _, x := range m.Totals.Baselines {
 			if x.Damage != nil {
-				c.Types = append(c.Types, ChartPoint{x.Name, x.TensorBytes, *x.Damage})
+				c.Types = append(c.Types, ChartPoint{x.Name, x.TensorBytes, *x.Damage, x.PredictedKLD})
 			}
 		}
-		c.Split = []ChartPoint{{splitFact, m.Totals.SplitPlannedBytes, b.SplitDamage}}
-		mark = &ChartPoint{ownRow, m.Totals.PlannedBytes, b.Damage}
+		c.Split = []ChartPoint{{splitFact, m.Totals.SplitPlannedBytes, b.SplitDamage, m.Totals.SplitPredictedKLD}}
+		mark = &ChartPoint{ownRow, m.Totals.PlannedBytes, b.Damage, m.Totals.PredictedKLD}
 	}
 	c.Model, c.Weights = m.Model.Name, m.Model.Parameters
 	if mark != nil {
@@ -410,7 +415,7 @@ func PlanMark(m *manifest.Manifest, name string) *ChartPoint {
 	if m.Policy.Budget == nil || m.Totals.PlannedFileBytes == nil {
 		return nil
 	}
-	return &ChartPoint{name, *m.Totals.PlannedFileBytes, m.Policy.Budget.Damage}
+	return &ChartPoint{name, *m.Totals.PlannedFileBytes, m.Policy.Budget.Damage, m.Totals.PredictedKLD}
 }
 
 // SVG writes the chart as a file of its own that follows the reader's scheme

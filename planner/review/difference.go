@@ -102,6 +102,8 @@ func headlineSection(before, after *manifest.Manifest) section {
 	case a != nil && b == nil:
 		add("predicted damage", Damage(a.Damage), "-", "")
 	}
+	add("predicted KL divergence", PredictedKLD(o.PredictedKLD), PredictedKLD(n.PredictedKLD), "")
+	add("measured KL divergence", measuredKLD(before.Measured), measuredKLD(after.Measured), "")
 	sizes("split plan", o.SplitPlannedBytes, n.SplitPlannedBytes)
 	if a != nil && b != nil && a.SplitDamage != b.SplitDamage {
 		add("split plan's damage", Damage(a.SplitDamage), Damage(b.SplitDamage), relative(a.SplitDamage, b.SplitDamage))

@@ -90,11 +90,24 @@ func baselineSection(m *manifest.Manifest) section {
 	if damages {
 		columns = append(columns, ">predicted damage", ">times the plan's")
 	}
+	predicted := m.Totals.PredictedKLD != nil
+	if predicted {
+		columns = append(columns, ">predicted KL divergence")
+	}
+	if m.Measured != nil {
+		columns = append(columns, ">measured")
+	}
 	s.table = NewTable(columns...)
-	row := func(name string, bytes uint64, than string, damage *float64) {
+	row := func(name string, bytes uint64, than string, damage *float64, kld *manifest.PredictedKLD, measured *manifest.Measured) {
 		cells := []string{name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), than}
 		if damages {
 			cells = append(cells, optionalDamage(damage), besideDamage(damage, m.Policy.Budget))
+		}
+		if predicted {
+			cells = append(cells, PredictedKLD(kld))
+		}
+		if m.Measured != nil {
+			cells = append(cells, measuredKLD(measured))
 		}
 		s.table.Add(cells...)
 	}
@@ -103,11 +116,11 @@ func baselineSection(m *manifest.Manifest) section {
 	if b := m.Policy.Budget; b != nil {
 		own = &b.Damage
 	}
-	row(ownRow, planned, "", own)
+	row(ownRow, planned, "", own, m.Totals.PredictedKLD, m.Measured)
 	list := slices.Clone(m.Totals.Baselines)
 	slices.SortStableFunc(list, func(a, b manifest.Baseline) int { return cmp.Compare(a.TensorBytes, b.TensorBytes) })
 	for _, b := range list {
-		row(b.Name, b.TensorBytes, difference(planned, b.TensorBytes), b.Damage)
+		row(b.Name, b.TensorBytes, difference(planned, b.TensorBytes), b.Damage, b.PredictedKLD, nil)
 	}
 	return s
 }

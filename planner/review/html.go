@@ -168,6 +168,12 @@ func cards(m *manifest.Manifest) []card {
 		}
 		list = append(list, card{"predicted damage", Damage(b.Damage), note})
 	}
+	if p := t.PredictedKLD; p != nil {
+		list = append(list, card{"predicted KL divergence", KLD(p.KLD), KLD(p.Low) + " to " + KLD(p.High)})
+	}
+	if x := m.Measured; x != nil {
+		list = append(list, card{"measured KL divergence", KLD(x.KLD), "± " + KLD(x.StandardError)})
+	}
 	if t.RoutedExperts.SourceBytes > 0 {
 		list = append(list, card{"routed experts", Size(t.RoutedExperts.PlannedBytes), "from " + Size(t.RoutedExperts.SourceBytes)})
 	}

@@ -94,8 +94,12 @@ func showTotals(w io.Writer, m *manifest.Manifest) {
 	if budget != nil {
 		columns = append(columns, ">damage")
 	}
+	predicted := t.PredictedKLD != nil
+	if predicted {
+		columns = append(columns, ">KL divergence")
+	}
 	sizes := NewTable(columns...)
-	row := func(name string, bytes uint64, saved int64, experts string, damage *float64) {
+	row := func(name string, bytes uint64, saved int64, experts string, damage *float64, kld *manifest.PredictedKLD) {
 		cells := []string{name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), SignedSize(saved), Percent(bytes, t.SourceBytes), experts}
 		switch {
 		case budget != nil && damage != nil:
@@ -103,17 +107,20 @@ func showTotals(w io.Writer, m *manifest.Manifest) {
 		case budget != nil:
 			cells = append(cells, "-")
 		}
+		if predicted {
+			cells = append(cells, PredictedKLD(kld))
+		}
 		sizes.Add(cells...)
 	}
-	row("source", t.SourceBytes, 0, Size(t.RoutedExperts.SourceBytes), new(float64))
+	row("source", t.SourceBytes, 0, Size(t.RoutedExperts.SourceBytes), new(float64), nil)
 	var fused, split *float64
 	if budget != nil {
 		fused, split = &budget.Damage, &budget.SplitDamage
 	}
-	row("fused plan", t.PlannedBytes, t.SavedBytes, Size(t.RoutedExperts.PlannedBytes), fused)
-	row("split plan", t.SplitPlannedBytes, t.SplitSavedBytes, Size(t.RoutedExperts.SplitPlannedBytes), split)
+	row("fused plan", t.PlannedBytes, t.SavedBytes, Size(t.RoutedExperts.PlannedBytes), fused, t.PredictedKLD)
+	row("split plan", t.SplitPlannedBytes, t.SplitSavedBytes, Size(t.RoutedExperts.SplitPlannedBytes), split, t.SplitPredictedKLD)
 	for _, b := range t.Baselines {
-		row(Printable(b.Name), b.TensorBytes, b.SavedBytes, "", b.Damage)
+		row(Printable(b.Name), b.TensorBytes, b.SavedBytes, "", b.Damage, b.PredictedKLD)
 	}
 	sizes.Write(w, "")
 }

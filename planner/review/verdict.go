@@ -11,7 +11,7 @@ import (
 // splitFact names the fact of a verdict that is about the split plan.
 const splitFact = "split plan"
 
-// Verdict says in at most six facts what a plan comes to: what heads every
+// Verdict says in at most seven facts what a plan comes to: what heads every
 // review of it. Names are not made printable here.
 func Verdict(m *manifest.Manifest) [][2]string {
 	t := &m.Totals
@@ -34,6 +34,12 @@ func Verdict(m *manifest.Manifest) [][2]string {
 	if b != nil {
 		fact("damage", "%s", damageInWords(b.Damage, b.Gap))
 		split += ", damage " + Damage(b.SplitDamage)
+	}
+	if p := t.SplitPredictedKLD; p != nil {
+		split += ", KL divergence about " + KLD(p.KLD)
+	}
+	if text := divergence(m); text != "" {
+		fact("divergence", "%s", text)
 	}
 	fact(splitFact, "%s", split+splitWorth(t))
 	if len(t.Tiers) > 0 {
