@@ -14,6 +14,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
@@ -178,7 +179,7 @@ func fourFigures(v []float64) [4]float64 {
 	}
 	at := 0.9 * float64(len(v)-1)
 	i := int(at)
-	return [4]float64{median(v), sum / float64(len(v)), v[i] + (at-float64(i))*(v[i+1]-v[i]), v[len(v)-1]}
+	return [4]float64{stats.Median(v), sum / float64(len(v)), v[i] + (at-float64(i))*(v[i+1]-v[i]), v[len(v)-1]}
 }
 
 // Plans of 14 published models at four sizes, by what their own tables say: how

@@ -11,6 +11,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
@@ -292,7 +293,7 @@ func (t *sensitivityTable) netRuns() ([]tableRun, error) {
 	for i := range runs {
 		net[i] = max(0, runs[i].kld-floor)
 	}
-	least := leastNet * median(net)
+	least := leastNet * stats.Median(net)
 	if least == 0 {
 		positive := slices.DeleteFunc(slices.Clone(net), func(v float64) bool { return v == 0 })
 		if len(positive) == 0 {
@@ -304,12 +305,6 @@ func (t *sensitivityTable) netRuns() ([]tableRun, error) {
 		runs[i].kld = max(net[i], least)
 	}
 	return runs, nil
-}
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
 }
 
 // isFlat reports whether values are too much alike for divergences: a table of

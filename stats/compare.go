@@ -30,8 +30,9 @@ type LayerShift struct {
 
 // A TierMove is an expert that one source puts into another tier.
 type TierMove struct {
-	Expert   int
-	From, To string
+	Expert int    `json:"expert"`
+	From   string `json:"from"`
+	To     string `json:"to"`
 }
 
 // Tiers returns the tier of every expert of a layer.

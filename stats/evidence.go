@@ -85,8 +85,8 @@ func (ev *Evidence) Phase() string {
 
 // A Match counts the entries of an imatrix that name a tensor of the model.
 type Match struct {
-	Entries int // entries of the file
-	Named   int // of them, those whose name and size are a tensor's of the model
+	Entries int `json:"entries"` // of the file
+	Named   int `json:"named"`   // of them, those whose name and size are a tensor's of the model
 }
 
 // An EntrySize is the size of one imatrix entry.

@@ -8,9 +8,9 @@ import (
 // A Finding is a doubt about the evidence, phrased for a person and coded for
 // a program.
 type Finding struct {
-	Code    string // one of [FindingCodes]
-	Subject string // "blk.3", an input's name, or a tensor's
-	Message string
+	Code    string `json:"code"`    // one of [FindingCodes]
+	Subject string `json:"subject"` // "blk.3", an input's name, or a tensor's
+	Message string `json:"message"`
 }
 
 // The codes of findings.

@@ -11,13 +11,20 @@ import (
 // A Summary describes how unevenly a layer uses its experts, at six
 // significant digits. It is for people: nothing is decided by it.
 type Summary struct {
-	Entropy          float64 // of the shares, in bits
-	EffectiveExperts float64 // 2^Entropy: as many experts used evenly have it
-	Gini             float64 // 0 for even use; 1 - 1/experts when one does all
+	Entropy          float64 `json:"entropy"`           // of the shares, in bits
+	EffectiveExperts float64 `json:"effective_experts"` // 2^Entropy: as many experts used evenly have it
+	Gini             float64 `json:"gini"`              // 0 for even use; 1 - 1/experts when one does all
+
 	// Quantiles of the counts (or weights): the smallest value that at least
 	// this part of the experts does not exceed.
-	Minimum, LowerQuartile, Median, UpperQuartile, Maximum float64
-	Hottest, Coldest                                       int // experts; of equal ones the first
+	Minimum       float64 `json:"minimum"`
+	LowerQuartile float64 `json:"lower_quartile"`
+	Median        float64 `json:"median"`
+	UpperQuartile float64 `json:"upper_quartile"`
+	Maximum       float64 `json:"maximum"`
+
+	Hottest int `json:"hottest"` // expert; of equal ones the first, as
+	Coldest int `json:"coldest"`
 }
 
 // Summarize returns the layer's summary, and false where its traffic is

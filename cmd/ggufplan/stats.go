@@ -154,16 +154,9 @@ func compareEvidence(a, b *stats.Evidence) (*statsDiff, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &statsDiff{Layers: []statsShift{}, OnlyFirst: append([]int{}, onlyA...), OnlySecond: append([]int{}, onlyB...)}
-	for _, in := range b.Inputs {
-		d.Inputs = append(d.Inputs, statsInput{in.Name, in.Format, string(in.Kind), nullIfEmpty(in.Phase), in.SizeBytes, in.SHA256})
-	}
+	d := &statsDiff{Inputs: reportInputs(b), Layers: []statsShift{}, OnlyFirst: append([]int{}, onlyA...), OnlySecond: append([]int{}, onlyB...)}
 	for _, s := range shifts {
-		moved := []statsMove{}
-		for _, t := range s.Moved {
-			moved = append(moved, statsMove{t.Expert, t.From, t.To})
-		}
-		d.Layers = append(d.Layers, statsShift{s.Layer, s.JensenShannon, s.Spearman, moved})
+		d.Layers = append(d.Layers, statsShift{s.Layer, s.JensenShannon, s.Spearman, append([]stats.TierMove{}, s.Moved...)})
 	}
 	return d, nil
 }

@@ -9,24 +9,24 @@ import (
 
 // A statsReport is what stats shows, as JSON has it.
 type statsReport struct {
-	Inputs        []statsInput   `json:"inputs"`
-	CountsKind    string         `json:"counts_kind"`
-	LayerAxis     string         `json:"layer_axis"` // "blocks", or "rows" of unknown meaning
-	Architecture  *string        `json:"architecture"`
-	Datasets      []string       `json:"datasets"`
-	Signals       []string       `json:"signals"` // what the source has beyond counts
-	Match         *statsMatch    `json:"match"`   // null without a model, or where entries have no names
-	Tokens        *uint64        `json:"tokens"`  // the largest over layers
-	TopK          *int           `json:"top_k"`
-	Deff          *float64       `json:"deff"`        // the median over layers with counts
-	Verdict       string         `json:"verdict"`     // stable if all layers are, unstable if one is, else unknown
-	UnseenExperts *int           `json:"unseen"`      // null where unknown
-	ScarceExperts *int           `json:"scarce"`      // null where unknown
-	TokensNeeded  *uint64        `json:"more_tokens"` // until no expert is scarce, at the rates seen
-	Layers        []statsLayer   `json:"layers"`
-	Shared        []statsShared  `json:"shared_experts"`
-	Findings      []statsFinding `json:"findings"`
-	Diff          *statsDiff     `json:"diff,omitempty"`
+	Inputs        []statsInput    `json:"inputs"`
+	CountsKind    string          `json:"counts_kind"`
+	LayerAxis     string          `json:"layer_axis"` // "blocks", or "rows" of unknown meaning
+	Architecture  *string         `json:"architecture"`
+	Datasets      []string        `json:"datasets"`
+	Signals       []string        `json:"signals"` // what the source has beyond counts
+	Match         *stats.Match    `json:"match"`   // null without a model, or where entries have no names
+	Tokens        *uint64         `json:"tokens"`  // the largest over layers
+	TopK          *int            `json:"top_k"`
+	Deff          *float64        `json:"deff"`        // the median over layers with counts
+	Verdict       string          `json:"verdict"`     // stable if all layers are, unstable if one is, else unknown
+	UnseenExperts *int            `json:"unseen"`      // null where unknown
+	ScarceExperts *int            `json:"scarce"`      // null where unknown
+	TokensNeeded  *uint64         `json:"more_tokens"` // until no expert is scarce, at the rates seen
+	Layers        []statsLayer    `json:"layers"`
+	Shared        []statsShared   `json:"shared_experts"`
+	Findings      []stats.Finding `json:"findings"`
+	Diff          *statsDiff      `json:"diff,omitempty"`
 }
 
 type statsInput struct {
@@ -38,53 +38,28 @@ type statsInput struct {
 	SHA256    string  `json:"sha256"`
 }
 
-// A statsMatch says how many of an imatrix's entries are tensors of the model.
-type statsMatch struct {
-	Entries int `json:"entries"`
-	Named   int `json:"named"`
-}
-
-type statsFinding struct {
-	Code    string `json:"code"`
-	Subject string `json:"subject"`
-	Message string `json:"message"`
-}
-
 // A statsLayer is one layer. Facts that its source cannot tell are null.
 type statsLayer struct {
-	Layer           int           `json:"layer"`
-	Kind            string        `json:"kind"`
-	Tokens          *uint64       `json:"tokens"`
-	Activations     *uint64       `json:"activations"`
-	TopK            *int          `json:"top_k"`
-	Summary         *statsSummary `json:"summary"`
-	UnseenExperts   []int         `json:"unseen"` // null where unknown
-	ScarceExperts   []int         `json:"scarce"` // null where unknown
-	LowExperts      []int         `json:"low"`    // null where unknown
-	SuperExperts    []int         `json:"super"`  // null without maximum activations
-	Deff            *float64      `json:"deff"`   // null without counts
-	DeffMeasured    bool          `json:"deff_measured"`
-	Blocks          int           `json:"blocks"`
-	EffectiveTokens *float64      `json:"effective_tokens"`
-	TokensNeeded    *uint64       `json:"more_tokens"`
-	Verdict         string        `json:"verdict"`
-	HalvesDistance  *float64      `json:"halves_distance"`
-	HalvesSpearman  *float64      `json:"halves_spearman"`
-	Experts         []statsExpert `json:"experts"`
+	Layer           int            `json:"layer"`
+	Kind            string         `json:"kind"`
+	Tokens          *uint64        `json:"tokens"`
+	Activations     *uint64        `json:"activations"`
+	TopK            *int           `json:"top_k"`
+	Summary         *stats.Summary `json:"summary"`
+	UnseenExperts   []int          `json:"unseen"` // null where unknown
+	ScarceExperts   []int          `json:"scarce"` // null where unknown
+	LowExperts      []int          `json:"low"`    // null where unknown
+	SuperExperts    []int          `json:"super"`  // null without maximum activations
+	Deff            *float64       `json:"deff"`   // null without counts
+	DeffMeasured    bool           `json:"deff_measured"`
+	Blocks          int            `json:"blocks"`
+	EffectiveTokens *float64       `json:"effective_tokens"`
+	TokensNeeded    *uint64        `json:"more_tokens"`
+	Verdict         string         `json:"verdict"`
+	HalvesDistance  *float64       `json:"halves_distance"`
+	HalvesSpearman  *float64       `json:"halves_spearman"`
+	Experts         []statsExpert  `json:"experts"`
 	distribution    []float64
-}
-
-type statsSummary struct {
-	Entropy          float64 `json:"entropy"`
-	EffectiveExperts float64 `json:"effective_experts"`
-	Gini             float64 `json:"gini"`
-	Minimum          float64 `json:"minimum"`
-	LowerQuartile    float64 `json:"lower_quartile"`
-	Median           float64 `json:"median"`
-	UpperQuartile    float64 `json:"upper_quartile"`
-	Maximum          float64 `json:"maximum"`
-	Hottest          int     `json:"hottest"`
-	Coldest          int     `json:"coldest"`
 }
 
 type statsExpert struct {
@@ -120,16 +95,10 @@ type statsDiff struct {
 }
 
 type statsShift struct {
-	Layer         int         `json:"layer"`
-	JensenShannon float64     `json:"jensen_shannon_distance"`
-	Spearman      *float64    `json:"spearman"`
-	Moved         []statsMove `json:"tier_changes"`
-}
-
-type statsMove struct {
-	Expert int    `json:"expert"`
-	From   string `json:"from"`
-	To     string `json:"to"`
+	Layer         int              `json:"layer"`
+	JensenShannon float64          `json:"jensen_shannon_distance"`
+	Spearman      *float64         `json:"spearman"`
+	Moved         []stats.TierMove `json:"tier_changes"`
 }
 
 func nullIfEmpty(s string) *string {
@@ -139,23 +108,22 @@ func nullIfEmpty(s string) *string {
 	return &s
 }
 
+func reportInputs(ev *stats.Evidence) []statsInput {
+	inputs := []statsInput{}
+	for _, in := range ev.Inputs {
+		inputs = append(inputs, statsInput{in.Name, in.Format, string(in.Kind), nullIfEmpty(in.Phase), in.SizeBytes, in.SHA256})
+	}
+	return inputs
+}
+
 func reportOn(ev *stats.Evidence) *statsReport {
 	r := &statsReport{
-		Inputs: []statsInput{}, CountsKind: string(ev.Kind), LayerAxis: string(ev.LayerAxis), Architecture: nullIfEmpty(ev.Architecture),
-		Datasets: append([]string{}, ev.Datasets...), Signals: []string{}, Layers: []statsLayer{}, Shared: []statsShared{}, Findings: []statsFinding{},
+		Inputs: reportInputs(ev), Match: ev.Match, CountsKind: string(ev.Kind), LayerAxis: string(ev.LayerAxis), Architecture: nullIfEmpty(ev.Architecture),
+		Datasets: append([]string{}, ev.Datasets...), Signals: []string{}, Layers: []statsLayer{}, Shared: []statsShared{}, Findings: append([]stats.Finding{}, ev.Findings...),
 		Verdict: string(stats.VerdictUnknown),
-	}
-	for _, in := range ev.Inputs {
-		r.Inputs = append(r.Inputs, statsInput{in.Name, in.Format, string(in.Kind), nullIfEmpty(in.Phase), in.SizeBytes, in.SHA256})
-	}
-	if ev.Match != nil {
-		r.Match = &statsMatch{ev.Match.Entries, ev.Match.Named}
 	}
 	if ev.TopK > 0 {
 		r.TopK = &ev.TopK
-	}
-	for _, f := range ev.Findings {
-		r.Findings = append(r.Findings, statsFinding(f))
 	}
 	for i := range ev.Layers {
 		r.Layers = append(r.Layers, reportLayer(ev, &ev.Layers[i]))
@@ -223,8 +191,7 @@ func reportLayer(ev *stats.Evidence, l *stats.Layer) statsLayer {
 		out.UnseenExperts = l.UnseenKnown
 	}
 	if s, ok := l.Summarize(ev.Kind); ok {
-		summary := statsSummary(s)
-		out.Summary = &summary
+		out.Summary = &s
 	}
 	if l.MaxOut != nil {
 		out.SuperExperts = append([]int{}, l.SuperExperts...)

@@ -142,10 +142,4 @@ func normalizeFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 var naturalNames = map[string]string{"imatrix": "stats", "stats": "imatrix"}
 
 // shellQuote writes words as a shell reads them.
-func shellQuote(words ...string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = review.ShellWord(w)
-	}
-	return strings.Join(quoted, " ")
-}
+func shellQuote(words ...string) string { return review.CommandLine(words...) }

@@ -111,7 +111,7 @@ func quantizeLine(m *manifest.Manifest, paths Paths, imatrix, option, rules stri
 		words = append(words, "--imatrix", imatrix)
 	}
 	words = append(words, option, rules, source, out, llamaquantize.Carrier(m))
-	return commandLine(words...), nil
+	return review.CommandLine(words...), nil
 }
 
 // sourceAndOutput returns the model's first file and out, or a name after the
@@ -137,13 +137,4 @@ func operand(name string) string {
 		return "./" + name
 	}
 	return name
-}
-
-// commandLine joins words as a POSIX shell reads them.
-func commandLine(words ...string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = review.ShellWord(w)
-	}
-	return strings.Join(quoted, " ")
 }

@@ -69,7 +69,7 @@ func writeCommands(b *strings.Builder, m *manifest.Manifest) {
 			apply = append(apply, "--imatrix", in.Name)
 		}
 	}
-	lines := []string{commandLine(append(apply, "-o", output)...), "# the same with llama.cpp's program", "ggufplan export plan.json --to llama-quantize -o tensor-types.txt"}
+	lines := []string{review.CommandLine(append(apply, "-o", output)...), "# the same with llama.cpp's program", "ggufplan export plan.json --to llama-quantize -o tensor-types.txt"}
 	lines = append(lines, q.Commands...)
 	fence := "```"
 	for slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, fence) }) {

@@ -158,6 +158,15 @@ func ValueOr[T any](v *T, none string) string {
 // Printable replaces what could steer a terminal: names come from strangers.
 func Printable(s string) string { return manifest.Printable(s) }
 
+// CommandLine quotes words as a POSIX shell reads them.
+func CommandLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = ShellWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
 // ShellWord quotes a word as a POSIX shell reads it, where it must be.
 func ShellWord(w string) string {
 	plain := func(r rune) bool {

@@ -45,20 +45,14 @@ type canonical struct {
 }
 
 type canonicalSource struct {
-	Format   string             `json:"format"`
-	File     string             `json:"file"`
-	SHA256   string             `json:"sha256"`
-	Datasets []string           `json:"datasets"`
-	Warnings []string           `json:"warnings"`
-	Findings []canonicalFinding `json:"findings,omitempty"`
-	Inputs   []canonicalInput   `json:"inputs,omitempty"`
-	Chunks   uint64             `json:"chunks,omitempty"` // of an imatrix: each may lack some rows of the router
-}
-
-type canonicalFinding struct {
-	Code    string `json:"code"`
-	Subject string `json:"subject"`
-	Message string `json:"message"`
+	Format   string           `json:"format"`
+	File     string           `json:"file"`
+	SHA256   string           `json:"sha256"`
+	Datasets []string         `json:"datasets"`
+	Warnings []string         `json:"warnings"`
+	Findings []stats.Finding  `json:"findings,omitempty"`
+	Inputs   []canonicalInput `json:"inputs,omitempty"`
+	Chunks   uint64           `json:"chunks,omitempty"` // of an imatrix: each may lack some rows of the router
 }
 
 type canonicalInput struct {
@@ -288,9 +282,7 @@ func (c *canonical) evidence() (*stats.Evidence, error) {
 	if err := c.Model.facts(ev); err != nil {
 		return nil, err
 	}
-	for _, f := range c.Source.Findings {
-		ev.Findings = append(ev.Findings, stats.Finding(f))
-	}
+	ev.Findings = c.Source.Findings
 	phase := ""
 	if c.Phase != nil {
 		phase = *c.Phase

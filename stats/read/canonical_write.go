@@ -37,8 +37,8 @@ func MarshalCanonical(ev *stats.Evidence) ([]byte, error) {
 	} else {
 		c.Source.Format = "merged"
 	}
+	c.Source.Findings = ev.Findings
 	for _, f := range ev.Findings {
-		c.Source.Findings = append(c.Source.Findings, canonicalFinding(f))
 		message := f.Message
 		if f.Subject != "" {
 			message = f.Subject + ": " + message
