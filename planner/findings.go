@@ -75,8 +75,14 @@ func (f *frame) findings(plan *Plan, d *decision) []Finding {
 		}
 	}
 	list = append(list, f.alignment()...)
+	seen := make(map[Finding]bool, len(list))
+	list = slices.DeleteFunc(list, func(x Finding) bool {
+		twice := seen[x]
+		seen[x] = true
+		return twice
+	})
 	slices.SortStableFunc(list, func(a, b Finding) int { return strings.Compare(a.Code, b.Code) })
-	return slices.Compact(list)
+	return list
 }
 
 // subjectOfLayer is what findings about a layer are about.

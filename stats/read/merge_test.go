@@ -234,6 +234,21 @@ func TestSnapshotsAreBlocks(t *testing.T) {
 	}
 }
 
+// The design effect of merged inputs is the mean, weighted by how much each
+// counted.
+func TestMergeWeighsDesignEffects(t *testing.T) {
+	a, b := evidenceOf("a", stats.KindExact, 60, 40), evidenceOf("b", stats.KindExact, 100, 200)
+	a.Layers[0].Blocks = &stats.Blocks{N: 4, Deff: 2, HalfCounts: [2][]uint64{{30, 20}, {30, 20}}}
+	b.Layers[0].Blocks = &stats.Blocks{N: 6, Deff: 10, HalfCounts: [2][]uint64{{50, 100}, {50, 100}}}
+	want := (2*100 + 10*300) / 400.0
+	for _, ev := range []*stats.Evidence{mustMerge(t, a, b), mustMerge(t, b, a)} {
+		got := ev.Layers[0].Blocks
+		if got == nil || got.N != 10 || math.Abs(got.Deff-want) > 1e-12 || !slices.Equal(got.HalfCounts[0], []uint64{80, 120}) {
+			t.Errorf("blocks %+v, want a design effect of %v", got, want)
+		}
+	}
+}
+
 // Columns are read when they are asked for, so the file must stay as it is.
 func TestColumnsOfChangedFile(t *testing.T) {
 	content, err := os.ReadFile("../../testdata/imatrix/moe8.imatrix.gguf")
