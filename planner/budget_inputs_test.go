@@ -116,7 +116,7 @@ func TestFrontier(t *testing.T) {
 	p := budgetProblem(m, 3, 0)
 	least := cheapest(t, p)
 	sizes := []uint64{least - 1, least, least + 400_000}
-	front, err := SolveFrontier(p, sizes)
+	front, err := SolveFrontier(p, sizes, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func TestDamageOfWhatIsNotDecided(t *testing.T) {
 				baselines = append(baselines, *b.Damage)
 			}
 		}
-		front, err := SolveFrontier(p, []uint64{1 << 20})
+		front, err := SolveFrontier(p, []uint64{1 << 20}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

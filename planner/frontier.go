@@ -56,8 +56,8 @@ const usualFrontier = 17
 // [TargetSize]. If none can be kept, the error is an [*UnreachableError] of the
 // largest. Without sizes it takes 17, evenly spaced from the smallest plan to
 // the largest, or to the largest file type that plans are compared with where
-// that is smaller.
-func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
+// that is smaller. Progress, unless nil, is called before each size.
+func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)) (*Frontier, error) {
 	own := *p
 	own.Policy.Budget.Target = TargetSize
 	f, err := newFrame(&own)
@@ -87,7 +87,10 @@ func SolveFrontier(p *Problem, sizes []uint64) (*Frontier, error) {
 	}
 	var missed *UnreachableError
 	reached := false
-	for _, size := range sizes {
+	for i, size := range sizes {
+		if progress != nil {
+			progress(uint64(i), uint64(len(sizes)))
+		}
 		w.budget.SizeBytes = size
 		point := FrontierPoint{BudgetBytes: size}
 		d := f.undecided()

@@ -119,6 +119,11 @@ func (p *planFlags) run(c *call, model string) error {
 	if err := p.reports.validate(); err != nil {
 		return err
 	}
+	for _, f := range [][2]string{{"markdown", p.markdown}, {"html", p.html}} {
+		if err := namesFile(p.reports.flags, f[0], f[1]); err != nil {
+			return err
+		}
+	}
 	if problem.Model, err = openModel(model); err != nil {
 		return err
 	}
@@ -132,7 +137,7 @@ func (p *planFlags) run(c *call, model string) error {
 		return err
 	}
 	if p.frontier.asked() {
-		front, err := planner.SolveFrontier(problem, sizes)
+		front, err := c.solveFrontier(problem, sizes)
 		if err != nil {
 			return hintPlanError(err, model, p.stats)
 		}
@@ -153,7 +158,7 @@ func (p *planFlags) run(c *call, model string) error {
 		for _, b := range plan.Totals.Baselines {
 			beside.Baselines = append(beside.Baselines, b.FileType)
 		}
-		front, err := planner.SolveFrontier(&beside, nil)
+		front, err := c.solveFrontier(&beside, nil)
 		if err != nil {
 			return hintPlanError(err, model, p.stats)
 		}

@@ -89,6 +89,13 @@ func (f *frontierFlags) validate() error {
 	return nil
 }
 
+// solveFrontier solves a frontier, with a line of progress on a terminal.
+func (c *call) solveFrontier(problem *planner.Problem, sizes []uint64) (*planner.Frontier, error) {
+	bar := c.newProgress("frontier", func(n uint64) string { return fmt.Sprintf("%d sizes", n) })
+	defer bar.done()
+	return planner.SolveFrontier(problem, sizes, bar.update)
+}
+
 // show prints and draws a frontier.
 func (f *frontierFlags) show(c *call, model *ggufio.Model, front *planner.Frontier) error {
 	chart := frontierChart(model.Name, model.Parameters(), front)

@@ -32,8 +32,14 @@ func (r *reportFlags) validate() error {
 	if r.flags.Changed("annotations") && r.annotations != "github" {
 		return hinted(fmt.Errorf("--annotations: %q is not github", r.annotations), "--annotations github")
 	}
-	if r.flags.Changed("junit") && (r.junit == "" || r.junit == "-") {
-		return hinted(fmt.Errorf("--junit: %q is not a file", r.junit), "--junit report.xml")
+	return namesFile(r.flags, "junit", r.junit)
+}
+
+// namesFile refuses what is no file: standard output has what was found.
+func namesFile(flags *pflag.FlagSet, flag, path string) error {
+	if flags.Changed(flag) && (path == "" || path == "-") {
+		ending := map[string]string{"junit": ".xml", "markdown": ".md", "html": ".html"}[flag]
+		return hinted(fmt.Errorf("--%s: %q is not a file", flag, path), "--"+flag+" report"+ending)
 	}
 	return nil
 }
