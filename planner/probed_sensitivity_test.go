@@ -138,7 +138,7 @@ func TestPredictedKLD(t *testing.T) {
 			t.Errorf("%s: %+v", b.FileType.Name, b.PredictedKLD)
 		}
 	}
-	front, err := SolveFrontier(p, []uint64{4 << 20})
+	front, err := SolveFrontier(p, []uint64{4 << 20}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
