@@ -208,7 +208,7 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 		partial := f.Name + ".partial"
 		writing, checking := c.newProgress("writing "+filepath.Base(f.Name), review.Size), c.newProgress("checking "+filepath.Base(f.Name), review.Size)
 		digest, err := layout.Write(c.ctx, i, apply.WriteOptions{
-			Path: partial, Resume: o.resume, Inputs: from, Workers: o.workers, NoCheck: o.noCheck, SHA256: o.sha256,
+			Path: partial, Resume: o.resume, KeepState: len(chosen) > 1, Inputs: from, Workers: o.workers, NoCheck: o.noCheck, SHA256: o.sha256,
 			Progress: func(doing string, done, total uint64) {
 				if doing == "writing" {
 					writing.update(done, total)
@@ -226,6 +226,9 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 	}
 	for _, i := range chosen {
 		name := layout.Files[i].Name
+		if err := layout.Finish(i, name+".partial"); err != nil {
+			return err
+		}
 		if info, err := os.Stat(name); err == nil {
 			if err := os.Chmod(name+".partial", info.Mode().Perm()); err != nil {
 				return err

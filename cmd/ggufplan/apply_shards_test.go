@@ -65,6 +65,63 @@ func TestAppliedShardsHaveGGUFSplitsKeys(t *testing.T) {
 	}
 }
 
+// A set that was interrupted behind a whole file goes on behind it. The run
+// that ends it could not make that file's weights: the source has others.
+func TestApplyResumesSets(t *testing.T) {
+	dir := t.TempDir()
+	model, plan, counts := filepath.Join(dir, "model.gguf"), filepath.Join(dir, "plan.json"), filepath.Join(dir, "counts.json")
+	if err := (gguftest.MoE{Type: quant.F16}).Builder().WriteFile(model); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(counts, []byte(`{"logical_count":[[90,80,70,60],[40,50,90,80]]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ggufplan(t, exitDone, "plan", model, "--stats", counts, "-q", "-o", plan)
+	args := func(out string, more ...string) []string {
+		return append([]string{"apply", plan, model, "--shards", "2", "-q", "-o", filepath.Join(dir, out)}, more...)
+	}
+	ggufplan(t, exitDone, args("want.gguf")...)
+	// A folder in the way of the second file's partial one stops the run there.
+	inTheWay := gguftest.ShardPath(dir, "got", 1, 2) + ".partial"
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ggufplan(t, exitTrouble, args("got.gguf")...)
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	first := gguftest.ShardPath(dir, "got", 0, 2)
+	if _, err := os.Stat(first); err == nil {
+		t.Errorf("a file of a set that is not whole stands under its name")
+	}
+	m, info := modelOf(t, model), statOf(t, model)
+	set := modelOf(t, gguftest.ShardPath(dir, "want", 0, 2))
+	for i := range set.Tensors {
+		if x := &set.Tensors[i]; x.File == 0 {
+			y, _ := m.TensorByName(x.Name)
+			if err := gguftest.Patch(model, int64(y.OffsetBytes), make([]byte, y.SizeBytes)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.Chtimes(model, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	ggufplan(t, exitDone, args("got.gguf", "--resume")...)
+	for i := range 2 {
+		sameBytes(t, gguftest.ShardPath(dir, "got", i, 2), gguftest.ShardPath(dir, "want", i, 2))
+	}
+}
+
+func statOf(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
 // With --keep-split each file has the header and size that llama-quantize
 // gives it, also a first one without tensors; and llama.cpp runs the set.
 func TestAppliedKeepSplitIsLlamaQuantizes(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -113,6 +114,10 @@ func TestAppliedShards(t *testing.T) {
 	plan := planFile(t, dir, "plan")
 	whole := filepath.Join(dir, "whole.gguf")
 	ggufplan(t, exitDone, "apply", plan, realModel, "--imatrix", realImatrix, "-o", whole)
+	printed := ggufplan(t, exitDone, "apply", plan, realModel, "--imatrix", realImatrix, "-o", whole, "--sha256", "--no-check")
+	if want := fmt.Sprintf("%x  %s\n", sha256.Sum256(bytesOf(t, whole)), whole); printed != want {
+		t.Errorf("--sha256 prints %q, want %q", printed, want)
+	}
 	set, one := filepath.Join(dir, "set.gguf"), filepath.Join(dir, "one.gguf")
 	ggufplan(t, exitDone, "apply", plan, realModel, "--imatrix", realImatrix, "-o", set, "--shards", "3")
 	for i := 3; i > 0; i-- {
@@ -155,22 +160,23 @@ func contents(t *testing.T, path string) map[string][]byte {
 	return all
 }
 
+func bytesOf(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func sameBytes(t *testing.T, a, b string) {
 	t.Helper()
-	x, err := os.ReadFile(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	y, err := os.ReadFile(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(x, y) {
+	if !bytes.Equal(bytesOf(t, a), bytesOf(t, b)) {
 		t.Errorf("%s and %s differ", a, b)
 	}
 }
 
-// applyAgain says what a refused apply prints.
+// applyRefused runs an apply that is refused, and says so without writing.
 func applyRefused(t *testing.T, dir, want string, args ...string) {
 	t.Helper()
 	var out, errOut bytes.Buffer

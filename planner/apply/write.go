@@ -42,6 +42,10 @@ type WriteOptions struct {
 	Inputs  []string // what the bytes follow from beside the layout, such as digests
 	Workers int      // 0 for one per processor
 
+	// KeepState leaves the state of a whole file in it, so that a later run of
+	// a set of files takes it over; [Layout.Finish] takes it off.
+	KeepState bool
+
 	NoCheck bool // leave out reading back
 	SHA256  bool // return the file's digest
 
@@ -105,10 +109,18 @@ func (l *Layout) Write(ctx context.Context, file int, o WriteOptions) (digest st
 			return "", w.named(err)
 		}
 	}
-	if err := w.out.Truncate(int64(w.file.SizeBytes)); err != nil {
-		return "", w.named(err)
+	if !o.KeepState {
+		if err := w.out.Truncate(int64(w.file.SizeBytes)); err != nil {
+			return "", w.named(err)
+		}
 	}
 	return digest, w.named(w.out.Sync())
+}
+
+// Finish takes the state off a whole file that was written with
+// [WriteOptions.KeepState].
+func (l *Layout) Finish(file int, path string) error {
+	return os.Truncate(path, int64(l.Files[file].SizeBytes))
 }
 
 // named names the file that is to be, where an error names the partial one.
