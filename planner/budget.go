@@ -58,6 +58,7 @@ const (
 	TargetSize      Target = "size"       // bytes of the quantized file
 	TargetBPW       Target = "bpw"        // 8 × planned bytes / parameters
 	TargetExpertBPW Target = "expert-bpw" // the same for routed experts alone
+	TargetMemory    Target = "memory"     // of Problem.Run, on each device
 )
 
 // A TensorScope says which tensors the budget policy decides.
@@ -109,6 +110,7 @@ var (
 	ErrNeedsTraffic     = errors.New("the statistics say nothing about how often experts are used, which the objective needs")
 	ErrNoExpertsToBound = errors.New("the model has no routed experts, which the target bounds")
 	ErrNeedsMeasured    = errors.New("the objective needs measured errors")
+	ErrTypesOfDevices   = errors.New("a bound on the number of types goes with one budget, not with a graphics card's and a CPU's")
 )
 
 // An UnreachableError reports a budget that no plan keeps.
@@ -124,13 +126,13 @@ func (e *UnreachableError) Error() string {
 // Validate checks the parameters of the budget policy.
 func (b *Budget) Validate() error {
 	switch b.Target {
-	case TargetSize:
+	case TargetSize, TargetMemory:
 	case TargetBPW, TargetExpertBPW:
 		if b.BitsPerWeight.Rat().Sign() <= 0 {
 			return fmt.Errorf("target %s of %s: want more than 0", b.Target, b.BitsPerWeight)
 		}
 	default:
-		return fmt.Errorf("target %q: want %q, %q or %q", b.Target, TargetSize, TargetBPW, TargetExpertBPW)
+		return fmt.Errorf("target %q: want %q, %q, %q or %q", b.Target, TargetSize, TargetBPW, TargetExpertBPW, TargetMemory)
 	}
 	if !slices.Contains(Objectives(), b.Objective) {
 		var names []string
@@ -155,6 +157,9 @@ func (b *Budget) Validate() error {
 		if slices.Contains(b.Types[:i], t) {
 			return fmt.Errorf("duplicate type %s", t.Name)
 		}
+	}
+	if b.MaxTypes > 0 && b.Target == TargetMemory {
+		return ErrTypesOfDevices
 	}
 	if b.Objective == ObjectiveMSE && b.Errors == nil {
 		return ErrNeedsMeasured
@@ -209,7 +214,7 @@ func (f *frame) chooseBudget() (*decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o := w.budget.Objective; o != ObjectiveUniform && o != ObjectiveRandom {
+	if o := w.budget.Objective; o != ObjectiveUniform && o != ObjectiveRandom && w.budget.Target != TargetMemory {
 		budget := w.budget.budgetBytes(f)
 		if err := w.setPrice(budget - min(both.fixedBytes, budget)); err != nil {
 			return nil, err
@@ -232,6 +237,9 @@ type plans struct {
 // solve solves both plans: the fused one, and with the bytes it leaves for
 // routed experts the split one.
 func (w *weighing) solve(d *decision) (*plans, error) {
+	if w.budget.Target == TargetMemory {
+		return w.solveMemory(d)
+	}
 	fixed, err := w.fixedBytes(d)
 	if err != nil {
 		return nil, err
@@ -327,7 +335,7 @@ func (w *weighing) undecided(i int) verdict {
 func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 	f := w.frame
 	total := uint64(0)
-	w.fixed = make([]uint64, len(f.slots))
+	w.fixed, w.fixedTypes = make([]uint64, len(f.slots)), make([]frequency.Type, len(f.slots))
 	if w.budget.Target == TargetSize {
 		total = llamaquantize.HeaderBytes(f.problem.Model, f.problem.Evidence)
 	}
@@ -342,7 +350,7 @@ func (w *weighing) fixedBytes(d *decision) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		w.fixed[i] = t.SizeBytes
+		w.fixed[i], w.fixedTypes[i] = t.SizeBytes, t.Type
 		var carry uint64
 		if total, carry = bits.Add64(total, w.budget.counted(s, t.SizeBytes), 0); carry != 0 || total > knapsack.MaxTotal {
 			return 0, fmt.Errorf("%s: the plan's sizes add up to more than 2^62 bytes", s.tensor.Name)
@@ -362,15 +370,7 @@ type assignment struct {
 // solveFused gives every cell one candidate.
 func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 	a := &assignment{choice: make([][]int, len(w.cells))}
-	windows := map[int][]window{}
-	for c := range w.cells {
-		if cell := &w.cells[c]; cell.slot.layer >= 0 && !cell.splits() {
-			windows[c] = []window{{most: knapsack.MaxTotal}}
-		}
-	}
-	guards := w.guards(func(c *cell) bool { return c.slot.layer >= 0 && !c.splits() }, windows)
-	left := budget - min(fixed, budget)
-	sol, err := w.solveGuarded(a, guards, windows, left, knapsack.ExactLimits, func() []group { return w.fusedGroups(windows) })
+	sol, err := w.solvePart(a, w.whole(), budget-min(fixed, budget))
 	var unreachable *UnreachableError
 	switch {
 	case errors.As(err, &unreachable):
@@ -385,6 +385,18 @@ func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 		a.bound = min(a.bound, *w.paletteBound)
 	}
 	return a, nil
+}
+
+// solvePart gives every cell of a part one candidate, in a.
+func (w *weighing) solvePart(a *assignment, p part, budget uint64) (*knapsack.Solution, error) {
+	windows := map[int][]window{}
+	for c := range w.cells {
+		if cell := &w.cells[c]; p.has(c) && cell.slot.layer >= 0 && !cell.splits() {
+			windows[c] = []window{{most: knapsack.MaxTotal}}
+		}
+	}
+	guards := w.guards(func(c *cell) bool { return c.slot.layer >= 0 && !c.splits() }, windows)
+	return w.solveGuarded(a, guards, windows, budget, knapsack.ExactLimits, func() []group { return w.fusedGroups(p, windows) })
 }
 
 // choose applies the objective: the optimum, or an ablation's rule.

@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/memory"
 	"github.com/ggufplan/ggufplan/stats"
 )
 
@@ -166,7 +167,9 @@ type decision struct {
 	layers   []LayerPlan // parallel to frame.layers
 	findings []Finding
 	budget   *manifest.Budget // of the budget policy, else nil
-	weighing *weighing        // the same
+
+	placement *memory.Placement // of TargetMemory, else nil
+	weighing  *weighing         // the same
 }
 
 // undecided returns a decision that holds the facts about experts and nothing

@@ -31,7 +31,7 @@ func (w *weighing) limitTypes(d *decision) (*weighing, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups := w.fusedGroups(nil)
+	groups := w.fusedGroups(w.whole(), nil)
 	var types []frequency.Type
 	kinds := make([][]uint8, len(groups))
 	for g := range groups {

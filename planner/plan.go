@@ -15,6 +15,9 @@ type Plan struct {
 	Totals   Totals
 	Findings []Finding // by code, then in the model's order
 
+	// Run is the memory of the run that was asked about; nil where none was.
+	Run *RunMemory
+
 	// Budget records the budget policy's problem and how well it was solved;
 	// nil under the frequency policy.
 	Budget *manifest.Budget

@@ -12,7 +12,7 @@ import (
 // setPrice notes what damage a byte saved where the fused plan's budget broke
 // off: the price that other steps compare with.
 func (w *weighing) setPrice(budget uint64) error {
-	k, err := knapsack.New(optionsOf(w.fusedGroups(nil)))
+	k, err := knapsack.New(optionsOf(w.fusedGroups(w.whole(), nil)))
 	if err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (w *weighing) steps(fused *assignment) (up, down []*manifest.Step) {
 	if o := w.budget.Objective; o == ObjectiveUniform || o == ObjectiveRandom {
 		return up, down
 	}
-	for _, g := range w.fusedGroups(nil) {
+	for _, g := range w.fusedGroups(w.whole(), nil) {
 		from := g.optionOf(fused)
 		if from < 0 {
 			continue

@@ -23,6 +23,8 @@ type Problem struct {
 	// ones.
 	Baselines []llamaquantize.FileType
 
+	Run *RunRequest // a run whose memory is asked for; nil for none
+
 	Types  *frequency.Types // what names in the policy mean; nil for GGML's types alone
 	Policy Policy
 }

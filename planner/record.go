@@ -127,6 +127,7 @@ func (p *Plan) recordPolicy() manifest.Policy {
 		rec.WarmType, rec.ColdType = new(fr.WarmType.Name), new(fr.ColdType.Name)
 	}
 	rec.Budget, rec.MaxTiers = p.Budget, new(pol.MaxTiers)
+	rec.Run = p.recordRun()
 	for _, pin := range pol.Pins {
 		rec.Pins = append(rec.Pins, manifest.Pin{Pattern: pin.Pattern.String(), Type: pin.Type.Name})
 	}
@@ -160,6 +161,7 @@ func (p *Plan) recordTotals() manifest.Totals {
 	if t.SourceBytes > 0 {
 		rec.SavedFraction = float64(rec.SavedBytes) / float64(t.SourceBytes)
 	}
+	rec.Run = p.recordRunTotals()
 	for _, tier := range t.Tiers {
 		rec.Tiers = append(rec.Tiers, manifest.TierTotal{
 			Tier: tier.Tier.String(), Experts: tier.Experts, ActivationShare: tier.ActivationShare, SplitPlannedBytes: tier.SplitBytes})

@@ -70,6 +70,9 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 			return plan.Tensors[i].Type
 		})
 	}
+	if err := plan.estimateRun(d); err != nil {
+		return nil, err
+	}
 	plan.Findings = f.findings(plan, d)
 	if err := plan.Check(); err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)

@@ -25,11 +25,26 @@ func optionsOf(groups []group) [][]knapsack.Option {
 	return out
 }
 
-// fusedGroups makes the fused problem: every cell takes one candidate. windows
-// narrow those of tensors of one expert.
-func (w *weighing) fusedGroups(windows map[int][]window) []group {
+// A part is the cells that share one budget, and what a candidate of one counts
+// for against it.
+type part struct {
+	has     func(c int) bool
+	counted func(c *cell, candidate int) uint64
+}
+
+// whole is all cells, and the target's budget.
+func (w *weighing) whole() part {
+	return part{func(int) bool { return true }, func(c *cell, i int) uint64 { return w.budget.counted(c.slot, c.candidates[i].SizeBytes) }}
+}
+
+// fusedGroups makes the fused problem of a part: every cell takes one
+// candidate. windows narrow those of tensors of one expert.
+func (w *weighing) fusedGroups(p part, windows map[int][]window) []group {
 	var groups []group
 	for _, members := range w.tied() {
+		if !p.has(members[0]) {
+			continue
+		}
 		g := group{members: members, expert: -1}
 		for _, picks := range w.common(members) {
 			var o knapsack.Option
@@ -40,7 +55,7 @@ func (w *weighing) fusedGroups(windows map[int][]window) []group {
 				if list := windows[c]; list != nil {
 					fits = fits && list[0].holds(size)
 				}
-				o.SizeBytes += w.budget.counted(cell.slot, size)
+				o.SizeBytes += p.counted(cell, picks[m])
 				for e := range cell.cost {
 					o.Cost += cell.cost[e][picks[m]]
 				}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
+	"github.com/ggufplan/ggufplan/planner/memory"
 )
 
 // maxSolvedGroups bounds the work of choosing which types a tensor's experts
@@ -17,17 +18,22 @@ const maxSolvedGroups = 1 << 16
 // most Policy.MaxTiers types to a tensor, within the bytes that the fused plan
 // leaves for them. All other cells stay as the fused plan has them.
 func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPlan) (*assignment, error) {
+	return w.splitPart(fused, func(int) bool { return true }, budget, layers)
+}
+
+// splitPart does so for those of the cells that has says.
+func (w *weighing) splitPart(fused *assignment, has func(c int) bool, budget uint64, layers []LayerPlan) (*assignment, error) {
 	s := &splitting{w: w, fused: fused, windows: map[int][]window{}}
 	experts := 0
 	for c := range w.cells {
 		cell := &w.cells[c]
-		if cell.splits() {
+		if cell.splits() && has(c) {
 			s.windows[c] = w.cap(cell, fused.choice[c][0], layers)
 			experts += len(cell.cost)
 			s.cost += w.costOf(cell, fused.choice[c])
 			continue
 		}
-		s.others += cell.cost[0][fused.choice[c][0]]
+		s.others += w.costOf(cell, fused.choice[c])
 	}
 	out := &assignment{choice: slices.Clone(fused.choice), cost: fused.cost, bound: fused.bound}
 	if experts == 0 {
@@ -41,7 +47,7 @@ func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPl
 	}
 	most := w.frame.problem.Policy.MaxTiers
 	var bound uint64
-	if most == 0 && w.budget.Target != TargetSize {
+	if most == 0 && !w.paysForTiers() {
 		cost, least, ok := s.solve(nil, budget)
 		if !ok {
 			return nil, errors.Join(s.err, errNoSplit)
@@ -64,6 +70,12 @@ func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPl
 	}
 	out.bound = min(s.others+bound, out.cost)
 	return out, nil
+}
+
+// paysForTiers reports whether the names and tables of tiers count against the
+// budget.
+func (w *weighing) paysForTiers() bool {
+	return w.budget.Target == TargetSize || w.budget.Target == TargetMemory
 }
 
 var errNoSplit = errors.New("internal error: the fused plan's types do not fit the split plan")
@@ -165,7 +177,11 @@ func (s *splitting) set(members []int, most int) knapsack.Set {
 			}
 		}
 	}
-	if w.budget.Target == TargetSize {
+	if w.paysForTiers() {
+		align := w.frame.problem.Model.Files[0].AlignmentBytes
+		if w.budget.Target == TargetMemory {
+			align = max(align, memory.GPUAlignment)
+		}
 		for _, c := range members {
 			cell := &w.cells[c]
 			var bytes []uint64
@@ -173,7 +189,7 @@ func (s *splitting) set(members []int, most int) knapsack.Set {
 				bytes = append(bytes, cell.expertBytes(i))
 			}
 			n := min(most, kinds, len(cell.cost))
-			list := tierOverheadBytes(cell.slot.tensor, n, w.frame.problem.Model.Files[0].AlignmentBytes, bytes)
+			list := tierOverheadBytes(cell.slot.tensor, n, align, bytes)
 			if set.OverheadBytes == nil {
 				set.OverheadBytes = make([]uint64, n+1)
 			}

@@ -38,6 +38,8 @@ type weighing struct {
 	price        *float64 // damage per byte at the fused plan's cut; nil where all fits
 	paletteBound *uint64  // a cost below which no fused plan of so few types is; nil for any number
 
+	fixedTypes []frequency.Type // beside fixed
+
 	shares       *layerShares
 	sensitivity  []sensitivity // by slot
 	interpolated []string      // tensors whose sensitivity was not measured
@@ -520,6 +522,9 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 		ScopeTensors: string(b.Scope), TieGateUp: b.TieGateUp, Types: []string{}, Errors: manifest.ErrorSource{Kind: "typical"},
 		Damage: w.planDamage(fused.cost), Bound: w.planDamage(fused.bound), Gap: w.gap(fused),
 		SplitDamage: w.planDamage(split.cost), SplitBound: w.planDamage(split.bound), SplitGap: w.gap(split),
+	}
+	if b.Target == TargetMemory {
+		rec.TargetValue = w.frame.problem.Run.limitBytes()
 	}
 	if b.Target == TargetSize {
 		rec.TargetValue = float64(b.SizeBytes)

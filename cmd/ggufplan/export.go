@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,7 +18,7 @@ import (
 )
 
 // exportKinds lists what --to takes.
-var exportKinds = []string{"llama-quantize", "ik-llama", "csv", "markdown", "html", "model-card"}
+var exportKinds = []string{"llama-quantize", "ik-llama", "llama-server", "csv", "markdown", "html", "model-card"}
 
 // repositoryName is what Hugging Face takes as a name: some old repositories
 // have no organization.
@@ -36,6 +38,9 @@ Spells a plan for those who carry it out or judge it. --to takes
                   tensor whose type llama-quantize may change. The command line
                   that goes with it is shown on standard error
   ik-llama        the --custom-q argument of ik_llama.cpp's llama-quantize
+  llama-server    the command line that runs the planned model as plan --ctx
+                  computed its memory: layers on the graphics card, experts in
+                  RAM, context, cache. --out gives the model's path
   csv             every tensor, a line each
   markdown, html  a review: the verdict first, details folded; html draws the
                   maps of types and traffic, and with --frontier the frontier.
@@ -74,8 +79,11 @@ Example:
 						"ggufplan export "+shellQuote(operands[0])+" --to ", "ggufplan export "+shellQuote(operands[0])+" --to llama-quantize")
 				}
 				carries := *to == "llama-quantize" || *to == "ik-llama"
-				if !carries && paths.given() {
-					return fmt.Errorf("--model, --imatrix and --out are of the command line: they go with --to llama-quantize and --to ik-llama, not %s", *to)
+				if *to == "llama-server" && (paths.model != "" || len(paths.imatrix) > 0) {
+					return hinted(fmt.Errorf("--model and --imatrix are of llama-quantize: llama-server runs the planned file"), "--out PATH")
+				}
+				if !carries && *to != "llama-server" && paths.given() {
+					return fmt.Errorf("--model, --imatrix and --out are of the command line: they go with --to llama-quantize and --to ik-llama, --out with --to llama-server, not %s", *to)
 				}
 				if *command && !carries {
 					return fmt.Errorf("--command goes with --to llama-quantize and --to ik-llama, not %s", *to)
@@ -118,6 +126,8 @@ Example:
 				}
 				var b bytes.Buffer
 				switch *to {
+				case "llama-server":
+					err = writeServerLine(&b, plan, paths.out, operands[0])
 				case "csv":
 					err = export.CSV(&b, plan)
 				case "markdown":
@@ -134,6 +144,19 @@ Example:
 			}
 		},
 	}
+}
+
+// writeServerLine writes the command line that runs a plan.
+func writeServerLine(w io.Writer, plan *manifest.Manifest, out, path string) error {
+	line, err := export.LlamaServer(plan, export.Paths{Out: out})
+	if errors.Is(err, export.ErrNoRun) {
+		return hinted(fmt.Errorf("%s: %w", path, err), "plan with --ctx 32768 --fit-vram 24GiB --fit-ram 96GiB, or with --ctx and --gpu-layers or --experts-on-cpu")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, line)
+	return err
 }
 
 // documentOptions gathers what a document shows beside the plan.

@@ -46,12 +46,31 @@ Example:
   Q4_K_M       2.2 MiB             5.05          31.5 %
   ...
 
+With --fit and --ctx it shows what a run in llama.cpp takes instead, on the
+graphics card and in RAM: of the file, and of every file type. Weights and cache
+are exact, compute buffers an upper estimate. Without --gpu-layers or
+--experts-on-cpu there is no card.
+
+  $ ggufplan inspect model-f16.gguf --fit --ctx 8192 --experts-on-cpu
+  run         8,192 tokens of context, cache F16, batches of 512
+  placement   all blocks on the GPU, all experts on the CPU
+  ...
+
 Sizes for a person are rounded; --json has every size in bytes.`,
 		min: 1, max: 1,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			asJSON := flags.Bool("json", false, "print the same facts as JSON")
 			all := flags.Bool("tensors", false, "list every tensor, with its place in its file")
+			fit := flags.Bool("fit", false, "show what a run takes, with --ctx")
+			run := addRunFlags(flags, false)
 			return func(c *call, operands []string) error {
+				if *fit && run.context == "" {
+					return hinted(fmt.Errorf("--fit is about a run, which needs --ctx"), "ggufplan inspect "+shellQuote(operands[0])+" --fit --ctx 32768")
+				}
+				request, err := run.request("ggufplan inspect " + shellQuote(operands[0]) + " --fit")
+				if err != nil {
+					return err
+				}
 				m, err := ggufio.Open(operands[0])
 				if errors.Is(err, ggufio.ErrImatrix) {
 					return hinted(err, "ggufplan "+shellQuote("stats", operands[0]))
@@ -63,8 +82,17 @@ Sizes for a person are rounded; --json has every size in bytes.`,
 				if err != nil {
 					return err
 				}
+				if request != nil {
+					if report.Run, err = inspectRun(m, request); err != nil {
+						return fmt.Errorf("%s: %w", m.Files[0].Name, err)
+					}
+				}
 				if *asJSON {
 					return writeJSON(c.stdout, report)
+				}
+				if report.Run != nil {
+					report.writeRun(c.page())
+					return nil
 				}
 				report.write(c.page())
 				return nil
@@ -95,6 +123,7 @@ type inspection struct {
 	Roles             []inspectedGroup   `json:"roles"`
 	FileTypes         []inspectedMix     `json:"file_types"`
 	Layers            []inspectedLayer   `json:"layers"`
+	Run               *inspectedRun      `json:"run,omitempty"` // what was asked for with --ctx
 	Tensors           *[]inspectedTensor `json:"tensors,omitempty"`
 }
 

@@ -50,6 +50,14 @@ damage, from the errors that measure found and the traffic.
   $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --errors errors.json \
       --target-size 1.7MiB -q -o plan.json
 
+With --ctx the plan says what a run in llama.cpp takes, and with --fit-vram and
+--fit-ram types and placement are chosen for it: routed experts on the CPU, or on
+the graphics card where they have room, all else on the card.
+
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --ctx 8192 --fit-vram 24MiB --fit-ram 18MiB -q -o fit.json
+  $ ggufplan export fit.json --to llama-server
+  llama-server -m model-f16-planned.gguf -c 8192 -np 1 -ngl 3 --n-cpu-moe 1 ...
+
 How damage falls with size, to pick a target by looking, as a table, as JSON or
 as a picture:
 
@@ -66,6 +74,7 @@ exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 			flags.BoolVarP(&p.quiet, "quiet", "q", false, "no summary")
 			p.policy = addPolicyFlags(flags)
 			p.budget = addBudgetFlags(flags)
+			p.machine = addRunFlags(flags, true)
 			p.frontier = addFrontierFlags(flags)
 			p.evidence = addEvidenceFlags(flags)
 			p.gates = addGateFlags(flags)
@@ -85,6 +94,7 @@ type planFlags struct {
 	html     string
 	policy   *policyFlags
 	budget   *budgetFlags
+	machine  *runFlags
 	frontier *frontierFlags
 	evidence *evidenceFlags
 	gates    *gateFlags
@@ -98,6 +108,9 @@ func (p *planFlags) run(c *call, model string) error {
 	}
 	problem, err := p.policy.problem(p.budget, p.frontier.asked())
 	if err != nil {
+		return err
+	}
+	if problem.Run, err = p.machine.request("ggufplan plan " + shellQuote(model)); err != nil {
 		return err
 	}
 	var sizes []uint64

@@ -15,6 +15,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/memory"
 	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -73,7 +74,11 @@ var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "war
 
 // targets lists the target flags that were given.
 func (b *budgetFlags) targets() []string {
-	return slices.DeleteFunc([]string{"target-size", "like", "target-bpw", "target-expert-bpw"}, func(name string) bool { return !b.flags.Changed(name) })
+	given := slices.DeleteFunc([]string{"target-size", "like", "target-bpw", "target-expert-bpw", "fit-vram", "fit-ram"}, func(name string) bool { return !b.flags.Changed(name) })
+	if n := len(given); n > 1 && given[n-2] == "fit-vram" {
+		given = given[:n-1] // they go together
+	}
+	return given
 }
 
 // choosePolicy settles which policy applies and refuses the other's flags.
@@ -120,7 +125,7 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 	case frontier && len(targets) > 0:
 		return out, hinted(fmt.Errorf("--frontier and --%s exclude each other", targets[0]), "leave --"+targets[0]+" out")
 	case len(targets) == 0 && !frontier:
-		return out, hinted(fmt.Errorf("the budget policy needs --target-size, --like, --target-bpw or --target-expert-bpw"), hint)
+		return out, hinted(fmt.Errorf("the budget policy needs --target-size, --like, --target-bpw, --target-expert-bpw, --fit-vram or --fit-ram"), hint)
 	case len(targets) > 1:
 		return out, hinted(fmt.Errorf("--%s and --%s exclude each other", targets[0], targets[1]), hint)
 	case b.errors != "" && b.measure:
@@ -130,6 +135,8 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 	switch {
 	case frontier:
 		out.Target = planner.TargetSize
+	case targets[0] == "fit-vram", targets[0] == "fit-ram":
+		out.Target = planner.TargetMemory
 	case targets[0] == "target-size":
 		out.Target = planner.TargetSize
 		out.SizeBytes, err = parseSize(b.size)
@@ -329,7 +336,13 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	var unreachable *planner.UnreachableError
 	var missing *planner.MissingErrorError
 	var limit *planner.TypeLimitError
+	var machine *planner.MachineError
+	var unknown *memory.UnknownError
 	switch {
+	case errors.As(err, &machine):
+		return &findingError{hinted(err, "less context, a smaller cache (--kv-type q8_0) or smaller types (--types all)")}
+	case errors.As(err, &unknown):
+		return hinted(err, "bound the file instead: --target-size 12GiB")
 	case errors.As(err, &unreachable):
 		return &findingError{hinted(err, fmt.Sprintf("a target that leaves %d bytes, or smaller types: --types all", unreachable.CheapestBytes))}
 	case errors.As(err, &limit):

@@ -18,8 +18,9 @@ func showCommand() *command {
 Shows a manifest: its totals beside the whole model at usual file types, its
 tiers, its layers, its findings. --layer, --expert and --tensor explain choices:
 an expert of a layer, an expert in every layer, a layer, a tensor; with --errors
-also what every type would take and cost there. PLAN may be - for standard
-input.
+also what every type would take and cost there. --fit shows what a run of the
+plan, of the source and of every file type takes: the run that plan --ctx was
+asked about, or with --model another. PLAN may be - for standard input.
 
 Example:
 
@@ -40,6 +41,9 @@ Example:
 			flags.StringVar(&s.errors, "errors", "", "with the others: what every type would cost, from the errors that measure wrote to `FILE`")
 			flags.BoolVar(&s.json, "json", false, "print the same facts as JSON")
 			flags.BoolVar(&s.verbose, "verbose", false, "list every finding")
+			flags.BoolVar(&s.fit, "fit", false, "show what a run takes; with --model and --ctx another than the plan's")
+			flags.StringVar(&s.model, "model", "", "with --fit: the planned `MODEL`, for another run than the plan's")
+			s.machine = addRunFlags(flags, false)
 			return func(c *call, operands []string) error { return s.run(c, operands[0]) }
 		},
 	}
@@ -51,6 +55,9 @@ type showFlags struct {
 	tensor        string
 	errors        string
 	json, verbose bool
+	fit           bool
+	model         string
+	machine       *runFlags
 }
 
 // listLimit is how many lines that repeat a kind a command prints.
@@ -65,6 +72,9 @@ func (s *showFlags) run(c *call, path string) error {
 	m, err := c.readPlan(path)
 	if err != nil {
 		return err
+	}
+	if s.fit || s.model != "" || s.flags.Changed("ctx") || s.machine.given() != "" {
+		return s.showRun(c, path, m)
 	}
 	layer, expert, tensor := s.flags.Changed("layer"), s.flags.Changed("expert"), s.flags.Changed("tensor")
 	if tensor && layer {

@@ -21,7 +21,7 @@ var (
 	TiersBy      = []string{"max", "rank", "traffic"}
 	Scopes       = []string{"layer", "model"}
 	Fuses        = []string{"activations", "hottest", "bytes"}
-	Targets      = []string{"size", "bpw", "expert-bpw"}
+	Targets      = []string{"size", "bpw", "expert-bpw", "memory"}
 	Objectives   = []string{"output-share", "traffic", "relative", "mse", "uniform", "random", "inverse-traffic"}
 	TensorScopes = []string{"all", "experts"}
 	ErrorKinds   = []string{"measured", "typical"}
@@ -54,7 +54,7 @@ type checker struct {
 
 func (c *checker) all(m *Manifest) {
 	c.text(reflect.ValueOf(m).Elem(), "")
-	for _, part := range []func(*Manifest){c.header, c.policy, c.layers, c.statistics, c.tensors, c.totals, c.model, c.traffic} {
+	for _, part := range []func(*Manifest){c.header, c.policy, c.layers, c.statistics, c.tensors, c.totals, c.run, c.model, c.traffic} {
 		if part(m); c.err != nil {
 			return
 		}

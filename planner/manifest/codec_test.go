@@ -309,7 +309,7 @@ func TestOtherMinors(t *testing.T) {
 	m := twoLayers()
 	m.Totals.Baselines[0].Damage = nil // came with 1.1
 	good := string(encode(t, m))
-	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"split_file_bytes": null|"split_damage_ratio": null|"predicted_kld": null|"split_predicted_kld": null|"measured": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
+	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"run": null|"split_file_bytes": null|"split_damage_ratio": null|"predicted_kld": null|"split_predicted_kld": null|"measured": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
 	old, err := Decode([]byte(strings.Replace(older, `"1.1"`, `"1.0"`, 1)))
 	if err != nil {
 		t.Fatal(err)

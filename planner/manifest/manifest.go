@@ -124,6 +124,7 @@ type Policy struct {
 	Pins           []Pin         `json:"pins"`
 	DefinedTypes   []DefinedType `json:"defined_types"`
 	Budget         *Budget       `json:"budget"`
+	Run            *Run          `json:"run" since:"1"` // null where no run was asked about
 }
 
 // A Pin gives every tensor whose name matches Pattern (RE2, unanchored) a type.
@@ -208,6 +209,7 @@ type Totals struct {
 
 	Tiers     []TierTotal `json:"tiers"`
 	Baselines []Baseline  `json:"baselines"`
+	Run       *RunTotals  `json:"run" since:"1"` // of policy.run; null where no run was asked about
 }
 
 // ExpertTotals are the bytes of the routed experts alone.

@@ -25,10 +25,12 @@ func (t *Tensor) fields(dst []any) []any {
 // Types whose values stand on one line each: the rows, and others that a reader
 // compares line by line.
 var oneLine = map[reflect.Type]bool{
-	reflect.TypeFor[Expert]():  true,
-	reflect.TypeFor[Tensor]():  true,
-	reflect.TypeFor[Finding](): true,
-	reflect.TypeFor[Input]():   true,
+	reflect.TypeFor[Expert]():      true,
+	reflect.TypeFor[Tensor]():      true,
+	reflect.TypeFor[Finding]():     true,
+	reflect.TypeFor[Input]():       true,
+	reflect.TypeFor[RunMemory]():   true,
+	reflect.TypeFor[FileTypeRun](): true,
 }
 
 var (

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"math"
+	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 )
@@ -141,22 +142,36 @@ func (s *Shape) indexScores() uint64 {
 }
 
 // addCompute puts the compute buffers where they lie. With a card they are on
-// both sides, since parts of the graph may run on either; the card also takes
-// in copies of expert tensors that stay in RAM, one at a time, when a batch
-// is large enough to be worth it (ggml_backend_sched with op_offload).
-func (s *Shape) addCompute(r *Run, m *ggufio.Model, weights []Weight, o *Options) {
-	margin := o.ComputeMargin
-	if margin == 0 {
-		margin = 1
-	}
-	scaled := func(n uint64) uint64 { return uint64(math.Ceil(margin * float64(n))) }
+// both sides, since parts of the graph may run on either.
+func (s *Shape) addCompute(r *Run, m *ggufio.Model, o *Options) {
 	all, inputs := s.computeBytes(o)
-	r.CPU.Compute = scaled(all)
+	r.CPU.Compute = o.scaled(all)
 	if o.Placement.GPULayers == 0 {
 		return
 	}
-	r.GPU.Compute = scaled(all)
-	var largest, second uint64 // of different sizes
+	r.GPU.Compute = o.scaled(all)
+	if !slices.ContainsFunc(m.Tensors, func(t ggufio.Tensor) bool { return t.Layer >= 0 && s.use(&t, o.Placement, false).on[CPU] }) {
+		r.CPU.Compute = o.scaled(inputs)
+	}
+}
+
+// scaled applies the margin.
+func (o *Options) scaled(n uint64) uint64 {
+	if o.ComputeMargin == 0 {
+		return n
+	}
+	return uint64(math.Ceil(o.ComputeMargin * float64(n)))
+}
+
+// CopyBytes is what the card's compute buffer holds of weights that stay in
+// RAM: for a batch that is worth it, llama.cpp copies them over, a tensor at a
+// time (ggml_backend_sched with op_offload). That is the largest one, and one
+// of another size that may lie before it.
+func (s *Shape) CopyBytes(m *ggufio.Model, weights []Weight, o Options) uint64 {
+	if o.Placement.GPULayers == 0 {
+		return 0
+	}
+	var largest, second uint64
 	for i := range m.Tensors {
 		t, size := &m.Tensors[i], weights[i].SizeBytes
 		if t.Layer < 0 || !s.use(t, o.Placement, false).on[CPU] {
@@ -169,8 +184,5 @@ func (s *Shape) addCompute(r *Run, m *ggufio.Model, weights []Weight, o *Options
 			second = size
 		}
 	}
-	if largest == 0 {
-		r.CPU.Compute = scaled(inputs)
-	}
-	r.GPU.Compute += scaled(largest + second)
+	return o.scaled(largest + second)
 }

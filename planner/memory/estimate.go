@@ -39,8 +39,25 @@ func (s *Shape) Estimate(m *ggufio.Model, weights []Weight, o Options) (*Run, er
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{MappedBytes: w.Mapped, CacheUnknown: s.unknown}
-	r.GPU.Weights, r.CPU.Weights = w.GPU, w.CPU
+	r, err := s.Beside(m, o)
+	if err != nil {
+		return nil, err
+	}
+	r.MappedBytes, r.GPU.Weights, r.CPU.Weights = w.Mapped, w.GPU, w.CPU
+	if s.unknown == nil {
+		r.GPU.Compute += s.CopyBytes(m, weights, o)
+	}
+	return r, nil
+}
+
+// Beside returns what a run takes beside weights, and beside the copies of
+// expert tensors that [Shape.CopyBytes] counts.
+func (s *Shape) Beside(m *ggufio.Model, o Options) (*Run, error) {
+	o.Sequences = max(1, o.Sequences)
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	r := &Run{CacheUnknown: s.unknown}
 	if s.unknown == nil {
 		layers, err := s.cache(&o)
 		if err != nil {
@@ -63,7 +80,7 @@ func (s *Shape) Estimate(m *ggufio.Model, weights []Weight, o Options) (*Run, er
 		}
 	}
 	if s.unknown == nil {
-		s.addCompute(r, m, weights, &o)
+		s.addCompute(r, m, &o)
 	}
 	return r, nil
 }

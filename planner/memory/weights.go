@@ -138,12 +138,11 @@ type WeightBytes struct {
 	Repacked uint64 // on the CPU besides the other two, in a layout of its own
 }
 
-// gpuAlignment and gpuRowWeights are those of CUDA's buffers: quantized rows
-// are padded to a multiple of so many weights.
-const (
-	gpuAlignment  = 128
-	gpuRowWeights = 512
-)
+// GPUAlignment is that of tensors in CUDA's buffers.
+const GPUAlignment = 128
+
+// gpuRowWeights is what CUDA pads quantized tensors' last row to a multiple of.
+const gpuRowWeights = 512
 
 // weightUse is where one tensor's weights go.
 type weightUse struct {
@@ -197,6 +196,30 @@ func isExpertWeight(name string) bool {
 	return false
 }
 
+// HeldBytes is what a buffer of a device holds of a tensor's weights.
+func HeldBytes(d Device, t *ggufio.Tensor, typ quant.Type, sizeBytes uint64) uint64 {
+	if d == GPU {
+		return ggufio.Padded(gpuBytes(t, &Weight{Type: typ, SizeBytes: sizeBytes}), GPUAlignment)
+	}
+	return ggufio.Padded(sizeBytes, hostAlignment)
+}
+
+// Devices says which devices hold each tensor of a model: none for one that is
+// not loaded, both for one that serves on both.
+func (s *Shape) Devices(m *ggufio.Model, p Placement) [][]Device {
+	out := make([][]Device, len(m.Tensors))
+	tied := isTied(m)
+	for i := range m.Tensors {
+		u := s.use(&m.Tensors[i], p, tied)
+		for _, d := range []Device{CPU, GPU} {
+			if u.on[d] {
+				out[i] = append(out[i], d)
+			}
+		}
+	}
+	return out
+}
+
 // weightBytes sums up where a model's weights go.
 func (s *Shape) weightBytes(m *ggufio.Model, weights []Weight, p Placement, repack Repack) (WeightBytes, error) {
 	var gpu, cpu, repacked sizes
@@ -207,7 +230,7 @@ func (s *Shape) weightBytes(m *ggufio.Model, weights []Weight, p Placement, repa
 		t, w := &m.Tensors[i], &weights[i]
 		u := s.use(t, p, tied)
 		if u.on[GPU] {
-			gpu.add(ggufio.Padded(gpuBytes(t, w), gpuAlignment))
+			gpu.add(HeldBytes(GPU, t, w.Type, w.SizeBytes))
 		}
 		if !u.on[CPU] {
 			continue

@@ -16,6 +16,10 @@ func WritePlan(w io.Writer, m *manifest.Manifest, limit int) {
 	showHead(w, m)
 	fmt.Fprintln(w)
 	showTotals(w, m)
+	if m.Policy.Run != nil {
+		fmt.Fprintln(w)
+		WritePlanRun(w, m)
+	}
 	if len(m.Totals.Tiers) > 0 {
 		fmt.Fprintln(w)
 		showTiers(w, m)

@@ -42,6 +42,9 @@ func Verdict(m *manifest.Manifest) [][2]string {
 		fact("divergence", "%s", text)
 	}
 	fact(splitFact, "%s", split+splitWorth(t))
+	if run := RunFact(m); run != "" {
+		fact("run", "%s", run)
+	}
 	if len(t.Tiers) > 0 {
 		var parts []string
 		for _, tier := range t.Tiers {
