@@ -367,6 +367,11 @@ type assignment struct {
 	bound  uint64
 }
 
+// clone copies an assignment, to go on from there.
+func (a *assignment) clone() *assignment {
+	return &assignment{choice: slices.Clone(a.choice), cost: a.cost, bound: a.bound}
+}
+
 // solveFused gives every cell one candidate.
 func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 	a := &assignment{choice: make([][]int, len(w.cells))}

@@ -3,6 +3,8 @@ package planner
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/memory"
@@ -103,41 +105,56 @@ func (w *weighing) solveMemory(d *decision) (*plans, error) {
 	var nearest *MachineError
 	for _, round := range w.placements() {
 		var best *machine
-		bound := uint64(knapsack.MaxTotal)
+		found := &search{cost: math.MaxUint64, bound: math.MaxUint64}
 		for _, p := range round {
 			x, err := w.newMachine(shape, p)
 			if err != nil {
 				return nil, err
 			}
-			err = x.solve()
+			before := found.cost
 			var short *MachineError
-			switch {
+			switch err := x.solve(found); {
 			case errors.As(err, &short):
 				if nearest == nil || short.missing() < nearest.missing() {
 					nearest = short
 				}
-				continue
 			case err != nil:
 				return nil, err
-			}
-			bound = min(bound, x.fused.bound)
-			if best == nil || x.fused.cost < best.fused.cost {
+			case found.cost < before:
 				best = x
 			}
 		}
 		if best == nil {
 			continue
 		}
-		best.fused.bound = min(bound, best.fused.cost)
-		split, err := best.split(d)
+		fused := found.best
+		fused.bound = min(found.bound, fused.cost)
+		split, err := best.split(fused, d)
 		if err != nil {
 			return nil, err
 		}
 		d.placement = &best.placement
-		return &plans{fused: best.fused, split: split}, nil
+		return &plans{fused: fused, split: split}, nil
 	}
 	return nil, nearest
 }
+
+// A search is the best fused plan found yet, and a cost that none is below.
+type search struct {
+	best        *assignment
+	cost, bound uint64
+}
+
+// take keeps a plan if it is better.
+func (s *search) take(a *assignment) {
+	s.bound = min(s.bound, a.bound)
+	if a.cost < s.cost {
+		s.best, s.cost = a, a.cost
+	}
+}
+
+// pass leaves out plans that cost at least so much.
+func (s *search) pass(cost uint64) { s.bound = min(s.bound, cost) }
 
 // A machine is the budget policy's problem with a placement.
 type machine struct {
@@ -147,7 +164,7 @@ type machine struct {
 	options   memory.Options
 	on        [][]memory.Device // by slot
 	beside    [2]uint64         // by device: what is held beside the cells' weights and copies
-	fused     *assignment
+	largest   uint64            // of the copied tensors that the policy does not decide
 }
 
 func (w *weighing) newMachine(s *memory.Shape, p memory.Placement) (*machine, error) {
@@ -162,6 +179,9 @@ func (w *weighing) newMachine(s *memory.Shape, p memory.Placement) (*machine, er
 	for i := range w.frame.slots {
 		if w.cellOf[i] >= 0 {
 			continue
+		}
+		if s.Copied(&model.Tensors[i], p) {
+			x.largest = max(x.largest, w.fixed[i])
 		}
 		for _, d := range x.on[i] {
 			x.beside[d] += memory.HeldBytes(d, &model.Tensors[i], w.fixedTypes[i].GGML, w.fixed[i])
@@ -199,121 +219,192 @@ func (x *machine) shared() int {
 	return -1
 }
 
-// solve finds the fused plan. What both devices hold ties their problems
-// together: it is tried in each of its types.
-func (x *machine) solve() error {
+// solve looks for better fused plans than the best found yet. What both devices
+// hold ties their problems together: it is tried in each of its types.
+func (x *machine) solve(found *search) error {
 	c := x.shared()
 	if c < 0 {
-		a, err := x.solveWith(-1, 0)
-		x.fused = a
-		return err
+		return x.solveWith(-1, 0, found)
 	}
 	var nearest *MachineError
-	bound := uint64(knapsack.MaxTotal)
+	fits := false
 	for i := range x.w.cells[c].candidates {
-		a, err := x.solveWith(c, i)
+		err := x.solveWith(c, i, found)
 		var short *MachineError
 		switch {
 		case errors.As(err, &short):
 			if nearest == nil || short.missing() < nearest.missing() {
 				nearest = short
 			}
-			continue
 		case err != nil:
 			return err
-		}
-		bound = min(bound, a.bound)
-		if x.fused == nil || a.cost < x.fused.cost {
-			x.fused = a
+		default:
+			fits = true
 		}
 	}
-	if x.fused == nil {
+	if !fits {
 		return nearest
 	}
-	x.fused.bound = min(bound, x.fused.cost)
 	return nil
 }
 
-// solveWith solves the devices' problems, the CPU's first: copies of what it
-// holds take of the card's memory. A cell of both devices has a candidate.
-func (x *machine) solveWith(both, candidate int) (*assignment, error) {
+// solveWith solves the devices' problems; a cell of both has a candidate. The
+// copies that the card holds of what lies in RAM are as large as the largest of
+// these, which is bounded by each size that it can have. Larger bounds make the
+// CPU's plan better and the card's worse.
+func (x *machine) solveWith(both, candidate int, found *search) error {
 	w := x.w
-	a := &assignment{choice: make([][]int, len(w.cells))}
-	short := &MachineError{Placement: x.placement}
+	start := &assignment{choice: make([][]int, len(w.cells))}
 	beside := x.beside
 	if both >= 0 {
 		cell := &w.cells[both]
-		a.choice[both] = make([]int, len(cell.cost))
-		for e := range cell.cost {
-			a.choice[both][e] = candidate
-			a.cost += cell.cost[e][candidate]
-		}
-		a.bound = a.cost
+		start.choice[both] = slices.Repeat([]int{candidate}, len(cell.cost))
+		start.cost = w.costOf(cell, start.choice[both])
 		for d := range beside {
 			beside[d] += x.held(memory.Device(d), cell, candidate)
 		}
 	}
-	lacks := false
-	for _, d := range []memory.Device{memory.CPU, memory.GPU} {
+	start.bound = start.cost
+	bounds := x.copyBounds()
+	short := &MachineError{Placement: x.placement}
+	solve := func(d memory.Device, a *assignment, bound uint64) (*knapsack.Solution, error) {
+		held := beside[d]
 		if d == memory.GPU {
-			beside[d] += x.copies(a)
+			held += x.options.CopiesOf(bound)
 		}
-		limit := w.frame.problem.Run.limit(d)
-		short.Needs[d], short.Limit[d] = beside[d], limit
-		sol, err := w.solvePart(a, x.part(d), limit-min(limit, beside[d]))
-		var unreachable *UnreachableError
-		switch {
-		case errors.As(err, &unreachable):
-			short.Needs[d] += unreachable.CheapestBytes
-			lacks = true
-		case err != nil:
-			return nil, err
-		case beside[d] > limit:
-			lacks = true
-		default:
-			a.cost += sol.Cost
-			a.bound += sol.Bound
+		return x.solveDevice(d, a, held, bound, short)
+	}
+	// The best that the CPU can do and the best that the card can do.
+	last := bounds[len(bounds)-1]
+	cpu, err := solve(memory.CPU, start.clone(), last)
+	if err != nil {
+		return err
+	}
+	gpu, err := solve(memory.GPU, start.clone(), bounds[0])
+	if err != nil {
+		return err
+	}
+	if cpu == nil || gpu == nil {
+		return short
+	}
+	for i, bound := range bounds {
+		if least := start.cost + cpu.Bound + gpu.Bound; least >= found.cost {
+			found.pass(least)
+			return nil
 		}
+		a := start.clone()
+		c, err := solve(memory.CPU, a, bound)
+		if err != nil {
+			return err
+		}
+		if c == nil {
+			continue
+		}
+		if least := start.cost + c.Bound + gpu.Bound; least >= found.cost {
+			found.pass(least)
+			continue
+		}
+		g, err := solve(memory.GPU, a, bound)
+		if err != nil {
+			return err
+		}
+		if g == nil {
+			if i == 0 {
+				return short
+			}
+			return nil // larger bounds leave the card less
+		}
+		gpu = g
+		a.cost += c.Cost + g.Cost
+		a.bound += c.Bound + g.Bound
+		found.take(a)
 	}
-	if lacks {
-		return nil, short
-	}
-	return a, nil
+	return nil
 }
 
-// copies is what the card holds of copies of what the CPU holds; the smallest
-// types stand for what has no choice yet.
-func (x *machine) copies(a *assignment) uint64 {
-	w := x.w
-	weights := make([]memory.Weight, len(w.frame.slots))
-	for i := range weights {
-		weights[i].SizeBytes = w.fixed[i]
-		if c := w.cellOf[i]; c >= 0 {
-			pick := 0
-			if a.choice[c] != nil {
-				pick = a.choice[c][0]
-			}
-			weights[i].SizeBytes = w.cells[c].candidates[pick].SizeBytes
+// solveDevice solves one device's problem, nil where nothing fits; short learns
+// what it needs at least.
+func (x *machine) solveDevice(d memory.Device, a *assignment, held, copied uint64, short *MachineError) (*knapsack.Solution, error) {
+	limit := x.w.frame.problem.Run.limit(d)
+	p := x.part(d)
+	if d == memory.CPU {
+		p.allowed = func(c *cell, i int) bool {
+			return c.candidates[i].SizeBytes <= copied || !x.shape.Copied(c.slot.tensor, x.placement)
 		}
 	}
-	return x.shape.CopyBytes(w.frame.problem.Model, weights, x.options)
+	need, lacks := held, held > limit
+	sol, err := x.w.solvePart(a, p, limit-min(limit, held))
+	var unreachable *UnreachableError
+	switch {
+	case errors.As(err, &unreachable):
+		need, lacks = held+unreachable.CheapestBytes, true
+	case err != nil:
+		return nil, err
+	}
+	if !lacks {
+		if short.Needs[d] == 0 {
+			short.Needs[d], short.Limit[d] = held, limit
+		}
+		return sol, nil
+	}
+	if old := short.Needs[d]; old <= short.Limit[d] || need < old {
+		short.Needs[d], short.Limit[d] = need, limit
+	}
+	return nil, nil
+}
+
+// copyBounds lists the sizes that the largest copied tensor can have, from the
+// least that is possible.
+func (x *machine) copyBounds() []uint64 {
+	least := x.largest
+	var sizes []uint64
+	for _, members := range x.w.tied() {
+		if !x.shape.Copied(x.w.cells[members[0]].slot.tensor, x.placement) {
+			continue
+		}
+		smallest := uint64(math.MaxUint64)
+		for _, picks := range x.w.common(members) {
+			size := uint64(0)
+			for m, c := range members {
+				size = max(size, x.w.cells[c].candidates[picks[m]].SizeBytes)
+			}
+			smallest = min(smallest, size)
+			sizes = append(sizes, size)
+		}
+		least = max(least, smallest)
+	}
+	sizes = append(sizes, least)
+	slices.Sort(sizes)
+	sizes = slices.Compact(sizes)
+	return slices.DeleteFunc(sizes, func(n uint64) bool { return n < least })
+}
+
+// copies is what the card holds of copies of what a plan has in RAM.
+func (x *machine) copies(a *assignment) uint64 {
+	largest := x.largest
+	for c := range x.w.cells {
+		if cell := &x.w.cells[c]; x.shape.Copied(cell.slot.tensor, x.placement) {
+			largest = max(largest, cell.candidates[a.choice[c][0]].SizeBytes)
+		}
+	}
+	return x.options.CopiesOf(largest)
 }
 
 // split solves the split plan within the bytes that each device has left for
 // routed experts.
-func (x *machine) split(d *decision) (*assignment, error) {
+func (x *machine) split(fused *assignment, d *decision) (*assignment, error) {
 	w := x.w
-	out, unproven := x.fused, uint64(0)
+	out, unproven := fused, uint64(0)
 	for _, device := range []memory.Device{memory.CPU, memory.GPU} {
 		part := x.part(device)
 		held := x.beside[device]
 		if device == memory.GPU {
-			held += x.copies(x.fused)
+			held += x.copies(fused)
 		}
 		for c := range w.cells {
 			cell := &w.cells[c]
 			if len(x.on[cell.index]) > 1 || part.has(c) && !cell.splits() {
-				held += x.held(device, cell, x.fused.choice[c][0])
+				held += x.held(device, cell, fused.choice[c][0])
 			}
 		}
 		limit := w.frame.problem.Run.limit(device)

@@ -25,16 +25,20 @@ func optionsOf(groups []group) [][]knapsack.Option {
 	return out
 }
 
-// A part is the cells that share one budget, and what a candidate of one counts
-// for against it.
+// A part is the cells that share one budget, what a candidate of one counts for
+// against it, and which may be chosen; nil for all.
 type part struct {
 	has     func(c int) bool
 	counted func(c *cell, candidate int) uint64
+	allowed func(c *cell, candidate int) bool
 }
 
 // whole is all cells, and the target's budget.
 func (w *weighing) whole() part {
-	return part{func(int) bool { return true }, func(c *cell, i int) uint64 { return w.budget.counted(c.slot, c.candidates[i].SizeBytes) }}
+	return part{
+		has:     func(int) bool { return true },
+		counted: func(c *cell, i int) uint64 { return w.budget.counted(c.slot, c.candidates[i].SizeBytes) },
+	}
 }
 
 // fusedGroups makes the fused problem of a part: every cell takes one
@@ -52,6 +56,9 @@ func (w *weighing) fusedGroups(p part, windows map[int][]window) []group {
 			for m, c := range members {
 				cell := &w.cells[c]
 				size := cell.candidates[picks[m]].SizeBytes
+				if p.allowed != nil {
+					fits = fits && p.allowed(cell, picks[m])
+				}
 				if list := windows[c]; list != nil {
 					fits = fits && list[0].holds(size)
 				}

@@ -51,12 +51,12 @@ damage, from the errors that measure found and the traffic.
       --target-size 1.7MiB -q -o plan.json
 
 With --ctx the plan says what a run in llama.cpp takes, and with --fit-vram and
---fit-ram types and placement are chosen for it: routed experts on the CPU, or on
-the graphics card where they have room, all else on the card.
+--fit-ram types and placement are chosen for it: all on the graphics card but
+routed experts, which lie in RAM where that does less damage.
 
-  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --ctx 8192 --fit-vram 24MiB --fit-ram 18MiB -q -o fit.json
+  $ ggufplan plan model-f16.gguf --stats mix.imatrix.gguf --ctx 8k --fit-vram 24MiB -q -o fit.json
   $ ggufplan export fit.json --to llama-server
-  llama-server -m model-f16-planned.gguf -c 8192 -np 1 -ngl 3 --n-cpu-moe 1 ...
+  ...
 
 How damage falls with size, to pick a target by looking, as a table, as JSON or
 as a picture:

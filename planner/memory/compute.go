@@ -165,24 +165,22 @@ func (o *Options) scaled(n uint64) uint64 {
 
 // CopyBytes is what the card's compute buffer holds of weights that stay in
 // RAM: for a batch that is worth it, llama.cpp copies them over, a tensor at a
-// time (ggml_backend_sched with op_offload). That is the largest one, and one
-// of another size that may lie before it.
+// time (ggml_backend_sched with op_offload). That is the largest, and as much
+// again where it does not fit into the place of a smaller one before it.
 func (s *Shape) CopyBytes(m *ggufio.Model, weights []Weight, o Options) uint64 {
-	if o.Placement.GPULayers == 0 {
-		return 0
-	}
-	var largest, second uint64
+	largest := uint64(0)
 	for i := range m.Tensors {
-		t, size := &m.Tensors[i], weights[i].SizeBytes
-		if t.Layer < 0 || !s.use(t, o.Placement, false).on[CPU] {
-			continue
-		}
-		switch {
-		case size > largest:
-			largest, second = size, largest
-		case size < largest && size > second:
-			second = size
+		if s.Copied(&m.Tensors[i], o.Placement) {
+			largest = max(largest, weights[i].SizeBytes)
 		}
 	}
-	return o.scaled(largest + second)
+	return o.CopiesOf(largest)
 }
+
+// Copied reports whether a tensor is one that [Shape.CopyBytes] counts.
+func (s *Shape) Copied(t *ggufio.Tensor, p Placement) bool {
+	return p.GPULayers > 0 && t.Layer >= 0 && s.use(t, p, false).on[CPU]
+}
+
+// CopiesOf is what copies take of tensors the largest of which has a size.
+func (o *Options) CopiesOf(largestBytes uint64) uint64 { return o.scaled(2 * largestBytes) }
