@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -260,5 +262,43 @@ func TestTiersRefusedByTheLoader(t *testing.T) {
 		if _, err := llamacpp.Load(t).LoadModel(path, 16); err == nil || !strings.Contains(err.Error(), "blk.0.ffn_up_exps.tiers: ") || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
 		}
+	}
+}
+
+var tierTable = flag.Bool("tier-table", false, "print the README's table of split plans that ran")
+
+// TestTierTable measures the files of fused and of split plans of the same size,
+// as they run: testdata/bytemoe-2x8/tiers.sh prints the table.
+func TestTierTable(t *testing.T) {
+	if !*tierTable {
+		return // TestTiersRunAsSimulated checks what can fail
+	}
+	if os.Getenv("LD_PRELOAD") == "" {
+		t.Fatal("preload libtiers.so, as tiers.sh does")
+	}
+	e := newEvaluator(t, 0, math.MaxInt)
+	dir := t.TempDir()
+	errors := measured(t, dir, "")
+	fmt.Println("| bits per expert weight | predicted ratio | fused | 2 types | 3 types | no limit |\n|---|---|---|---|---|---|")
+	for _, bits := range []string{"2.5", "3.0", "3.5", "4.0"} {
+		var cells []string
+		ratio := 0.0
+		for _, k := range []string{"", "2", "3", "0"} {
+			flags := []string{"--errors", errors, "--target-expert-bpw", bits, "--base", "Q8_0", "--scope-tensors", "experts"}
+			out := filepath.Join(dir, bits+k+".gguf")
+			apply := []string{"apply", "", realModel, "--imatrix", realImatrix, "-q", "-o", out}
+			if k != "" {
+				flags = append(flags, "--max-tiers", k)
+				apply = append(apply, "--split")
+			}
+			apply[1] = planFile(t, dir, bits+k, flags...)
+			if k == "3" {
+				ratio = *decodeManifest(t, apply[1]).Totals.SplitRatio
+			}
+			ggufplan(t, exitDone, apply...)
+			d := e.divergence(out)
+			cells = append(cells, fmt.Sprintf("%.5f (%.5f)", d.Mean, d.StandardError))
+		}
+		fmt.Printf("| %s | %.2f | %s |\n", bits, ratio, strings.Join(cells, " | "))
 	}
 }
