@@ -216,7 +216,7 @@ func TestGitLab(t *testing.T) {
 }
 
 // TestReproducible builds the program with the release's flags in two folders:
-// the bytes are the same.
+// the bytes are the same. The container's build has these flags.
 func TestReproducible(t *testing.T) {
 	recipe, err := os.ReadFile(filepath.Join(repository, ".goreleaser.yaml"))
 	if err != nil {
@@ -225,6 +225,13 @@ func TestReproducible(t *testing.T) {
 	flags := regexp.MustCompile(`(?m)^    flags: \[(.+)\]\n    ldflags: \["(.+)"\]$`).FindStringSubmatch(string(recipe))
 	if flags == nil {
 		t.Fatal("no flags in the recipe")
+	}
+	container, err := os.ReadFile(filepath.Join(repository, ".container/Containerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := "RUN CGO_ENABLED=0 go build " + flags[1] + ` -ldflags="` + flags[2] + `" -o /ggufplan ./cmd/ggufplan` + "\n"; !strings.Contains(string(container), line) {
+		t.Errorf("the container is not built by %s", line)
 	}
 	other := filepath.Join(t.TempDir(), "another place")
 	copySources(t, repository, other)

@@ -40,6 +40,9 @@ func newReview(m *manifest.Manifest) *review {
 		r.facts = append(r.facts, [2]string{name, fmt.Sprintf(format, args...)})
 	}
 	fact("model", "%s, %s weights in %d tensors, %d layers with %d experts each", m.Model.Architecture, Count(m.Model.Parameters), m.Model.TensorCount, m.Model.MoELayerCount, m.Model.ExpertCount)
+	if n := m.Totals.SplitFileBytes; n != nil {
+		fact("split file", "%s bytes, as apply --split writes it", Count(*n))
+	}
 	fact("target", "%s v%s", m.Target.Engine, m.Target.Version)
 	policy := []string{policyInWords(&m.Policy), "base " + m.Policy.Base}
 	for _, pin := range m.Policy.Pins {

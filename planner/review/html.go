@@ -168,17 +168,16 @@ func cards(m *manifest.Manifest) []card {
 		}
 		list = append(list, card{"predicted damage", Damage(b.Damage), note})
 	}
-	if p := t.PredictedKLD; p != nil {
-		list = append(list, card{"predicted KL divergence", KLD(p.KLD), KLD(p.Low) + " to " + KLD(p.High)})
-	}
-	if x := m.Measured; x != nil {
+	switch p, x := t.PredictedKLD, m.Measured; {
+	case x != nil && p != nil:
+		list = append(list, card{"measured KL divergence", KLD(x.KLD), "± " + KLD(x.StandardError) + ", predicted " + KLD(p.KLD)})
+	case x != nil:
 		list = append(list, card{"measured KL divergence", KLD(x.KLD), "± " + KLD(x.StandardError)})
+	case p != nil:
+		list = append(list, card{"predicted KL divergence", KLD(p.KLD), KLD(p.Low) + " to " + KLD(p.High)})
 	}
 	if t.RoutedExperts.SourceBytes > 0 {
 		list = append(list, card{"routed experts", Size(t.RoutedExperts.PlannedBytes), "from " + Size(t.RoutedExperts.SourceBytes)})
-	}
-	if t.PlannedFileBytes != nil {
-		list = append(list, card{"file", Size(*t.PlannedFileBytes), Count(*t.PlannedFileBytes) + " bytes"})
 	}
 	return list
 }
