@@ -256,10 +256,12 @@ func (c *call) explainApply(partial string, err error) error {
 	switch {
 	case errors.Is(err, apply.ErrPartialExists):
 		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", review.ShellWord(partial)))
+	case errors.Is(err, apply.ErrOtherRun):
+		return hinted(err, fmt.Sprintf("remove %s to start anew", review.ShellWord(partial)))
 	case errors.Is(err, quant.ErrNotFinite) || errors.Is(err, quant.ErrScaleOverflow):
 		return errors.Join(err, os.Remove(partial))
 	}
-	if _, there := os.Stat(partial); there == nil {
+	if info, there := os.Lstat(partial); there == nil && info.Mode().IsRegular() {
 		return hinted(err, fmt.Sprintf("what is done is kept in %s: run the same command with --resume", review.ShellWord(partial)))
 	}
 	return err

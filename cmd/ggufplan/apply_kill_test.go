@@ -105,6 +105,7 @@ func TestApplyChecksWhatItResumes(t *testing.T) {
 	}
 	applyRefused(t, dir, "holds an interrupted run", apply(plan)...)
 	applyRefused(t, dir, "was begun with other inputs or another plan", apply(other, "--resume")...)
+	applyRefused(t, dir, "hint: remove "+partial+" to start anew", apply(plan, "--resume", "--record")...)
 	f, err := os.OpenFile(partial, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,9 @@ import (
 // for.
 var ErrPartialExists = errors.New("holds an interrupted run")
 
+// ErrOtherRun reports state that follows from other inputs or another layout.
+var ErrOtherRun = errors.New("was begun with other inputs or another plan")
+
 // ErrReadBack reports output that is not what was written.
 var ErrReadBack = errors.New("does not read back as it was written: the disk or the memory is at fault")
 
@@ -227,7 +230,7 @@ func (w *writing) begin(created bool) error {
 }
 
 func (w *writing) begunElsewhere() error {
-	return fmt.Errorf("%s: was begun with other inputs or another plan: remove it to start anew", w.options.Path)
+	return fmt.Errorf("%s: %w", w.options.Path, ErrOtherRun)
 }
 
 // headerIsOurs reports whether the partial file begins with the header, or as
