@@ -29,21 +29,25 @@ type Options struct {
 	Generator     string
 }
 
-// DefaultBands, Mixtures and precision are what a dozen runs come to.
+// What a dozen runs come to.
 const (
 	DefaultBands = "4"
-	mixtures     = 3
 	precision    = 0.1 // standard error over what a run shows
+	wholeType    = quant.Q6_K
 )
 
-const wholeType = quant.Q6_K
-
-// mixtureTypes are those that a mixture draws from.
-var mixtureTypes = []quant.Type{quant.Q2_K, quant.Q3_K, quant.Q4_K, quant.Q6_K}
+// mixtures says which types each mixture draws from. A tensor at Q2_K does more
+// damage for its error than at three or four bits, and would decide all of
+// them: two are without.
+var mixtures = [][]quant.Type{
+	{quant.Q2_K, quant.Q3_K, quant.Q4_K, quant.Q6_K},
+	{quant.Q3_K, quant.Q4_K, quant.Q6_K},
+	{quant.Q3_K, quant.Q4_K},
+}
 
 // ErrorTypes lists the types that errors are needed in.
 func (o *Options) ErrorTypes() []quant.Type {
-	types := slices.Clone(mixtureTypes)
+	types := slices.Clone(mixtures[0])
 	if !slices.Contains(types, o.ProbeType) {
 		types = append(types, o.ProbeType)
 	}
@@ -114,7 +118,7 @@ func New(o Options) (*Setup, error) {
 		t := measure.ProbeTensor{Name: x.Tensor.Name, Group: group, Typical: x.Typical, Errors: x.Errors}
 		for m := range mixtures {
 			sum := sha256.Sum256([]byte(measure.MixtureName(m) + " " + x.Tensor.Name))
-			t.Mixtures = append(t.Mixtures, mixtureTypes[int(sum[0])%len(mixtureTypes)].String())
+			t.Mixtures = append(t.Mixtures, mixtures[m][int(sum[0])%len(mixtures[m])].String())
 		}
 		if x.Errors[probeType] == 0 && o.Bands == measure.BandsTensor {
 			return nil, fmt.Errorf("tensor %s: is %v already: %v would change nothing", x.Tensor.Name, x.Tensor.Type, o.ProbeType)
