@@ -81,6 +81,20 @@ func (f *fitter) rowBlocks() ([]int, error) {
 			fits = append(fits, r)
 		}
 	}
+	if len(fits) > 1 {
+		var likely []reading
+		for _, must := range []bool{true, false} {
+			for _, r := range fits {
+				if f.rowsSuit(r.blocks, must) {
+					likely = append(likely, r)
+				}
+			}
+			if len(likely) > 0 {
+				fits = likely
+				break
+			}
+		}
+	}
 	switch len(fits) {
 	case 1:
 		return fits[0].blocks, nil
@@ -88,6 +102,29 @@ func (f *fitter) rowBlocks() ([]int, error) {
 		return nil, Curable(PlaceRows, "has %d rows; the model has %d blocks, %d in its trunk, %d with experts, %d of these in its trunk", rows, len(all), len(trunk), len(moe), len(moeTrunk))
 	}
 	return nil, Curable(PlaceRows, "its %d rows may be %s or %s", rows, fits[0].what, fits[1].what)
+}
+
+// rowsSuit reports whether every row with traffic is a block with experts and,
+// with all set, every such block of the trunk has traffic.
+func (f *fitter) rowsSuit(blocks []int, all bool) bool {
+	experts := map[int]bool{}
+	busy := map[int]bool{}
+	for _, b := range f.blocks {
+		experts[b.index] = b.kind != LayerNextN
+	}
+	for _, l := range f.ev.Layers {
+		block := blocks[l.Index]
+		if _, ok := experts[block]; !ok {
+			return false
+		}
+		busy[block] = true
+	}
+	for block, trunk := range experts {
+		if all && trunk && slices.Contains(blocks, block) && !busy[block] {
+			return false
+		}
+	}
+	return true
 }
 
 // Place returns the evidence with row r of its layer axis taken for block

@@ -270,13 +270,13 @@ func (o *measureFlags) explain(c *call, journal *measure.Journal, err error) err
 	var fault *quant.EncodeError
 	switch {
 	case errors.Is(err, measure.ErrJournalExists):
-		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", o.statePath()))
+		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", shellQuote(o.statePath())))
 	case errors.Is(err, measure.ErrJournalInUse):
 		return hinted(err, "wait for it, or write to another file: -o other.json")
 	case errors.Is(err, measure.ErrModelChanged) && journal != nil:
-		return hinted(err, fmt.Sprintf("remove %s to start anew", o.statePath()))
+		return hinted(err, fmt.Sprintf("remove %s to start anew", shellQuote(o.statePath())))
 	case c.ctx.Err() != nil && journal != nil:
-		return hinted(c.ctx.Err(), fmt.Sprintf("what is done is kept in %s: run the same command with --resume", o.statePath()))
+		return hinted(c.ctx.Err(), fmt.Sprintf("what is done is kept in %s: run the same command with --resume", shellQuote(o.statePath())))
 	case journal == nil:
 	case errors.Is(err, quant.ErrNotFinite) || errors.Is(err, quant.ErrScaleOverflow):
 		err = errors.Join(err, journal.Remove())

@@ -282,7 +282,7 @@ func (b *budgetFlags) read(c *call, problem *planner.Problem, model string) erro
 		err = fmt.Errorf("%s: %w", name, err)
 		var rows *measure.RowsError
 		if errors.As(err, &rows) && len(rows.Labels) > 0 {
-			return hinted(err, "--sensitivity-type "+rows.Keep()+" takes the row of that type")
+			return hinted(err, "--sensitivity-type "+shellQuote(rows.Keep())+" takes the values of that type")
 		}
 		return err
 	}

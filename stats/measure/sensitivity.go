@@ -177,7 +177,11 @@ func (t *Sensitivity) decodeCSV(data []byte) error {
 		at, _ := r.FieldPos(0)
 		rows, lines = append(rows, next), append(lines, at)
 	}
-	if len(rows) > 1 {
+	if !slices.ContainsFunc(header, namesTensor) {
+		if header, row, err = t.turn(header, rows); err != nil || header == nil {
+			return err // with nothing, the caller says that there are no tensors
+		}
+	} else if len(rows) > 1 {
 		k, err := t.chooseRow(header, rows, lines)
 		if err != nil {
 			return err
@@ -186,7 +190,7 @@ func (t *Sensitivity) decodeCSV(data []byte) error {
 	}
 	for i, name := range header {
 		name = strings.TrimSpace(name)
-		if !strings.Contains(name, ".") {
+		if !namesTensor(name) {
 			continue
 		}
 		cell := strings.TrimSuffix(strings.TrimSpace(row[i]), "%")
@@ -204,21 +208,60 @@ func (t *Sensitivity) decodeCSV(data []byte) error {
 	return nil
 }
 
+func namesTensor(s string) bool { return strings.Contains(s, ".") }
+
+// turn reads a table with a row for each tensor and a column of values, or one
+// for each of several types, as a header and a row. It returns none for other
+// tables.
+func (t *Sensitivity) turn(header []string, rows [][]string) (names, values []string, err error) {
+	if len(header) < 2 || slices.ContainsFunc(rows, func(row []string) bool { return !namesTensor(row[0]) }) {
+		return nil, nil, nil
+	}
+	column := 1
+	if len(header) > 2 {
+		refused := &RowsError{Line: 1, Columns: true}
+		column = 0
+		for i, name := range header[1:] {
+			name = strings.TrimSpace(name)
+			refused.Labels = append(refused.Labels, name)
+			if t.DropType != "" && strings.EqualFold(name, t.DropType) {
+				if column > 0 {
+					return nil, nil, fmt.Errorf("line 1: a second column of %s", name)
+				}
+				column = i + 1
+			}
+		}
+		if column == 0 {
+			return nil, nil, refused
+		}
+	}
+	for _, row := range rows {
+		names, values = append(names, row[0]), append(values, row[column])
+	}
+	return names, values, nil
+}
+
 // A RowsError reports a table with a row for each of several types.
 type RowsError struct {
 	Line   int
 	Labels []string // of the rows; nil where they have none
+
+	Columns bool // tensors have rows, types columns
 }
 
 func (e *RowsError) Error() string {
+	what, which := "a second row of values", "row"
+	if e.Columns {
+		what, which = "several columns of values", "column"
+	}
 	if len(e.Labels) == 0 {
-		return fmt.Sprintf("line %d: a second row of values: keep the row of one type", e.Line)
+		return fmt.Sprintf("line %d: %s: keep the %s of one type", e.Line, what, which)
 	}
 	labels := e.Labels
 	if len(labels) > 8 {
 		labels = append(append([]string{}, labels[:8]...), "...")
 	}
-	return fmt.Sprintf("line %d: a second row of values: keep the row of one type out of %s", e.Line, strings.Join(labels, ", "))
+	return fmt.Sprintf("line %d: %s: keep the %s of one type out of %s", e.Line, what, which, strings.Join(labels, ", "))
 }
 
 // Keep returns the label of the row to keep: Q2_K's, the type that

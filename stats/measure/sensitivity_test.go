@@ -2,6 +2,7 @@ package measure
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,30 @@ func TestDecodeSensitivity(t *testing.T) {
 	} {
 		if _, err := DecodeSensitivity([]byte(tt.text), ""); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: error %v, want %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+// A table may have a row for each tensor, and then a column for each type.
+func TestSensitivityByRows(t *testing.T) {
+	for _, tt := range []struct {
+		text, drop, want string
+		values           []float64
+	}{
+		{"tensor,kld\na.weight,0.1\nb.weight,0.3\n", "", "", []float64{0.1, 0.3}},
+		{"# drop-type: Q3_K\ntensor,q2_k,q3_k\na.weight,0.1,0.01\nb.weight,0.3,0.03\n", "", "", []float64{0.01, 0.03}},
+		{"tensor,q2_k,q3_k\na.weight,0.1,0.01\nb.weight,0.3,0.03\n", "Q2_K", "", []float64{0.1, 0.3}},
+		{"tensor,q2_k,q3_k\na.weight,0.1,0.01\n", "", "line 1: several columns of values: keep the column of one type out of q2_k, q3_k", nil},
+		{"tensor,q2_k,Q2_K\na.weight,0.1,0.01\n", "Q2_K", "line 1: a second column of Q2_K", nil},
+		{"tensor,kld\na.weight,0.1\na.weight,0.3\n", "", "duplicate tensor a.weight", nil},
+		{"type,kld\nq2_k,0.1\nq3_k,0.05\n", "", "no column has a tensor's name", nil},
+	} {
+		s, err := DecodeSensitivity([]byte(tt.text), tt.drop)
+		switch {
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%q: error %v, want %q", tt.text, err, tt.want)
+		case tt.want == "" && (err != nil || !slices.Equal(s.Values, tt.values) || !slices.Equal(s.Names, []string{"a.weight", "b.weight"})):
+			t.Errorf("%q: %v, %v", tt.text, s, err)
 		}
 	}
 }
