@@ -114,6 +114,9 @@ func (f *fitter) rowsSuit(blocks []int, all bool) bool {
 	}
 	for _, l := range f.ev.Layers {
 		block := blocks[l.Index]
+		if l.Empty() {
+			continue
+		}
 		if _, ok := experts[block]; !ok {
 			return false
 		}
