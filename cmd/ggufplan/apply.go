@@ -64,6 +64,8 @@ several, those of one type form a tier, BASE.tier0.weight and so on, and the tab
 BASE.tiers says where each expert is. Stock llama.cpp refuses such a file;
 patch-llamacpp has the lines that run it.
 
+Memory is some 40 MB and 5 MB a thread, whatever the model. A source whose
+tensors are quantized is decoded and encoded again where their type changes.
 A source whose general.alignment is not 32, which llama-quantize breaks, is
 padded as it says.
 
