@@ -255,6 +255,24 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
+// TestReleaseVersion builds from a tag, beside the folder that goreleaser writes
+// into: the program says the tag's version.
+func TestReleaseVersion(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a clone")
+	copySources(t, repository, dir)
+	p := &pipeline{t: t, dir: dir}
+	p.write("runner files/GITHUB_PATH", nil)
+	status := p.run(`
+		printf '/runner files/\n' > .git-exclude
+		git init -q . && mv .git-exclude .git/info/exclude && git add . && git -c user.name=t -c user.email=t@example.org commit -q -m all && git tag v0.98.7
+		mkdir dist && echo {} > dist/metadata.json
+		CGO_ENABLED=0 go build -buildvcs=true -trimpath -o dist/ ./cmd/ggufplan
+		[ "$(dist/ggufplan version | head -n 1)" = 'ggufplan 0.98.7' ]`)
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+}
+
 // copySources copies what a build reads.
 func copySources(t *testing.T, from, to string) {
 	t.Helper()
@@ -262,13 +280,14 @@ func copySources(t *testing.T, from, to string) {
 		if err != nil {
 			return err
 		}
+		name := d.Name()
 		if d.IsDir() {
-			if name := d.Name(); name == "testdata" || name == "node_modules" || name == ".git" {
+			if name == "testdata" || name == "node_modules" || name == ".git" {
 				return fs.SkipDir
 			}
 			return nil
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || name == ".git" {
 			return nil
 		}
 		rel, err := filepath.Rel(from, path)
