@@ -58,23 +58,35 @@ func (f *gridFormat) newEncoder() rowEncoder {
 }
 
 func (e *gridEncoder) encodeRow(dst []byte, row, weights []float32) int {
+	return encodeSupers(e, e.bytes, dst, row, weights)
+}
+
+func (e *gridEncoder) packInto(dst []byte) { e.pack(dst, e) }
+
+// A superEncoder encodes one super-block: solve finds how, or that its best
+// code is all zero bytes, and reports false where its scale is out of range.
+type superEncoder interface {
+	load(row, weights []float32) bool // false if all weights are zero
+	solve() (found, ok bool)
+	packInto(dst []byte)
+}
+
+// encodeSupers encodes a row's super-blocks, each in size bytes, and returns
+// the first that failed, or -1.
+func encodeSupers(e superEncoder, size int, dst []byte, row, weights []float32) int {
 	for block := 0; len(row) >= superWeights; block++ {
-		var w []float32
-		if weights != nil {
-			w, weights = weights[:superWeights], weights[superWeights:]
-		}
-		out := dst[:e.bytes]
+		out := dst[:size]
 		clear(out)
-		if e.load(row[:superWeights], w) {
+		if e.load(row[:superWeights], columnsOf(weights, block*superWeights, superWeights)) {
 			found, ok := e.solve()
 			if !ok {
 				return block
 			}
 			if found {
-				e.pack(out, e)
+				e.packInto(out)
 			}
 		}
-		row, dst = row[superWeights:], dst[e.bytes:]
+		row, dst = row[superWeights:], dst[size:]
 	}
 	return -1
 }

@@ -50,22 +50,10 @@ func (f *shellFormat) newEncoder() rowEncoder {
 }
 
 func (e *shellEncoder) encodeRow(dst []byte, row, weights []float32) int {
-	for block := 0; len(row) >= superWeights; block++ {
-		out := dst[:e.bytes]
-		clear(out)
-		if e.load(row[:superWeights], columnsOf(weights, block*superWeights, superWeights)) {
-			found, ok := e.solve()
-			if !ok {
-				return block
-			}
-			if found {
-				e.pack(out, e)
-			}
-		}
-		row, dst = row[superWeights:], dst[e.bytes:]
-	}
-	return -1
+	return encodeSupers(e, e.bytes, dst, row, weights)
 }
+
+func (e *shellEncoder) packInto(dst []byte) { e.pack(dst, e) }
 
 // load takes a super-block; it reports false if all weights are zero.
 func (e *shellEncoder) load(row, weights []float32) bool {

@@ -154,7 +154,7 @@ func (r *rewriting) file(ctx context.Context, path string, p pieces) (err error)
 	}
 	return measure.Parallel(ctx, p.count, r.options.Workers, r.worker, func(w *worker, i int) error {
 		x := p.at(i)
-		w.out = sized(w.out, x.size)
+		w.out = measure.Sized(w.out, x.size)
 		if _, err := out.ReadAt(w.out, int64(x.offset)); err != nil {
 			return err
 		}

@@ -297,7 +297,7 @@ func (w *writing) there(k *worker, i int, x *piece) bool {
 	if bytes.Equal(r, make([]byte, recordBytes)) {
 		return false
 	}
-	k.out = sized(k.out, x.size)
+	k.out = measure.Sized(k.out, x.size)
 	if _, err := w.out.ReadAt(k.out, int64(x.offset)); err != nil {
 		return false
 	}
@@ -314,7 +314,7 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 	var at uint64
 	buf := make([]byte, pieceBytes)
 	next := func(n uint64) ([]byte, error) {
-		buf = sized(buf, n)
+		buf = measure.Sized(buf, n)
 		if _, err := w.out.ReadAt(buf, int64(at)); err != nil {
 			return nil, err
 		}

@@ -20,24 +20,10 @@ type worker struct {
 	data    *ggufio.Data
 	outputs []Output
 	trips   map[quant.Type]*measure.RoundTrip
-	stores  map[quant.Type]*quant.Encoder
+	rows    *measure.Rows
 
-	raw, out   []byte
-	rows, back []float32
-
-	// The column weights at hand, and whose they are.
-	weights measure.ColumnWeights
-	change  *change
-	slice   int
-}
-
-// sized returns a slice of n items, s where it is large enough. What it holds
-// is left over from before.
-func sized[T any](s []T, n uint64) []T {
-	if uint64(cap(s)) < n {
-		return make([]T, n)
-	}
-	return s[:n]
+	raw, out []byte
+	back     []float32
 }
 
 // A chunk is as much of a task as a worker holds at once.
@@ -81,14 +67,14 @@ func (w *worker) do(ctx context.Context, t *task, f func(*worker, *chunk) error)
 func (w *worker) write(c *chunk) error {
 	ch := c.change
 	if ch == nil {
-		w.raw = sized(w.raw, c.kept.size)
+		w.raw = measure.Sized(w.raw, c.kept.size)
 		if err := w.data.ReadFile(c.file, c.kept.source, w.raw); err != nil {
 			return err
 		}
 		_, err := w.outputs[c.file].WriteAt(w.raw, int64(c.kept.offset))
 		return err
 	}
-	if err := w.readRows(c); err != nil {
+	if err := w.rows.Read(c.change.tensor, c.slice, c.first, c.rows); err != nil {
 		return err
 	}
 	if err := w.encodeRows(c); err != nil {
@@ -103,17 +89,17 @@ func (w *worker) encodeRows(c *chunk) error {
 	ch := c.change
 	typ := ch.types[c.slice]
 	if typ == ch.tensor.Type && typ == ch.store {
-		w.out = append(w.out[:0], w.raw...)
+		w.out = append(w.out[:0], w.rows.Raw...)
 		return nil
 	}
-	store, err := w.encoderFor(ch.store)
+	store, err := w.rows.Encoder(ch.store)
 	if err != nil {
 		return err
 	}
 	columns, rowBytes := ch.tensor.Shape[0], ch.storeRowBytes()
-	w.out = sized(w.out, c.rows*rowBytes)
+	w.out = measure.Sized(w.out, c.rows*rowBytes)
 	for i := range c.rows {
-		row := w.rows[i*columns:][:columns]
+		row := w.rows.Values[i*columns:][:columns]
 		if typ != ch.tensor.Type {
 			trip, err := w.tripFor(typ, c.first+i)
 			if err != nil {
@@ -138,7 +124,7 @@ func (w *worker) encodeRows(c *chunk) error {
 func (w *worker) check(c *chunk) error {
 	ch := c.change
 	if ch == nil {
-		w.raw, w.out = sized(w.raw, c.kept.size), sized(w.out, c.kept.size)
+		w.raw, w.out = measure.Sized(w.raw, c.kept.size), measure.Sized(w.out, c.kept.size)
 		if err := w.data.ReadFile(c.file, c.kept.source, w.raw); err != nil {
 			return err
 		}
@@ -150,28 +136,28 @@ func (w *worker) check(c *chunk) error {
 		}
 		return nil
 	}
-	if err := w.readRows(c); err != nil {
+	if err := w.rows.Read(c.change.tensor, c.slice, c.first, c.rows); err != nil {
 		return err
 	}
 	if ch.types[c.slice] == ch.tensor.Type {
 		return w.checkUnchanged(c)
 	}
-	w.out = sized(w.out, c.rows*ch.storeRowBytes())
+	w.out = measure.Sized(w.out, c.rows*ch.storeRowBytes())
 	if err := w.readBack(c, ch.offsetOf(c)); err != nil {
 		return err
 	}
-	w.back = sized(w.back, uint64(len(w.rows)))
+	w.back = measure.Sized(w.back, uint64(len(w.rows.Values)))
 	if err := quant.Decode(ch.store, w.back, w.out); err != nil {
 		return err
 	}
 	columns := ch.tensor.Shape[0]
 	unit, floor := rounding(ch.store)
 	for i := range c.rows {
-		weights := w.weights.Of(w.weights.Matrix(c.first + i))
+		weights := w.rows.Weights(c.first + i)
 		var rowLost, rowAllowed float64
 		for k := range columns {
 			v := float64(w.back[i*columns+k])
-			d := float64(w.rows[i*columns+k]) - v
+			d := float64(w.rows.Values[i*columns+k]) - v
 			u := max(float64(unit*math.Abs(v)), floor)
 			m := 1.0
 			if weights != nil {
@@ -193,7 +179,7 @@ func (w *worker) checkUnchanged(c *chunk) error {
 		return err
 	}
 	want := w.out
-	w.raw = sized(w.raw, uint64(len(want)))
+	w.raw = measure.Sized(w.raw, uint64(len(want)))
 	w.raw, w.out = w.out, w.raw
 	if err := w.readBack(c, c.change.offsetOf(c)); err != nil {
 		return err
@@ -229,26 +215,6 @@ func (w *worker) readBack(t *chunk, offset uint64) error {
 	return fmt.Errorf("%s: byte %d: %w", w.copy.Files[t.file].Name, offset, err)
 }
 
-// readRows decodes the chunk's rows of the source, and reads its expert's
-// column weights.
-func (w *worker) readRows(t *chunk) error {
-	tensor := t.change.tensor
-	w.raw = sized(w.raw, t.rows*tensor.RowBytes())
-	if err := w.data.ReadRows(tensor, t.slice, t.first, t.rows, w.raw); err != nil {
-		return err
-	}
-	w.rows = sized(w.rows, t.rows*tensor.Shape[0])
-	if err := quant.Decode(tensor.Type, w.rows, w.raw); err != nil {
-		return err
-	}
-	if w.change == t.change && w.slice == t.slice {
-		return nil
-	}
-	w.change, w.slice = t.change, t.slice
-	_, err := w.weights.Read(w.copy.options.Columns, tensor, t.slice)
-	return err
-}
-
 // tripFor returns the round trip through a type with the weights of a row.
 func (w *worker) tripFor(typ quant.Type, row uint64) (*measure.RoundTrip, error) {
 	trip := w.trips[typ]
@@ -259,19 +225,8 @@ func (w *worker) tripFor(typ quant.Type, row uint64) (*measure.RoundTrip, error)
 		}
 		w.trips[typ] = trip
 	}
-	trip.SetWeights(w.weights.Of(w.weights.Matrix(row)))
+	trip.SetWeights(w.rows.Weights(row))
 	return trip, nil
-}
-
-func (w *worker) encoderFor(typ quant.Type) (*quant.Encoder, error) {
-	if w.stores[typ] == nil {
-		enc, err := quant.NewEncoder(typ)
-		if err != nil {
-			return nil, err
-		}
-		w.stores[typ] = enc
-	}
-	return w.stores[typ], nil
 }
 
 func (w *worker) fault(t *chunk, row uint64, err error) error {

@@ -122,7 +122,7 @@ func (c *Copy) each(ctx context.Context, outputs []Output, f func(*worker, *chun
 		total += list[i].bytes
 	}
 	newWorker := func() *worker {
-		return &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*measure.RoundTrip{}, stores: map[quant.Type]*quant.Encoder{}}
+		return &worker{copy: c, data: data, outputs: outputs, trips: map[quant.Type]*measure.RoundTrip{}, rows: measure.NewRows(data, c.options.Columns)}
 	}
 	var mu sync.Mutex // guards the progress
 	err = measure.Parallel(ctx, len(list), c.options.Workers, newWorker, func(w *worker, i int) error {

@@ -124,10 +124,6 @@ func (r *Report) Data(ctx context.Context, model *ggufio.Model, workers int, pro
 	for i := range model.Tensors {
 		total += model.Tensors[i].SizeBytes
 	}
-	type scratch struct {
-		raw  []byte
-		rows []float32
-	}
 	report := make(chan uint64)
 	finished := make(chan struct{})
 	go func() {
@@ -140,7 +136,7 @@ func (r *Report) Data(ctx context.Context, model *ggufio.Model, workers int, pro
 			}
 		}
 	}()
-	err = measure.Parallel(ctx, len(model.Tensors), workers, func() *scratch { return &scratch{} }, func(s *scratch, i int) error {
+	err = measure.Parallel(ctx, len(model.Tensors), workers, func() *measure.Rows { return measure.NewRows(data, nil) }, func(s *measure.Rows, i int) error {
 		t := &model.Tensors[i]
 		experts := max(1, t.Experts())
 		for e := range experts {
@@ -151,22 +147,20 @@ func (r *Report) Data(ctx context.Context, model *ggufio.Model, workers int, pro
 					return err
 				}
 				rows := min(perChunk, t.ExpertRows()-first)
-				s.raw = sized(s.raw, rows*t.RowBytes())
-				if err := data.ReadRows(t, e, first, rows, s.raw); err != nil {
+				if err := s.ReadRaw(t, e, first, rows); err != nil {
 					return err
 				}
-				report <- uint64(len(s.raw))
-				if zero && len(bytes.TrimLeft(s.raw, "\x00")) > 0 {
+				report <- uint64(len(s.Raw))
+				if zero && len(bytes.TrimLeft(s.Raw, "\x00")) > 0 {
 					zero = false
 				}
 				if !quant.CanDecode(t.Type) {
 					continue
 				}
-				s.rows = sized(s.rows, rows*t.Shape[0])
-				if err := quant.Decode(t.Type, s.rows, s.raw); err != nil {
+				if err := s.Decode(t); err != nil {
 					return err
 				}
-				for k, v := range s.rows {
+				for k, v := range s.Values {
 					if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 						found[i] = append(found[i], Difference{KindData, t.Name, "finite weights",
 							fmt.Sprintf("%v in row %d of expert %d", v, first+uint64(k)/t.Shape[0], e)})
@@ -196,13 +190,6 @@ func (r *Report) Data(ctx context.Context, model *ggufio.Model, workers int, pro
 	r.sort()
 	r.DataRead = true
 	return nil
-}
-
-func sized[T any](s []T, n uint64) []T {
-	if uint64(cap(s)) < n {
-		return make([]T, n)
-	}
-	return s[:n]
 }
 
 func (r *Report) sort() {
