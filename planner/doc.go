@@ -9,7 +9,7 @@
 //	frame      what no policy decides: kept tensors, pins, the base, MoE layers
 //	cells      each open tensor with its candidates: bytes and damage of each
 //	groups     cells as a multiple-choice knapsack; split plans have one a
-//	           tensor's expert
+//	           tensor's expert, of the few types that a tensor's experts share
 //	knapsack   solved exactly by a core of the problem (Pisinger 1995) between
 //	           bounds of its Lagrangian relaxation (Sinha and Zoltners 1979)
 //	assignment one type per tensor, and one per expert within the same bytes
