@@ -294,6 +294,8 @@ func hintPlanError(err error, model string, statistics []string) error {
 	var unfit *planner.UnfitTypeError
 	var pin *planner.PinError
 	switch {
+	case errors.Is(err, ggufio.ErrTierFile):
+		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "plan the model that it was made of")
 	case errors.Is(err, planner.ErrNoExperts):
 		return hinted(fmt.Errorf("%s: %w", filepath.Base(model), err), "ggufplan "+shellQuote("inspect", model)+" shows what each file type of llama-quantize would make of it")
 	case errors.Is(err, planner.ErrNoCounts):

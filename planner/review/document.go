@@ -49,6 +49,9 @@ func newReview(m *manifest.Manifest) *review {
 		policy = append(policy, fmt.Sprintf("%s pinned to %s", pin.Pattern, pin.Type))
 	}
 	fact("policy", "%s", strings.Join(policy, "; "))
+	if text := splitFileInWords(m); text != "" {
+		fact("split file", "%s", text)
+	}
 	fact("statistics", "%s", statisticsInWords(m.Statistics))
 	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m))
 	r.add(stepSections(m)...)

@@ -62,6 +62,9 @@ func showHead(w io.Writer, m *manifest.Manifest) {
 		fact("", "%s; %d experts unseen, %d scarce", coverage, st.UnseenExperts, st.ScarceExperts)
 	}
 	fact("policy", "%s", policyInWords(&m.Policy))
+	if text := splitFileInWords(m); text != "" {
+		fact("split file", "%s", text)
+	}
 	fact("base", "%s", m.Policy.Base)
 	for _, p := range m.Policy.Pins {
 		fact("pin", "%s=%s", p.Pattern, p.Type)
@@ -70,6 +73,21 @@ func showHead(w io.Writer, m *manifest.Manifest) {
 		fact("type", "%s: %d weights in %d bytes", d.Name, d.WeightsPerBlock, d.BytesPerBlock)
 	}
 	fact("target", "%s %s", m.Target.Engine, m.Target.Version)
+}
+
+// splitFileInWords is the size of the split plan's file and what bounds its
+// types; "" where neither is known.
+func splitFileInWords(m *manifest.Manifest) string {
+	size, most := m.Totals.SplitFileBytes, m.Policy.MaxTiers
+	switch {
+	case size == nil || most == nil:
+		return ""
+	case *most == 0:
+		return Count(*size) + " bytes, any number of types to a tensor"
+	case *most == 1:
+		return Count(*size) + " bytes, one type to a tensor"
+	}
+	return fmt.Sprintf("%s bytes, at most %d types to a tensor", Count(*size), *most)
 }
 
 func policyInWords(p *manifest.Policy) string {

@@ -75,8 +75,11 @@ func (r *Report) compareExperts(want *manifest.Tensor, got []string) {
 		return
 	}
 	text := got[first]
-	if n > 1 {
-		text = fmt.Sprintf("%s, and %d more experts differ", text, n-1)
+	switch {
+	case n == 2:
+		text += ", and 1 more expert differs"
+	case n > 2:
+		text += fmt.Sprintf(", and %d more experts differ", n-1)
 	}
 	r.add(KindType, want.Name, fmt.Sprintf("%s for expert %d", want.ExpertTypes[first], first), text)
 }
