@@ -92,7 +92,7 @@ func (cmd *command) flagSet() (*pflag.FlagSet, func(*call, []string) error) {
 
 func (cmd *command) execute(c *call, args []string) int {
 	flags, run := cmd.flagSet()
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(joinValues(flags, args)); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			cmd.writeHelp(c.page(), flags)
 			return exitDone

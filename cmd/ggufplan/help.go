@@ -110,7 +110,7 @@ func flagSyntax(f *pflag.Flag) string {
 	case f.NoOptDefVal == "":
 		s += " " + name
 	case f.Value.Type() != "bool":
-		s += "[=" + name + "]"
+		s += " [" + name + "]"
 	}
 	return s
 }

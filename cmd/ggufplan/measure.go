@@ -16,6 +16,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
@@ -83,7 +84,7 @@ Examples:
 			o := &measureFlags{}
 			flags.StringArrayVar(&o.stats, "stats", nil, "activation statistics: counts and column weights, `FILE`; several merge")
 			flags.StringVarP(&o.out, "output", "o", "", "write to `OUT` instead of standard output, and keep resumable state in OUT.partial")
-			flags.StringSliceVar(&o.types, "types", nil, "candidate types, comma separated `LIST`; all that can be encoded if not given")
+			flags.StringSliceVar(&o.types, "types", nil, "candidate types: `LIST` of types and of the sets "+strings.Join(planner.TypeSetNames(), ", ")+"; "+planner.DefaultTypeSet+" if not given")
 			flags.BoolVar(&o.full, "full", false, "read every row instead of a sample")
 			flags.StringVar(&o.accuracy, "precision", "5%", "sample until an expert's error is known within `P`, such as 2% or 0.02; its tensor's within a fifth")
 			flags.BoolVar(&o.quick, "quick", false, "a rough sample: the same as --precision 20%")
@@ -128,10 +129,22 @@ func parsePart(s string) (*measure.Part, error) {
 	return &measure.Part{Index: i, Of: n}, nil
 }
 
-// parseTypes reads a list of names of types that can be encoded.
+// parseTypes reads a list of names of types that can be encoded, and of sets of
+// them; of none, the default set.
 func parseTypes(flag string, names []string) ([]quant.Type, error) {
+	if len(names) == 0 {
+		names = []string{planner.DefaultTypeSet}
+	}
 	var types []quant.Type
 	for _, name := range names {
+		if set, ok := planner.TypeSet(strings.ToLower(strings.TrimSpace(name))); ok {
+			for _, t := range set {
+				if quant.CanEncode(t.GGML) {
+					types = append(types, t.GGML)
+				}
+			}
+			continue
+		}
 		if same, ok := sameName(name, plannableTypeNames()); ok {
 			name = same
 		}
@@ -217,7 +230,7 @@ func (c *call) measure(o *measureFlags, path string) error {
 	if err := o.overwrites(inputs); err != nil {
 		return err
 	}
-	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
+	bar := c.newProgress("measuring", weightsText)
 	options := measure.Options{
 		Types: types, Full: o.full, Precision: precision, Seed: o.seed, Part: part, Workers: o.workers,
 		Quantizable: llamaquantize.Quantizable,
@@ -240,6 +253,14 @@ func (c *call) measure(o *measureFlags, path string) error {
 		return options.Journal.Remove()
 	}
 	return nil
+}
+
+// weightsText writes a number of weights for a person.
+func weightsText(n uint64) string {
+	if n >= 1e9 {
+		return fmt.Sprintf("%.1f G weights", float64(n)/1e9)
+	}
+	return fmt.Sprintf("%.1f M weights", float64(n)/1e6)
 }
 
 // statePath is where an unfinished measurement is kept.

@@ -187,7 +187,7 @@ func (p *planFlags) run(c *call, model string) error {
 		return err
 	}
 	if p.output != "" && !p.quiet {
-		summarise(c.wrapped(c.stderr), p, model, m)
+		summarise(c.wrapped(c.stderr), p, problem, model, m)
 	}
 	p.reports.annotatePlan(c, p.output != "", m, missed)
 	answers := c.stdout
@@ -311,7 +311,7 @@ func hintPlanError(err error, model string, statistics []string) error {
 }
 
 // summarise says in at most eight lines what was planned, and what to do next.
-func summarise(w io.Writer, p *planFlags, model string, m *manifest.Manifest) {
+func summarise(w io.Writer, p *planFlags, problem *planner.Problem, model string, m *manifest.Manifest) {
 	policy := m.Policy.Name + " policy"
 	if m.Policy.Preset != nil {
 		policy += ", preset " + *m.Policy.Preset
@@ -319,6 +319,9 @@ func summarise(w io.Writer, p *planFlags, model string, m *manifest.Manifest) {
 	fmt.Fprintf(w, "%s: %s, %s, base %s\n", review.Printable(p.output), review.Printable(m.Model.Name), policy, m.Policy.Base)
 	for _, f := range review.Verdict(m) {
 		fmt.Fprintf(w, "%-12s%s\n", f[0], review.Printable(f[1]))
+	}
+	if text := p.budget.measureTime(problem); text != "" {
+		fmt.Fprintf(w, "%-12s%s\n", "better", text)
 	}
 	fmt.Fprintf(w, "%-12s%s\n", "next", review.Printable(p.next(model, m)))
 }

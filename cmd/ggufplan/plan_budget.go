@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
@@ -308,17 +307,26 @@ func (b *budgetFlags) hasTable() bool {
 // maxSensitivityBytes bounds a table; 50 thousand tensors take about 3 MB.
 const maxSensitivityBytes = 64 << 20
 
-// measureNow measures the model as measure does, the candidates alone where
-// they are given.
-func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.NamedErrors, error) {
-	var types []quant.Type
-	for _, t := range problem.Policy.Budget.Types {
-		types = append(types, t.GGML)
+// measureOptions are what --measure measures: the candidates, as measure does.
+func (b *budgetFlags) measureOptions(problem *planner.Problem) measure.Options {
+	types := problem.Policy.Budget.Types
+	if types == nil {
+		types, _ = planner.TypeSet(planner.DefaultTypeSet)
 	}
-	bar := c.newProgress("measuring", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
-	e, err := measure.Run(c.ctx, problem.Model, problem.Evidence, measure.Options{
-		Types: types, Seed: b.seed, Quantizable: llamaquantize.Quantizable, Progress: bar.update,
-		Generator: manifest.GeneratorName + " " + manifest.GeneratorVersion})
+	o := measure.Options{Seed: b.seed, Quantizable: llamaquantize.Quantizable,
+		Generator: manifest.GeneratorName + " " + manifest.GeneratorVersion}
+	for _, t := range types {
+		o.Types = append(o.Types, t.GGML)
+	}
+	return o
+}
+
+// measureNow measures the model as measure does.
+func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.NamedErrors, error) {
+	bar := c.newProgress("measuring", weightsText)
+	options := b.measureOptions(problem)
+	options.Progress = bar.update
+	e, err := measure.Run(c.ctx, problem.Model, problem.Evidence, options)
 	bar.done()
 	if err != nil {
 		return nil, err
@@ -355,6 +363,19 @@ func hintBudgetError(err error, model string, statistics []string) error {
 		return hinted(err, "count with llama-imatrix and give --stats imatrix.gguf, or take all experts alike: --objective relative")
 	}
 	return err
+}
+
+// measureTime says how long measuring would take here, "" where the plan has
+// measured errors or no use for any.
+func (b *budgetFlags) measureTime(problem *planner.Problem) string {
+	if problem.Policy.Name != planner.PolicyBudget || problem.Policy.Budget.Errors != nil {
+		return ""
+	}
+	takes, err := measure.Estimate(problem.Model, problem.Evidence, b.measureOptions(problem))
+	if err != nil {
+		return "" // measuring would say why it cannot
+	}
+	return fmt.Sprintf("--measure: about %s here for errors of this model instead of typical ones", seconds(takes.Seconds()))
 }
 
 // statsWords writes --stats for each file, as a shell reads it.

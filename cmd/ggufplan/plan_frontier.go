@@ -26,7 +26,9 @@ type frontierFlags struct {
 
 func addFrontierFlags(flags *pflag.FlagSet) *frontierFlags {
 	f := &frontierFlags{flags: flags}
-	flags.StringVar(&f.sizes, "frontier", "", "instead of a manifest, print what damage each of N sizes from LOW to HIGH comes to: `LOW:HIGH:N`, such as 8GiB:24GiB:17")
+	flags.StringVar(&f.sizes, "frontier", "", "instead of a manifest, print what damage each of N sizes from LOW to HIGH comes to: `LOW:HIGH:N`, such as 8GiB:24GiB:17; alone, 17 sizes from the smallest plan to the largest usual file type")
+	flags.Lookup("frontier").NoOptDefVal = usualFrontier
+	mayStandAlone(flags, "frontier", `^[^-./\\][^/\\]*:[^/\\]*$`)
 	flags.BoolVar(&f.json, "json", false, "print the frontier as JSON")
 	flags.StringVar(&f.svg, "svg", "", "draw the frontier into `FILE`, a PNG if its name ends in .png, else an SVG; - for standard output")
 	flags.StringVar(&f.mark, "mark", "", "point out the budget plan in `FILE` in the picture")
@@ -35,6 +37,9 @@ func addFrontierFlags(flags *pflag.FlagSet) *frontierFlags {
 
 func (f *frontierFlags) asked() bool { return f.flags.Changed("frontier") }
 
+// usualFrontier is what --frontier without sizes stands for.
+const usualFrontier = "usual"
+
 // maxFrontierSizes bounds the work; a picture shows no more.
 const maxFrontierSizes = 1000
 
@@ -42,6 +47,9 @@ const maxFrontierSizes = 1000
 func (f *frontierFlags) parse() ([]uint64, error) {
 	bad := func(err error) error {
 		return flagError("frontier", hinted(err, "--frontier 8GiB:24GiB:17"))
+	}
+	if f.sizes == usualFrontier {
+		return nil, nil
 	}
 	parts := strings.Split(f.sizes, ":")
 	if len(parts) != 3 {

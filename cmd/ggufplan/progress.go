@@ -43,12 +43,15 @@ func (p *progress) update(done, total uint64) {
 	if total > 0 {
 		line = fmt.Sprintf("ggufplan: %s: %.1f %% of %s", p.label, 100*float64(done)/float64(total), p.unit(total))
 	}
-	if elapsed := now.Sub(p.start).Seconds(); elapsed > 1 && done > p.first {
+	if elapsed := now.Sub(p.start).Seconds(); elapsed > 0.5 && done > p.first {
 		rate := float64(done-p.first) / elapsed
 		line += fmt.Sprintf(", %s/s", p.unit(uint64(rate)))
 		if total > done {
 			line += fmt.Sprintf(", %s left", time.Duration(float64(total-done)/rate*float64(time.Second)).Round(time.Second))
 		}
+	}
+	if width := terminalWidth(p.c.stderr) - 1; len(line) > width {
+		line = line[:width] // a line that wraps could not be taken back
 	}
 	fmt.Fprintf(p.c.stderr, "\r\033[K%s", line)
 }

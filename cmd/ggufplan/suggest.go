@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -143,3 +144,35 @@ var naturalNames = map[string]string{"imatrix": "stats", "stats": "imatrix"}
 
 // shellQuote writes words as a shell reads them.
 func shellQuote(words ...string) string { return review.CommandLine(words...) }
+
+// aloneAnnotation holds the pattern of the values of a flag that may stand alone.
+const aloneAnnotation = "ggufplan_alone"
+
+// mayStandAlone declares that a flag need not have a value, and what an argument
+// after it looks like that is its value.
+func mayStandAlone(flags *pflag.FlagSet, name, values string) {
+	if err := flags.SetAnnotation(name, aloneAnnotation, []string{values}); err != nil {
+		panic(err)
+	}
+}
+
+// joinValues writes the values of flags that may stand alone as pflag takes
+// them: with an equals sign.
+func joinValues(flags *pflag.FlagSet, args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		name, long := strings.CutPrefix(args[i], "--")
+		if args[i] == "--" {
+			return append(out, args[i:]...)
+		}
+		if f := flags.Lookup(name); long && f != nil && i+1 < len(args) {
+			if p := f.Annotations[aloneAnnotation]; p != nil && regexp.MustCompile(p[0]).MatchString(args[i+1]) {
+				out = append(out, args[i]+"="+args[i+1])
+				i++
+				continue
+			}
+		}
+		out = append(out, args[i])
+	}
+	return out
+}
