@@ -29,13 +29,16 @@ func checkWord(flags *pflag.FlagSet, name, value string) error {
 }
 
 func completionCommand() *command {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &command{
-		name: "completion", operands: "bash|zsh|fish", short: "shell completion", min: 1, max: 1,
-		long: `Prints a script that completes ggufplan's commands, flags and values.
+		name: "completion", operands: "bash|zsh|fish|powershell", short: "shell completion", min: 1, max: 1,
+		long: `Prints a script that completes ggufplan's commands, flags, values, files by
+their endings, and after show --tensor the tensors of the plan.
 
-  bash   ggufplan completion bash > /etc/bash_completion.d/ggufplan
-  zsh    ggufplan completion zsh > "${fpath[1]}/_ggufplan"
-  fish   ggufplan completion fish > ~/.config/fish/completions/ggufplan.fish
+  bash        ggufplan completion bash > /etc/bash_completion.d/ggufplan
+  zsh         ggufplan completion zsh > "${fpath[1]}/_ggufplan"
+  fish        ggufplan completion fish > ~/.config/fish/completions/ggufplan.fish
+  PowerShell  ggufplan completion powershell >> $PROFILE
 
 To try it in the running bash:
 
@@ -43,10 +46,10 @@ To try it in the running bash:
 		setup: func(*pflag.FlagSet) func(*call, []string) error {
 			return func(c *call, operands []string) error {
 				write, ok := map[string]func(io.Writer, []completedCommand){
-					"bash": writeBashCompletion, "zsh": writeZshCompletion, "fish": writeFishCompletion,
+					"bash": writeBashCompletion, "zsh": writeZshCompletion, "fish": writeFishCompletion, "powershell": writePowerShellCompletion,
 				}[operands[0]]
 				if !ok {
-					return hinted(fmt.Errorf("%q is not a shell that completion is written for", operands[0]), "ggufplan completion bash")
+					return didYouMean(fmt.Errorf("%q is not a shell that completion is written for", operands[0]), operands[0], shells, "ggufplan completion ", "ggufplan completion bash")
 				}
 				write(c.stdout, completedCommands())
 				return nil
@@ -60,130 +63,48 @@ type completedCommand struct {
 	name, short string
 	flags       []completedFlag
 	operands    []string // operands to offer, where they are not files
+	endings     []string // of the files that it takes; nil for any
 }
 
 type completedFlag struct {
 	name, shorthand, usage string
 	takesValue             bool
 	values                 []string
+	list                   bool     // several values, with commas
+	endings                []string // of the files that it names; nil for any
+	tensors                bool     // names a tensor of the plan
 }
+
+// Endings of files, by what flags and operands call them.
+var (
+	commandEndings = map[string][]string{
+		"inspect": {"gguf"}, "measure": {"gguf", "json"}, "plan": {"gguf"}, "show": {"json"}, "apply": {"json", "gguf"},
+		"verify": {"json", "gguf"}, "simulate": {"json", "gguf"}, "export": {"json"}, "diff": {"json"}, "probe": {"gguf"},
+	}
+	flagEndings = map[string][]string{
+		"errors": {"json"}, "mark": {"json"}, "imatrix": {"gguf", "dat"}, "model": {"gguf"}, "sensitivity": {"csv", "json"},
+	}
+)
 
 func completedCommands() []completedCommand {
 	var list []completedCommand
 	for _, cmd := range commands() {
 		flags, _ := cmd.flagSet()
-		done := completedCommand{name: cmd.name, short: cmd.short}
+		done := completedCommand{name: cmd.name, short: cmd.short, endings: commandEndings[cmd.name]}
 		if cmd.name == "completion" {
-			done.operands = []string{"bash", "zsh", "fish"}
+			done.operands = []string{"bash", "zsh", "fish", "powershell"}
 		}
 		flags.VisitAll(func(f *pflag.Flag) {
 			if f.Hidden {
 				return
 			}
 			_, usage := pflag.UnquoteUsage(f)
-			done.flags = append(done.flags, completedFlag{f.Name, f.Shorthand, usage, f.NoOptDefVal == "", f.Annotations[valuesAnnotation]})
+			_, several := f.Value.(pflag.SliceValue)
+			done.flags = append(done.flags, completedFlag{name: f.Name, shorthand: f.Shorthand, usage: usage, takesValue: f.NoOptDefVal == "",
+				values: f.Annotations[valuesAnnotation], list: several && f.Value.Type() == "stringSlice", endings: flagEndings[f.Name], tensors: cmd.name == "show" && f.Name == "tensor"})
 		})
 		done.flags = append(done.flags, completedFlag{name: "help", shorthand: "h", usage: "show usage, flags and an example"})
 		list = append(list, done)
 	}
 	return list
-}
-
-func writeBashCompletion(w io.Writer, list []completedCommand) {
-	names := make([]string, len(list))
-	for i, cmd := range list {
-		names[i] = cmd.name
-	}
-	fmt.Fprintf(w, `# bash completion for ggufplan
-_ggufplan() {
-	local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" cmd="${COMP_WORDS[1]}"
-	COMPREPLY=()
-	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W "%s" -- "$cur"))
-		return
-	fi
-	case "$cmd $prev" in
-`, strings.Join(names, " "))
-	for _, cmd := range list {
-		for _, f := range cmd.flags {
-			if len(f.values) > 0 {
-				fmt.Fprintf(w, "\t\"%s --%s\") COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")); return ;;\n", cmd.name, f.name, strings.Join(f.values, " "))
-			}
-		}
-	}
-	fmt.Fprint(w, "\tesac\n\tcase \"$cmd\" in\n")
-	for _, cmd := range list {
-		words := make([]string, len(cmd.flags))
-		for i, f := range cmd.flags {
-			words[i] = "--" + f.name
-		}
-		fmt.Fprintf(w, "\t%s) [[ \"$cur\" == -* ]] && { COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")); return; }", cmd.name, strings.Join(words, " "))
-		if len(cmd.operands) > 0 {
-			fmt.Fprintf(w, "; COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")); return", strings.Join(cmd.operands, " "))
-		}
-		fmt.Fprint(w, " ;;\n")
-	}
-	fmt.Fprint(w, "\tesac\n\tCOMPREPLY=($(compgen -f -- \"$cur\"))\n}\ncomplete -o filenames -F _ggufplan ggufplan\n")
-}
-
-func writeZshCompletion(w io.Writer, list []completedCommand) {
-	fmt.Fprint(w, "#compdef ggufplan\n# zsh completion for ggufplan\n_ggufplan() {\n\tlocal -a commands\n\tcommands=(\n")
-	for _, cmd := range list {
-		fmt.Fprintf(w, "\t\t%s\n", singleQuoted(cmd.name+":"+cmd.short))
-	}
-	fmt.Fprint(w, "\t)\n\tif (( CURRENT == 2 )); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n\tlocal command=$words[2]\n\tshift words\n\t(( CURRENT-- ))\n\tcase $command in\n")
-	brackets := strings.NewReplacer("[", `\[`, "]", `\]`, ":", `\:`)
-	for _, cmd := range list {
-		fmt.Fprintf(w, "\t%s) _arguments", cmd.name)
-		for _, f := range cmd.flags {
-			spec := "*--" + f.name
-			if f.takesValue {
-				spec += "="
-			}
-			spec += "[" + brackets.Replace(f.usage) + "]"
-			switch {
-			case len(f.values) > 0:
-				spec += ":" + f.name + ":(" + strings.Join(f.values, " ") + ")"
-			case f.takesValue:
-				spec += ":" + f.name + ":_files"
-			}
-			fmt.Fprintf(w, " \\\n\t\t%s", singleQuoted(spec))
-		}
-		rest := "*:file:_files"
-		if len(cmd.operands) > 0 {
-			rest = "*:operand:(" + strings.Join(cmd.operands, " ") + ")"
-		}
-		fmt.Fprintf(w, " \\\n\t\t%s ;;\n", singleQuoted(rest))
-	}
-	fmt.Fprint(w, "\tesac\n}\nif [ \"$funcstack[1]\" = _ggufplan ]; then _ggufplan \"$@\"; else compdef _ggufplan ggufplan; fi\n")
-}
-
-func writeFishCompletion(w io.Writer, list []completedCommand) {
-	fmt.Fprint(w, "# fish completion for ggufplan\n")
-	for _, cmd := range list {
-		fmt.Fprintf(w, "complete -c ggufplan -n __fish_use_subcommand -f -a %s -d %s\n", cmd.name, singleQuoted(cmd.short))
-	}
-	for _, cmd := range list {
-		when := singleQuoted("__fish_seen_subcommand_from " + cmd.name)
-		for _, f := range cmd.flags {
-			fmt.Fprintf(w, "complete -c ggufplan -n %s -l %s", when, f.name)
-			if f.shorthand != "" {
-				fmt.Fprintf(w, " -s %s", f.shorthand)
-			}
-			switch {
-			case len(f.values) > 0:
-				fmt.Fprintf(w, " -x -a %s", singleQuoted(strings.Join(f.values, " ")))
-			case f.takesValue:
-				fmt.Fprint(w, " -r")
-			}
-			fmt.Fprintf(w, " -d %s\n", singleQuoted(f.usage))
-		}
-		if len(cmd.operands) > 0 {
-			fmt.Fprintf(w, "complete -c ggufplan -n %s -f -a %s\n", when, singleQuoted(strings.Join(cmd.operands, " ")))
-		}
-	}
-}
-
-func singleQuoted(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

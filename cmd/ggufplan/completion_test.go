@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +31,30 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ggufplan; printf '%s\n' "${COMPREPLY
 
 func TestBashCompletion(t *testing.T) {
 	script := ggufplan(t, exitDone, "completion", "bash")
+	plan := planFile(t, t.TempDir(), "plan")
+	dir, bin := t.TempDir(), t.TempDir()
+	data, err := os.ReadFile(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"m.gguf": nil, "p.json": data, "notes.txt": nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	// This very test runs as ggufplan under that name.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(bin, "ggufplan")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Chdir(dir)
 	for _, tt := range []struct {
 		words []string
 		want  []string
@@ -39,6 +65,13 @@ func TestBashCompletion(t *testing.T) {
 		{[]string{"ggufplan", "export", "--to", "ik"}, []string{"ik-llama"}},
 		{[]string{"ggufplan", "verify", "--dry"}, []string{"--dry-run-log"}},
 		{[]string{"ggufplan", "completion", "z"}, []string{"zsh"}},
+		{[]string{"ggufplan", "completion", "p"}, []string{"powershell"}},
+		{[]string{"ggufplan", "plan", "--fail-on", "unseen-experts,sca"}, []string{"unseen-experts,scarce-experts"}},
+		{[]string{"ggufplan", "inspect", "m"}, []string{"m.gguf"}},
+		{[]string{"ggufplan", "plan", "--errors", ""}, []string{"folder", "p.json"}},
+		{[]string{"ggufplan", "verify", ""}, []string{"folder", "m.gguf", "p.json"}},
+		{[]string{"ggufplan", "show", "p.json", "--tensor", "blk.1.attn_q"}, []string{"blk.1.attn_q.weight", "blk.1.attn_q_norm.weight"}},
+		{[]string{"ggufplan", "plan", "-o", "no"}, []string{"notes.txt"}},
 	} {
 		got := complete(t, script, tt.words...)
 		slices.Sort(got)
@@ -50,7 +83,7 @@ func TestBashCompletion(t *testing.T) {
 
 // Every shell is offered every command and flag.
 func TestCompletionIsComplete(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish"} {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		script := ggufplan(t, exitDone, "completion", shell)
 		for _, cmd := range commands() {
 			if !strings.Contains(script, cmd.name) {
