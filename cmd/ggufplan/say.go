@@ -17,11 +17,14 @@ import (
 
 func (c *call) say(grade, format string, args ...any) {
 	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	label := grade
+	line := fmt.Sprintf("ggufplan: %s: %s", grade, review.Printable(msg))
 	if s, ok := c.fitted(c.stderr, c.stderr).(*screen); ok {
-		label = s.paint(grade, map[string]string{"error": red, "warning": yellow, "hint": cyan}[grade])
+		if grade != "hint" { // a command is copied whole
+			line = s.fold(line)
+		}
+		line = strings.Replace(line, grade, s.paint(grade, map[string]string{"error": red, "warning": yellow, "hint": cyan}[grade]), 1)
 	}
-	fmt.Fprintf(c.stderr, "ggufplan: %s: %s\n", label, review.Printable(msg))
+	fmt.Fprintln(c.stderr, line)
 }
 
 func (c *call) warn(format string, args ...any) { c.say("warning", format, args...) }

@@ -55,7 +55,7 @@ func stepSections(m *manifest.Manifest) []section {
 }
 
 func stepSection(title string, steps []tensorStep, price *float64) section {
-	s := section{title: title, table: NewTable("tensor", "from", "to", ">bytes", ">damage", ">damage per MiB", ">of the price")}
+	s := section{title: title, table: NewTable("tensor", "from", "to", ">bytes", ">damage", ">per MiB", ">of price")}
 	if price != nil {
 		s.note = priceNote(*price)
 	}

@@ -2,6 +2,7 @@ package review
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -30,30 +31,34 @@ func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
 // Write prints the table with every line indented. Lines do not end in spaces.
 func (t *Table) Write(w io.Writer, indent string) {
-	t.lines(w, indent, append([][]string{t.heading}, t.rows...), true)
+	t.lines(w, indent, [][]string{t.heading}, t.rows)
 }
 
 // WriteRows prints the table without its heading.
-func (t *Table) WriteRows(w io.Writer, indent string) { t.lines(w, indent, t.rows, false) }
+func (t *Table) WriteRows(w io.Writer, indent string) { t.lines(w, indent, nil, t.rows) }
 
-func (t *Table) lines(w io.Writer, indent string, lines [][]string, heading bool) {
-	widths := make([]int, len(t.heading))
-	for _, cells := range lines {
-		for i, cell := range cells {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
+func (t *Table) lines(w io.Writer, indent string, heading, rows [][]string) {
+	widths := widthsOf(len(t.heading), heading, rows)
+	gap := "  "
 	if screen, ok := w.(interface{ Width() int }); ok && screen.Width() > 0 {
-		lines = t.fit(lines, widths, screen.Width()-len(indent))
+		room := screen.Width() - len(indent)
+		if total(widths, len(gap)) > room && heading != nil {
+			heading = t.foldHeading(widthsOf(len(t.heading), nil, rows))
+			widths = widthsOf(len(t.heading), heading, rows)
+		}
+		if over := total(widths, len(gap)) - room; over > 0 && over < len(widths) {
+			gap = " "
+		}
+		rows = t.fit(rows, widths, room-len(gap)*(len(widths)-1))
 	}
-	for n, cells := range lines {
+	for n, cells := range append(slices.Clone(heading), rows...) {
 		var line strings.Builder
 		line.WriteString(indent)
 		for i, cell := range cells {
 			if i > 0 {
-				line.WriteString("  ")
+				line.WriteString(gap)
 			}
-			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			space := strings.Repeat(" ", max(0, widths[i]-utf8.RuneCountInString(cell)))
 			if t.right[i] {
 				line.WriteString(space + cell)
 			} else {
@@ -61,7 +66,7 @@ func (t *Table) lines(w io.Writer, indent string, lines [][]string, heading bool
 			}
 		}
 		text := strings.TrimRight(line.String(), " ")
-		if screen, ok := w.(interface{ Heading(string) error }); ok && heading && n == 0 {
+		if screen, ok := w.(interface{ Heading(string) error }); ok && n < len(heading) {
 			screen.Heading(text)
 			continue
 		}
@@ -69,34 +74,84 @@ func (t *Table) lines(w io.Writer, indent string, lines [][]string, heading bool
 	}
 }
 
-// fit narrows the widest column of text until the table has room, and goes on
-// below where a cell is too long. Columns of numbers are left whole.
+// widthsOf returns the width of each column.
+func widthsOf(columns int, heading, rows [][]string) []int {
+	widths := make([]int, columns)
+	for _, lines := range [][][]string{heading, rows} {
+		for _, cells := range lines {
+			for i, cell := range cells {
+				widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			}
+		}
+	}
+	return widths
+}
+
+func total(widths []int, gap int) int {
+	sum := gap * (len(widths) - 1)
+	for _, n := range widths {
+		sum += n
+	}
+	return sum
+}
+
+// foldHeading breaks headings that are wider than their columns at words.
+func (t *Table) foldHeading(widths []int) [][]string {
+	folded := make([][]string, len(t.heading))
+	deepest := 0
+	for i, h := range t.heading {
+		width := max(1, widths[i])
+		for _, word := range strings.Fields(h) {
+			width = max(width, utf8.RuneCountInString(word))
+		}
+		folded[i] = Fold(h, width)
+		deepest = max(deepest, len(folded[i]))
+	}
+	lines := make([][]string, deepest)
+	for n := range lines {
+		lines[n] = make([]string, len(t.heading))
+		for i, parts := range folded { // the last part stands on the last line
+			if k := n - (deepest - len(parts)); k >= 0 {
+				lines[n][i] = parts[k]
+			}
+		}
+	}
+	return lines
+}
+
+// fit narrows columns of text, the widest first, until the table has room, and
+// goes on below where a cell is too long. Columns of numbers are left whole; so
+// is a table that would not fit even then. Room is for the cells alone.
 func (t *Table) fit(lines [][]string, widths []int, room int) [][]string {
 	const least = 12
-	over := 2*(len(widths)-1) - room
-	widest := -1
-	for i, n := range widths {
-		over += n
-		if !t.right[i] && (widest < 0 || n >= widths[widest]) {
-			widest = i
+	narrow := slices.Clone(widths)
+	for over := total(widths, 0) - room; over > 0; over-- {
+		widest := -1
+		for i, n := range narrow {
+			if !t.right[i] && n > least && (widest < 0 || n >= narrow[widest]) {
+				widest = i
+			}
 		}
+		if widest < 0 {
+			return lines
+		}
+		narrow[widest]--
 	}
-	if over <= 0 || widest < 0 || widths[widest]-over < least {
-		return lines
-	}
-	widths[widest] -= over
+	copy(widths, narrow)
 	var out [][]string
 	for _, cells := range lines {
-		if widest >= len(cells) {
-			out = append(out, cells)
-			continue
+		parts, deepest := make([][]string, len(cells)), 1
+		for i, cell := range cells {
+			parts[i] = Fold(cell, max(1, widths[i]))
+			deepest = max(deepest, len(parts[i]))
 		}
-		for i, part := range Fold(cells[widest], widths[widest]) {
+		for n := range deepest {
 			row := make([]string, len(cells))
-			if i == 0 {
-				copy(row, cells)
+			for i := range cells {
+				if n < len(parts[i]) {
+					row[i] = parts[i][n]
+				}
 			}
-			row[widest] = part
 			out = append(out, row)
 		}
 	}
