@@ -242,12 +242,12 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 	}
 	for _, i := range chosen {
 		if o.sha256 {
-			fmt.Fprintf(c.stdout, "%s  %s\n", digests[i], layout.Files[i].Name)
+			fmt.Fprintf(c.page(), "%s  %s\n", digests[i], layout.Files[i].Name)
 		}
 	}
 	if !o.quiet {
 		changed, copied, size := countTensors(layout, chosen)
-		fmt.Fprintf(c.stderr, "%s: %s, %d tensors encoded, %d copied\n", filepath.Base(layout.Files[chosen[0]].Name), review.Size(size), changed, copied)
+		fmt.Fprintf(c.wrapped(c.stderr), "%s: %s, %d tensors encoded, %d copied\n", filepath.Base(layout.Files[chosen[0]].Name), review.Size(size), changed, copied)
 	}
 	return nil
 }
@@ -301,7 +301,7 @@ func checkSpace(layout *apply.Layout, chosen []int) error {
 func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply.Layout, chosen []int) error {
 	changed, copied, size := countTensors(layout, chosen)
 	for _, i := range chosen {
-		fmt.Fprintf(c.stdout, "%s: %d bytes, %d tensors\n", layout.Files[i].Name, layout.Files[i].SizeBytes, len(layout.Files[i].Tensors))
+		fmt.Fprintf(c.page(), "%s: %d bytes, %d tensors\n", layout.Files[i].Name, layout.Files[i].SizeBytes, len(layout.Files[i].Tensors))
 	}
 	type move struct{ from, to quant.Type }
 	weights, tensors := map[move]uint64{}, map[move]int{}
@@ -335,16 +335,16 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 		if m.from != m.to {
 			what = "to " + m.to.String()
 		}
-		fmt.Fprintf(c.stdout, "  %v %s: %d %s, %.1f Mweights\n", m.from, what, tensors[m], review.Plural(tensors[m], "tensor", "tensors"), float64(weights[m])/1e6)
+		fmt.Fprintf(c.page(), "  %v %s: %d %s, %.1f Mweights\n", m.from, what, tensors[m], review.Plural(tensors[m], "tensor", "tensors"), float64(weights[m])/1e6)
 	}
-	fmt.Fprintf(c.stdout, "%d tensors encoded, %d copied; reads %s, writes %s\n", changed, copied, review.Size(read), review.Size(size))
+	fmt.Fprintf(c.page(), "%d tensors encoded, %d copied; reads %s, writes %s\n", changed, copied, review.Size(read), review.Size(size))
 	if free, ok := freeBytes(filepath.Dir(layout.Files[chosen[0]].Name)); ok {
-		fmt.Fprintf(c.stdout, "%s free there\n", review.Size(free))
+		fmt.Fprintf(c.page(), "%s free there\n", review.Size(free))
 	}
 	// 5 to 40 million weights a second and core, by type; half of that without AVX2.
 	if encode > 0 {
 		cores := float64(cmp.Or(o.workers, runtime.GOMAXPROCS(0)))
-		fmt.Fprintf(c.stdout, "takes about %s to %s\n", seconds(float64(encode)/40e6/cores), seconds(float64(encode)/5e6/cores))
+		fmt.Fprintf(c.page(), "takes about %s to %s\n", seconds(float64(encode)/40e6/cores), seconds(float64(encode)/5e6/cores))
 	}
 	return nil
 }

@@ -369,7 +369,7 @@ func (c *call) writeErrors(o *measureFlags, e *measure.Result) error {
 		}
 	}
 	share := 100 * float64(rows) / math.Max(1, float64(total))
-	fmt.Fprintf(c.stderr, "%s: %d tensors, %d experts and whole tensors, %d types, %.1f %% of rows encoded, column weights: %s\n",
+	fmt.Fprintf(c.wrapped(c.stderr), "%s: %d tensors, %d experts and whole tensors, %d types, %.1f %% of rows encoded, column weights: %s\n",
 		filepath.Base(o.out), len(e.Tensors), experts, len(e.Types), share, e.Weights)
 	return nil
 }

@@ -83,7 +83,6 @@ On a machine with llama.cpp:
 Example, the commands for a GPU elsewhere:
   $ ggufplan probe model-f16.gguf --imatrix mix.imatrix.gguf --text eval.txt --print
   set -e
-  llama-perplexity -m model-f16.gguf -f eval.txt -c 512 -b 512 --chunks 64 --kl-divergence-base base.kld > base.log 2>&1
   ...`,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			o := &probeFlags{flags: flags}

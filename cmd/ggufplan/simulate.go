@@ -139,7 +139,7 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 	}
 	if !o.quiet {
 		tensors, experts := copied.Tensors()
-		fmt.Fprintf(c.stderr, "%s: %d tensors changed, %d experts among them; all other bytes are the source's\n", filepath.Base(targets[0]), tensors, experts)
+		fmt.Fprintf(c.wrapped(c.stderr), "%s: %d tensors changed, %d experts among them; all other bytes are the source's\n", filepath.Base(targets[0]), tensors, experts)
 	}
 	return nil
 }

@@ -105,20 +105,20 @@ func writeReport(w io.Writer, report *verify.Report, verbose bool) {
 		}
 		review.WriteFirst(w, lines, review.ScreenLines, "--verbose lists every difference")
 	}
-	fmt.Fprintf(w, "%s of %s tensors are as planned", review.Count(uint64(report.Matching)), review.Count(uint64(report.Tensors)))
+	sum := fmt.Sprintf("%s of %s tensors are as planned", review.Count(uint64(report.Matching)), review.Count(uint64(report.Tensors)))
 	if report.FoundBytes != nil {
-		fmt.Fprintf(w, ", %d bytes", *report.FoundBytes)
+		sum += fmt.Sprintf(", %d bytes", *report.FoundBytes)
 		if *report.FoundBytes != report.PlannedBytes {
-			fmt.Fprintf(w, " where %d were planned", report.PlannedBytes)
+			sum += fmt.Sprintf(" where %d were planned", report.PlannedBytes)
 		}
 	}
 	switch {
 	case report.DataRead:
-		fmt.Fprint(w, "; every block was read")
+		sum += "; every block was read"
 	case report.FoundBytes != nil:
-		fmt.Fprint(w, "; headers were read (--data reads every block)")
+		sum += "; headers were read (--data reads every block)"
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(w, sum) // in one piece: lines are fitted as they are written
 	for _, n := range report.Notes {
 		fmt.Fprintln(w, n)
 	}

@@ -46,10 +46,12 @@ func (t *Table) lines(w io.Writer, indent string, heading, rows [][]string) {
 			heading = t.foldHeading(widthsOf(len(t.heading), nil, rows))
 			widths = widthsOf(len(t.heading), heading, rows)
 		}
-		if over := total(widths, len(gap)) - room; over > 0 && over < len(widths) {
+		fitted, ok := t.fit(rows, widths, room-len(gap)*(len(widths)-1))
+		if !ok {
 			gap = " "
+			fitted, _ = t.fit(rows, widths, room-len(gap)*(len(widths)-1))
 		}
-		rows = t.fit(rows, widths, room-len(gap)*(len(widths)-1))
+		rows = fitted
 	}
 	for n, cells := range append(slices.Clone(heading), rows...) {
 		var line strings.Builder
@@ -120,20 +122,26 @@ func (t *Table) foldHeading(widths []int) [][]string {
 }
 
 // fit narrows columns of text, the widest first, until the table has room, and
-// goes on below where a cell is too long. Columns of numbers are left whole; so
-// is a table that would not fit even then. Room is for the cells alone.
-func (t *Table) fit(lines [][]string, widths []int, room int) [][]string {
-	const least = 12
-	narrow := slices.Clone(widths)
+// goes on below where a cell is too long. Columns of numbers and words are left
+// whole; so is a table that would not fit even then. Room is for the cells alone.
+func (t *Table) fit(lines [][]string, widths []int, room int) (fitted [][]string, ok bool) {
+	narrow, least := slices.Clone(widths), make([]int, len(widths))
+	for _, cells := range lines {
+		for i, cell := range cells {
+			for _, word := range strings.Fields(cell) {
+				least[i] = max(least[i], utf8.RuneCountInString(word))
+			}
+		}
+	}
 	for over := total(widths, 0) - room; over > 0; over-- {
 		widest := -1
 		for i, n := range narrow {
-			if !t.right[i] && n > least && (widest < 0 || n >= narrow[widest]) {
+			if !t.right[i] && n > max(least[i], 8) && (widest < 0 || n >= narrow[widest]) {
 				widest = i
 			}
 		}
 		if widest < 0 {
-			return lines
+			return lines, false
 		}
 		narrow[widest]--
 	}
@@ -155,7 +163,7 @@ func (t *Table) fit(lines [][]string, widths []int, room int) [][]string {
 			out = append(out, row)
 		}
 	}
-	return out
+	return out, true
 }
 
 // Fold breaks text into lines of at most width characters, at spaces where
