@@ -257,9 +257,9 @@ func (o *probeFlags) refuseInputs(options *probe.Options, operands []string) err
 func (c *call) runProbe(o *probeFlags, options *probe.Options, logs []string) error {
 	e := probe.Execution{Program: probe.Program{Path: o.program, Args: o.args}, Text: o.text, Logits: o.logits,
 		State: o.out + ".partial", Resume: o.resume, Workers: o.workers}
-	if !o.read && o.logits == "" {
-		if _, err := os.Stat(e.State); err == nil && !o.resume {
-			return explainProbe(e.State, fmt.Errorf("%s: %w", e.State, probe.ErrStateExists))
+	for _, path := range []string{e.State, e.State + ".errors"} {
+		if _, err := os.Stat(path); err == nil && !o.read && !o.resume {
+			return explainProbe(e.State, fmt.Errorf("%s: %w", path, probe.ErrStateExists))
 		}
 	}
 	var journal *measure.Journal
@@ -277,8 +277,7 @@ func (c *call) runProbe(o *probeFlags, options *probe.Options, logs []string) er
 		} else if err := checkProbeSpace(o, &e, s); err != nil {
 			return err
 		}
-		_, err := os.Stat(e.State + ".errors")
-		journal = measure.NewJournal(e.State+".errors", o.resume || err == nil)
+		journal = measure.NewJournal(e.State+".errors", o.resume)
 		defer journal.Close()
 	}
 	bar := c.newProgress("measuring errors", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
@@ -335,13 +334,18 @@ func explainProbe(state string, err error) error {
 	var fault *probe.ContextError
 	switch {
 	case errors.Is(err, probe.ErrStateExists):
-		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s to start anew", review.ShellWord(state)))
-	case errors.Is(err, probe.ErrStateElsewhere):
-		return hinted(err, fmt.Sprintf("remove %s to start anew", review.ShellWord(state)))
+		return hinted(err, fmt.Sprintf("add --resume to go on, or remove %s* to start anew", review.ShellWord(state)))
+	case errors.Is(err, measure.ErrJournalInUse):
+		return hinted(err, "wait for it, or write to another file: -o other.json")
+	case errors.Is(err, probe.ErrStateElsewhere) || errors.Is(err, measure.ErrModelChanged):
+		return hinted(err, fmt.Sprintf("remove %s* to start anew", review.ShellWord(state)))
 	case errors.As(err, &fault):
 		return hinted(err, fmt.Sprintf("--ctx %d", fault.Got))
 	}
-	if _, there := os.Stat(state); there == nil {
+	for _, path := range []string{state, state + ".errors"} {
+		if _, there := os.Stat(path); there != nil {
+			continue
+		}
 		return hinted(err, fmt.Sprintf("what is done is kept in %s: run the same command with --resume", review.ShellWord(state)))
 	}
 	return err
@@ -484,17 +488,25 @@ func (c *call) printProbe(o *probeFlags, s *probe.Setup, model string) error {
 		line(name + ".log")
 		b.WriteString(" 2>&1\n")
 	}
+	// At times llama-perplexity loses its last lines: see probe.ReadLog.
+	scored := func(name string, args []string) {
+		b.WriteString("for try in 1 2 3 4 5; do\n\t")
+		logged(name, args)
+		b.WriteString("\tif grep -q 'Maximum KLD' ")
+		line(name + ".log")
+		b.WriteString("; then break; fi\ndone\n")
+	}
 	if logits == "" {
 		logits = "base.kld"
 		logged("base", program.BaseArgs(base, o.text, logits, uint64(o.context), uint64(o.chunks)))
 	}
 	logs := []string{probe.ControlRun + ".log"}
-	logged(probe.ControlRun, program.RunArgs(base, logits, uint64(o.context)))
+	scored(probe.ControlRun, program.RunArgs(base, logits, uint64(o.context)))
 	common := append([]string{"ggufplan", "probe", model}, o.again("print", "output", "part")...)
 	for _, r := range s.Runs() {
 		line(append(common, "--write="+r.Name, "-o", "run.gguf")...)
 		b.WriteString("\n")
-		logged(r.Name, program.RunArgs(s.RunPaths(r.Name, "run.gguf")[0], logits, uint64(o.context)))
+		scored(r.Name, program.RunArgs(s.RunPaths(r.Name, "run.gguf")[0], logits, uint64(o.context)))
 		logs = append(logs, r.Name+".log")
 	}
 	b.WriteString("rm -f run.gguf run-0*-of-0*.gguf\n")

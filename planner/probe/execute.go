@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -414,15 +415,23 @@ func (x *execution) clean(ctx context.Context, progress func(done, total uint64)
 	return x.journal.add(entry{Copy: true})
 }
 
-// attempts is how often a run is tried whose output has lost its end.
-const attempts = 5
+// A run whose output has lost its end is tried again: a few times, and many
+// times where that is soon done. llama-perplexity prints from a thread that its
+// exit does not wait for; on a loaded machine every other short run is cut short.
+const (
+	attempts      = 5
+	quickAttempts = 30
+	quick         = 3 * time.Minute
+)
 
 // score runs a file against the piece's logits and takes down what it shows.
 func (x *execution) score(ctx context.Context, run, model string) error {
+	begun := time.Now()
 	for attempt := 1; ; attempt++ {
 		err := x.scoreOnce(ctx, run, model)
 		var fault *LogError
-		if attempt == attempts || !errors.As(err, &fault) || !fault.CutShort {
+		again := attempt < attempts || attempt < quickAttempts && time.Since(begun) < quick
+		if !again || !errors.As(err, &fault) || !fault.CutShort {
 			return err
 		}
 	}
@@ -487,7 +496,7 @@ func (x *execution) wantsMore(r Run) bool {
 	}
 	p := x.measured()
 	net, ok := p.NetByGroup()[r.Name]
-	return !ok || mean-floor+2*e > net
+	return !ok || mean-floor+float64(2*e) > net
 }
 
 // measured returns the record with what is known by now.

@@ -411,6 +411,42 @@ func TestQuantizedReference(t *testing.T) {
 	}
 }
 
+// Models of several files, of a tensor per expert, with shared experts and
+// leading dense layers, and without experts.
+func TestOtherModels(t *testing.T) {
+	for name, tt := range map[string]struct {
+		model  gguftest.MoE
+		bands  string
+		groups int
+	}{
+		"a tensor per expert":  {gguftest.MoE{Type: quant.F16, Separate: true, Experts: 2}, "tensor", 16},
+		"shared, dense, tied":  {gguftest.MoE{Type: quant.BF16, Layers: 3, Dense: 1, Shared: 1, Tied: true}, "3", 9},
+		"prediction layers":    {gguftest.MoE{Type: quant.F32, MTP: 1}, "1", 4},
+		"gate and up together": {gguftest.MoE{Type: quant.F16, GateUp: true}, "1", 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, tt.model, Options{Bands: tt.bands}, 8*128)
+			p, err := b.execute(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			tensors := map[string]int{}
+			for i := range p.Tensors {
+				tensors[p.Tensors[i].Group]++
+			}
+			if len(tensors) != tt.groups {
+				t.Errorf("%d groups: %v", len(tensors), tensors)
+			}
+			for _, r := range p.Runs {
+				if n, ok := tensors[r.Name]; ok && math.Abs(r.KLD-0.001*float64(n)) > 1e-9 {
+					t.Errorf("%s: %v for %d tensors", r.Name, r.KLD, n)
+				}
+			}
+			encode(t, p)
+		})
+	}
+}
+
 // Parts of a probe join into what one run would have found; outputs of the same
 // runs made elsewhere say the same.
 func TestPartsAndRead(t *testing.T) {
