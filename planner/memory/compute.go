@@ -16,6 +16,7 @@ type dims struct {
 	expertWidth       uint64 // of one expert
 	used, experts     uint64
 	inner, groups     uint64 // of recurrent blocks; groups is of all groups' states
+	kda               bool   // recurrent blocks are of Kimi's delta attention
 	index             uint64 // index queries of all heads
 	indexHeads        uint64
 }
@@ -42,7 +43,8 @@ func (s *Shape) readDims(m *ggufio.Model, h *header) {
 		d.query, d.key, d.value = d.heads*key, headsKV*key, headsKV*value
 	}
 	d.latent = d.heads * h.number("attention.key_length_mla", 0)
-	d.feedForward = max(most("feed_forward_length"), most("expert_shared_feed_forward_length"))
+	d.feedForward = most("expert_shared_feed_forward_length")
+	dense := most("feed_forward_length")
 	d.expertWidth, d.used = most("expert_feed_forward_length"), most("expert_used_count")
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
@@ -57,11 +59,13 @@ func (s *Shape) readDims(m *ggufio.Model, h *header) {
 			d.expertWidth = max(d.expertWidth, t.Shape[1])
 		case ggufio.RoleSharedExpert:
 			d.feedForward = max(d.feedForward, t.Shape[1])
+		case ggufio.RoleDenseFFN:
+			d.feedForward = max(d.feedForward, dense)
 		}
 	}
 	d.inner, d.groups = h.number("ssm.inner_size", 0), h.number("ssm.group_count", 0)*h.number("ssm.state_size", 0)
 	if kda := h.number("kda.head_dim", 0); kda > 0 {
-		d.inner, d.groups = d.heads*kda, d.heads*kda
+		d.inner, d.groups, d.kda = d.heads*kda, d.heads*kda, true
 	}
 	if indexed[s.architecture] {
 		d.indexHeads = h.number("attention.indexer.head_count", 0)
@@ -127,9 +131,14 @@ func (s *Shape) computeBytes(o *Options) (all, inputs uint64) {
 	for _, n := range stages {
 		top = max(top, n)
 	}
-	outputs := o.Sequences * (s.vocab + 2*e)
+	outputs := o.Sequences * (s.vocab + 4*e) // the last stage
+	// Delta rules write the new state beside the old one.
+	copies := uint64(6)
+	if recurrences[s.architecture].kind == recurrentInterval || d.kda {
+		copies = 9
+	}
 	top += top / 32
-	all = tokens*(masks+scores+4*top) + 4*outputs + 8*o.Sequences*state
+	all = tokens*(masks+scores) + 4*max(tokens*top, 2*tokens*e+outputs+outputs/32) + copies*o.Sequences*state
 	return all, tokens*(masks+8*e) + 4*outputs
 }
 

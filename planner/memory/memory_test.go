@@ -250,6 +250,7 @@ func TestPublishedWidthsAsLogged(t *testing.T) {
 				key, value                quant.Type
 			}{
 				{4096, 1, 512, quant.F16, quant.F16}, {32768, 1, 512, quant.Q8_0, quant.Q8_0}, {32768, 8, 2048, quant.F16, quant.F16}, {131072, 2, 512, quant.F16, quant.Q4_0},
+				{65536, 256, 512, quant.F16, quant.F16}, {32768, 16, 64, quant.F16, quant.F16}, {8192, 1, 4096, quant.F16, quant.F16},
 			} {
 				if s.latent {
 					c.value = c.key

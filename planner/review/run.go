@@ -97,6 +97,9 @@ func sizeOrNone(n *uint64) string {
 
 func runInWords(r *manifest.Run) string {
 	text := Count(r.ContextTokens) + " tokens of context"
+	if r.ContextTokens == 1 {
+		text = "1 token of context"
+	}
 	if r.Sequences > 1 {
 		text += fmt.Sprintf(" for %d sequences", r.Sequences)
 	}

@@ -82,7 +82,7 @@ func (l *Library) LoadLog(path string, o RunOptions) (string, error) {
 	}
 	fields[0] = uint32(o.ContextTokens)
 	if o.BatchTokens > 0 {
-		fields[2] = uint32(o.BatchTokens)
+		fields[1], fields[2] = max(fields[1], uint32(o.BatchTokens)), uint32(o.BatchTokens)
 	}
 	fields[3] = uint32(max(1, o.Sequences))
 	fields[5] = uint32(o.Outputs)
