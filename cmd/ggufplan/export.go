@@ -170,6 +170,9 @@ func documentOptions(c *call, plan *manifest.Manifest, gates []gate, frontier st
 	if err != nil {
 		return o, err
 	}
+	if !ofModel(front, plan) {
+		return o, fmt.Errorf("%s: is the frontier of another model than %s", inputName(frontier), review.Printable(plan.Model.Name))
+	}
 	o.Frontier = frontierChart(plan.Model.Name, plan.Model.Parameters, front)
 	return o, nil
 }

@@ -17,6 +17,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
 )
 
@@ -68,6 +69,20 @@ func (c *call) readFrontier(path string) (*planner.Frontier, error) {
 		}
 	}
 	return &front, nil
+}
+
+// ofModel reports whether a frontier, which does not name its model, can be of
+// a plan's: the same file types are as large, the header apart.
+func ofModel(front *planner.Frontier, plan *manifest.Manifest) bool {
+	const header = 64 << 20
+	for _, b := range front.Baselines {
+		for _, own := range plan.Totals.Baselines {
+			if b.Name == own.Name && (b.FileBytes < own.TensorBytes || b.FileBytes-own.TensorBytes > header+own.TensorBytes/100) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // drawFrontier draws into a PNG if the name ends so, else an SVG.

@@ -91,15 +91,21 @@ func significant(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
 
 func (c *Chart) all() []ChartPoint { return slices.Concat(c.Fused, c.Split, c.Types, c.Marks) }
 
-// scale maps values to pixels.
+// scale maps values to pixels. Low and high are decimal logarithms if it is
+// logarithmic; what is below least, such as 0, then lies at low.
 type scale struct {
 	low, high, from, to float64
 	log                 bool
+	least               float64
+	zero                bool // something is below least
 }
 
 func (s scale) at(v float64) float64 {
-	if s.log {
-		v = math.Log10(math.Max(v, 1e-300))
+	switch {
+	case s.log && v < s.least:
+		v = s.low
+	case s.log:
+		v = math.Log10(v)
 	}
 	if s.high == s.low {
 		return (s.from + s.to) / 2
@@ -179,10 +185,17 @@ func (c *Chart) scales(points []ChartPoint, g geometry) (x, y scale, unit float6
 	y = scale{low: math.Inf(1), high: math.Inf(-1), from: g.bottom, to: g.top}
 	for _, p := range points {
 		x.low, x.high = math.Min(x.low, float64(p.Bytes)), math.Max(x.high, float64(p.Bytes))
-		y.low, y.high = math.Min(y.low, p.Damage), math.Max(y.high, p.Damage)
+		y.high = math.Max(y.high, p.Damage)
+		if p.Damage > 0 {
+			y.low = math.Min(y.low, p.Damage)
+		}
 	}
-	if y.log = y.low > 0; y.log {
-		y.low, y.high = math.Log10(y.low), math.Log10(y.high)
+	if y.log = y.high > 0; y.log {
+		y.least = math.Max(y.low, 1e-12*y.high) // no more than 12 decades
+		y.zero = slices.ContainsFunc(points, func(p ChartPoint) bool { return p.Damage < y.least })
+		y.low, y.high = math.Log10(y.least), math.Log10(y.high)
+	} else {
+		y.low = 0
 	}
 	for _, s := range []*scale{&x, &y} {
 		margin := 0.05 * (s.high - s.low)
@@ -190,6 +203,9 @@ func (c *Chart) scales(points []ChartPoint, g geometry) (x, y scale, unit float6
 			margin = math.Max(0.05*math.Abs(s.high), 0.1)
 		}
 		s.low, s.high = s.low-margin, s.high+margin
+	}
+	if y.zero {
+		y.low -= 0.08 * (y.high - y.low)
 	}
 	x.low = math.Max(0, x.low)
 	switch {
@@ -232,6 +248,10 @@ func (c *Chart) drawAxes(pen Pen, g geometry, x, y scale, unit float64, name str
 	ticks := steps(y.low, y.high, 6)
 	if y.log {
 		ticks = nil
+		bottom := y.low
+		if y.zero {
+			bottom = math.Log10(y.least)
+		}
 		for decade := math.Floor(y.low); decade <= y.high; decade++ {
 			marks := []float64{1, 2, 5}
 			if y.high-y.low > 3 {
@@ -240,11 +260,14 @@ func (c *Chart) drawAxes(pen Pen, g geometry, x, y scale, unit float64, name str
 				marks = []float64{1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9}
 			}
 			for _, f := range marks {
-				if v := decade + float64(math.Log10(f)); v >= y.low && v <= y.high {
+				if v := decade + float64(math.Log10(f)); v >= bottom && v <= y.high {
 					ticks = append(ticks, math.Pow(10, v))
 				}
 			}
 		}
+	}
+	if y.zero {
+		ticks = append(ticks, 0)
 	}
 	for _, v := range ticks {
 		py := y.at(v)

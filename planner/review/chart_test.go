@@ -72,3 +72,27 @@ func TestChartText(t *testing.T) {
 		}
 	}
 }
+
+// No damage has a place below all others, and numbers from a stranger's file
+// stay numbers.
+func TestChartOfExtremes(t *testing.T) {
+	for name, damages := range map[string][]float64{"zeros": {0, 0}, "one": {0.5}, "a zero": {0, 0.1, 0.001}, "extremes": {math.MaxFloat64, math.SmallestNonzeroFloat64, 0, 1}} {
+		c := &Chart{Model: "m", Weights: 10}
+		for i, d := range damages {
+			c.Fused = append(c.Fused, ChartPoint{Bytes: uint64(i) * (math.MaxUint64 / 4), Damage: d})
+		}
+		var svg strings.Builder
+		if err := c.SVG(&svg); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(svg.String(), "Inf") || strings.Contains(svg.String(), "NaN") {
+			t.Errorf("%s: %s", name, svg.String())
+		}
+		_, y, _, _ := c.scales(c.Fused, wideChart)
+		for _, d := range damages {
+			if at := y.at(d); !(at >= wideChart.top && at <= wideChart.bottom) || d == 0 && at != wideChart.bottom && len(damages) > 2 {
+				t.Errorf("%s: %g is drawn at %g", name, d, at)
+			}
+		}
+	}
+}
