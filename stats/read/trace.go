@@ -125,10 +125,6 @@ func traceField(key string) uint32 {
 	return 0
 }
 
-func (r *traceRecord) knows(key string) bool {
-	return traceField(key) != 0 || r.chosen != "" && strings.EqualFold(key, r.chosen)
-}
-
 // reset empties the record, keeping its memory.
 func (r *traceRecord) reset() {
 	r.has = 0
