@@ -1,9 +1,8 @@
 // Package ggufio reads GGUF model files, whole or split into shards.
 //
-// It answers three questions: what metadata does a model carry, where does
-// each tensor lie, and which bytes hold expert E of layer L. [Open] answers
-// the first two from headers alone; [Data] reads weights, and no more of them
-// than is asked for.
+// It answers what metadata a model carries, where each tensor lies, and which
+// bytes hold expert E of layer L. [Open] reads headers alone; [Data] reads
+// weights, and no more of them than is asked for.
 //
 // # Units and axes
 //
@@ -26,8 +25,6 @@
 // [ErrBigEndian]. Tensors must lie one after the other, as llama.cpp demands.
 // Files with tensor types that only ik_llama.cpp has are unknown to
 // gguf-parser-go and are held to this package's scan alone, which there allows
-// gaps and any order, but no overlap.
-//
-// The package does not write models (tests build theirs with gguftest),
-// download them, or guess the type of a metadata key.
+// gaps and any order, but no overlap. The package neither writes models nor
+// downloads them, nor guesses the type of a metadata key.
 package ggufio

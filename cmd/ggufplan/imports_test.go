@@ -120,6 +120,33 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestPackageDocs wants a document of each package, in one file, that a reader
+// takes in at a glance.
+func TestPackageDocs(t *testing.T) {
+	lines := map[string]int{}
+	err := filepath.WalkDir("../..", func(file string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && file != "../.." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "node_modules") {
+			return fs.SkipDir
+		}
+		if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err == nil {
+			lines[path.Dir(filepath.ToSlash(file))] += strings.Count(f.Doc.Text(), "\n")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for folder, n := range lines {
+		if n < 2 || n >= 30 {
+			t.Errorf("%s: the package's document has %d lines, want 2 to 29", folder, n)
+		}
+	}
+}
+
 // owner folds a package's internal folders into it.
 func owner(pkg string) string {
 	if i := strings.Index(pkg+"/", "/internal/"); i >= 0 {

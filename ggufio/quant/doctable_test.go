@@ -15,7 +15,7 @@ import (
 
 const docTableHead = "//\ttype     bits    error     speed\n"
 
-// TestDocTable holds the errors in the package documentation to what the
+// TestDocTable holds the errors in the documentation of Encoder to what the
 // encoders do. With -update it writes the table, and measures speeds, which
 // are not tested.
 func TestDocTable(t *testing.T) {
@@ -23,7 +23,7 @@ func TestDocTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := os.ReadFile("doc.go")
+	doc, err := os.ReadFile("codec.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +51,11 @@ func TestDocTable(t *testing.T) {
 	}
 	at := strings.Index(string(doc), docTableHead)
 	if at < 0 {
-		t.Fatal("doc.go has no table")
+		t.Fatal("codec.go has no table")
 	}
 	want := string(doc[:at]) + docTableHead + table.String() + row.ReplaceAllString(string(doc[at+len(docTableHead):]), "")
 	if *update {
-		if err := os.WriteFile("doc.go", []byte(want), 0o644); err != nil {
+		if err := os.WriteFile("codec.go", []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -64,14 +64,14 @@ func TestDocTable(t *testing.T) {
 	printed := row.FindAllStringSubmatch(string(doc), -1)
 	wanted := row.FindAllStringSubmatch(want, -1)
 	if len(printed) != len(wanted) {
-		t.Fatalf("doc.go lists %d types of %d: run go test ./ggufio/quant -run DocTable -update", len(printed), len(wanted))
+		t.Fatalf("codec.go lists %d types of %d: run go test ./ggufio/quant -run DocTable -update", len(printed), len(wanted))
 	}
 	for i, w := range wanted {
 		p := printed[i]
 		a, errA := strconv.ParseFloat(p[3], 64)
 		b, errB := strconv.ParseFloat(w[3], 64)
 		if p[1] != w[1] || p[2] != w[2] || errA != nil || errB != nil || a > 1.25*b || b > 1.25*a {
-			t.Errorf("doc.go says %q, the encoder does %q: run go test ./ggufio/quant -run DocTable -update", p[0], w[0])
+			t.Errorf("codec.go says %q, the encoder does %q: run go test ./ggufio/quant -run DocTable -update", p[0], w[0])
 		}
 	}
 }

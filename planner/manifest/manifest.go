@@ -1,9 +1,8 @@
-// Package manifest defines the record of a plan: the JSON file that people
-// review, pipelines gate on and other tools read.
+// Package manifest defines the record of a plan, as JSON.
 //
-// [Decode] reads a manifest and [Encode] writes one, in its one spelling;
-// [Manifest.Check] says whether it agrees with itself, [Diff] what changed
-// between two. [Schema] is the format as JSON Schema.
+// [Decode] reads one, [Encode] writes it in its one spelling, [Manifest.Check]
+// says whether it agrees with itself, [Diff] what changed between two. [Schema]
+// is the format as JSON Schema.
 //
 // # Units and axes
 //
@@ -20,16 +19,14 @@
 //
 // # Untrusted input
 //
-// A manifest may come from anybody. Decode refuses what it does not know, what
-// is written twice and what contradicts itself, with a [*FieldError] that names
-// the field; it never panics. Names in it may hold any text: escape them for
-// where they go.
+// Decode refuses what it does not know, duplicates and contradictions, with a
+// [*FieldError] that names the field; it never panics. Names in a manifest may
+// hold any text that prints: escape them for where they go.
 //
 // # Scope
 //
-// The package needs the standard library alone, so that other tools can import
-// it, and knows no models, files or types: planner.CheckManifest holds a plan
-// against the type table and the tier rule.
+// The package needs the standard library alone, for other tools to import, and
+// knows no models or types: planner.CheckManifest does.
 package manifest
 
 // A Manifest is a quantization plan for one model. Field order is the order

@@ -1,4 +1,6 @@
-// Package pickle reads Python pickles as data. It runs nothing.
+// Package pickle reads Python pickles, protocols 2 to 5, as data: numbers,
+// text, lists and dicts. It runs nothing: a call of anything but what the
+// caller allows is an error, and what is kept is bounded.
 package pickle
 
 import (
