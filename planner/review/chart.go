@@ -337,7 +337,7 @@ func shorten(s string, n int) string {
 }
 
 // textWidth is a bound on the width of text in the fonts that pens use.
-func textWidth(s string, size float64) float64 { return 0.6 * size * float64(len([]rune(s))) }
+func textWidth(s string, size float64) float64 { return float64(0.6 * size * float64(len([]rune(s)))) }
 
 // labels places names where they cover nothing.
 type labels struct {

@@ -195,13 +195,15 @@ func ratioOf(members []ExpertLoss, typ, anchor int) pooledRatio {
 func (r pooledRatio) of(a TypeLoss) TypeLoss {
 	half := r.half
 	if a.Relative > 0 {
-		half = math.Hypot(half, (a.High-a.Relative)/a.Relative)
+		own := (a.High - a.Relative) / a.Relative
+		half = math.Sqrt(float64(half*half) + float64(own*own))
 	}
-	relative := a.Relative * r.weighted
+	relative := float64(a.Relative * r.weighted)
+	width := float64(relative * half)
 	return TypeLoss{
 		Relative:      relative,
-		Low:           max(0, relative-float64(relative*half)),
-		High:          relative + float64(relative*half),
+		Low:           max(0, relative-width),
+		High:          relative + width,
 		WeightedError: a.WeightedError * r.weighted,
 		PlainError:    a.PlainError * r.plain,
 	}
