@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -109,10 +110,29 @@ func (cmd *command) execute(c *call, args []string) int {
 		return c.fail(hinted(fmt.Errorf("%s takes no operands, not %d", cmd.name, len(operands)), "ggufplan "+cmd.name))
 	}
 	if len(operands) < cmd.min || cmd.max >= 0 && len(operands) > cmd.max {
+		if hint := repeatedFlag(flags, operands); hint != "" {
+			return c.fail(hinted(fmt.Errorf("%s takes %s, not %d operands: a flag takes one file, and may be repeated", cmd.name, cmd.operands, len(operands)), hint))
+		}
 		return c.fail(hinted(fmt.Errorf("%s takes %s, not %d operands", cmd.name, cmd.operands, len(operands)), "ggufplan "+cmd.name+" --help"))
 	}
 	if err := run(c, operands); err != nil {
 		return c.fail(err)
 	}
 	return exitDone
+}
+
+// repeatedFlag is the hint for what a shell makes of --stats *.gguf: the first
+// file is the flag's, the others are operands. It is "" where no flag may be
+// repeated.
+func repeatedFlag(flags *pflag.FlagSet, operands []string) string {
+	hint := ""
+	flags.Visit(func(f *pflag.Flag) {
+		if list, ok := f.Value.(pflag.SliceValue); ok && f.Value.Type() == "stringArray" && hint == "" && len(operands) > 1 {
+			for _, file := range append(list.GetSlice(), operands[1:]...) {
+				hint += " --" + f.Name + " " + shellQuote(file)
+			}
+			hint = strings.TrimSpace(hint)
+		}
+	})
+	return hint
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -112,5 +113,9 @@ func (c *call) compare(plan *manifest.Manifest, operands []string, log string, o
 		return nil, err
 	}
 	defer in.Close()
-	return verify.DryRunLog(plan, filepath.Base(log), in)
+	report, err := verify.DryRunLog(plan, filepath.Base(log), in)
+	if errors.Is(err, verify.ErrNoLog) {
+		return nil, hinted(err, "it is printed on standard error: llama-quantize --dry-run ... 2> dry-run.log")
+	}
+	return report, err
 }

@@ -26,6 +26,9 @@ var (
 	totalLine  = regexp.MustCompile(`quant size\s*=\s*([0-9.]+) MiB`)
 )
 
+// ErrNoLog reports text without a line of a tensor.
+var ErrNoLog = errors.New("no tensor's line: not a log of llama-quantize --dry-run")
+
 // DryRunLog compares what llama-quantize --dry-run printed with the plan. The
 // log rounds sizes: a tensor's to 0.01 MiB (unchanged ones to 0.001), the
 // total to 0.01 MiB. name is the log's name in errors.
@@ -65,7 +68,7 @@ func DryRunLog(plan *manifest.Manifest, name string, log io.Reader) (*Report, er
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(tensors) == 0 {
-		return nil, fmt.Errorf("%s: no tensor's line: not a log of llama-quantize --dry-run", name)
+		return nil, fmt.Errorf("%s: %w", name, ErrNoLog)
 	}
 	if total == "" {
 		return nil, fmt.Errorf("%s: ends before the quant size: %d of %s tensors are listed", name, len(tensors), listed)
