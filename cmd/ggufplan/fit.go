@@ -40,6 +40,7 @@ func addRunFlags(flags *pflag.FlagSet, limits bool) *runFlags {
 	flags.IntVar(&r.gpuLayers, "gpu-layers", 0, "`N` layers on the graphics card, llama.cpp's -ngl; -1 for all")
 	flags.BoolVar(&r.expertsOnCPU, "experts-on-cpu", false, "all layers on the graphics card, but routed experts on the CPU")
 	flags.Float64Var(&r.computeMargin, "compute-margin", 1, "multiply the estimate of compute buffers by `X`")
+	oneOf(flags, "kv-type", cacheTypeNames()...)
 	if limits {
 		flags.StringVar(&r.vram, "fit-vram", "", "choose types and placement for the least damage in a run that takes at most `SIZE` of the graphics card, such as 24GiB; with --ctx, implies --policy budget")
 		flags.StringVar(&r.ram, "fit-ram", "", "the same within `SIZE` of RAM; alone for a machine without a card")
