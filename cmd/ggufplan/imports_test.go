@@ -18,25 +18,26 @@ const modulePath = "github.com/ggufplan/ggufplan"
 // arrows says which packages of the module each may import, the command apart,
 // which may import all. ggufio/gguftest is for tests, which may use it anywhere.
 var arrows = map[string][]string{
-	"ggufio/quant":             {},
-	"ggufio":                   {"ggufio/quant"},
-	"ggufio/gguftest":          {"ggufio", "ggufio/quant"},
-	"ggufio/gguftest/llamacpp": {"ggufio", "ggufio/quant"},
-	"stats":                    {"ggufio", "ggufio/quant"},
-	"stats/read":               {"stats", "ggufio", "ggufio/quant"},
-	"stats/measure":            {"stats", "ggufio", "ggufio/quant"},
-	"planner/manifest":         {},
-	"planner/frequency":        {"ggufio/quant"},
-	"planner/llamaquantize":    {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
-	"planner/memory":           {"ggufio", "ggufio/quant", "planner/llamaquantize"},
-	"planner":                  {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/frequency", "planner/llamaquantize", "planner/manifest", "planner/memory"},
-	"planner/review":           {"planner/manifest", "ggufio/quant"},
-	"planner/export":           {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
-	"planner/verify":           {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
-	"planner/apply":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest", "planner/verify"},
-	"planner/simulate":         {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest", "planner/verify"},
-	"planner/llamapatch":       {},
-	"planner/probe":            {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner", "planner/apply", "planner/llamaquantize", "planner/manifest"},
+	"ggufio/quant":                  {},
+	"ggufio":                        {"ggufio/quant"},
+	"ggufio/gguftest":               {"ggufio", "ggufio/quant"},
+	"ggufio/gguftest/llamacpp":      {"ggufio", "ggufio/quant"},
+	"stats":                         {"ggufio", "ggufio/quant"},
+	"stats/read":                    {"stats", "ggufio", "ggufio/quant"},
+	"stats/measure":                 {"stats", "ggufio", "ggufio/quant"},
+	"planner/manifest":              {},
+	"planner/manifest/manifesttest": {"planner/manifest"},
+	"planner/frequency":             {"ggufio/quant"},
+	"planner/llamaquantize":         {"ggufio", "ggufio/quant", "stats", "planner/manifest"},
+	"planner/memory":                {"ggufio", "ggufio/quant", "planner/llamaquantize"},
+	"planner":                       {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/frequency", "planner/llamaquantize", "planner/manifest", "planner/memory"},
+	"planner/review":                {"planner/manifest", "ggufio/quant"},
+	"planner/export":                {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
+	"planner/verify":                {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
+	"planner/apply":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest", "planner/verify"},
+	"planner/simulate":              {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest", "planner/verify"},
+	"planner/llamapatch":            {},
+	"planner/probe":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner", "planner/apply", "planner/llamaquantize", "planner/manifest"},
 }
 
 // foreign says which imports from outside the standard library a package may
@@ -168,7 +169,7 @@ func forbidden(pkg, target string) string {
 		return ""
 	}
 	if strings.HasPrefix(pkg, "cmd/") {
-		if strings.HasPrefix(inside, "ggufio/gguftest") {
+		if strings.HasPrefix(inside, "ggufio/gguftest") || inside == "planner/manifest/manifesttest" {
 			return "that is for tests"
 		}
 		return ""
@@ -215,6 +216,7 @@ func TestForbidden(t *testing.T) {
 		{"ggufio/quant", modulePath + "/ggufio/quant/internal/grid", false},
 		{"stats", modulePath + "/ggufio/gguftest", true},
 		{"cmd/ggufplan", modulePath + "/ggufio/gguftest", true},
+		{"cmd/ggufplan", modulePath + "/planner/manifest/manifesttest", true},
 		{"cmd/ggufplan", modulePath + "/planner/verify", false},
 		{"planner/newcomer", modulePath + "/stats", true},
 	} {

@@ -8,36 +8,11 @@ import (
 	"testing"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/manifest/manifesttest"
 )
 
-// plan returns a plan of one layer with two experts, for a test to change.
-func plan() *manifest.Manifest {
-	layer := 0
-	tensor := func(name, role string, shape []uint64, source, planned string) manifest.Tensor {
-		t := manifest.Tensor{Name: name, Role: role, Shape: shape, SourceType: source, PlannedType: planned, Reason: "a reason"}
-		if strings.HasPrefix(name, "blk.") {
-			t.Layer = &layer
-		}
-		return t
-	}
-	m := manifest.New()
-	m.Model.Name = "a model"
-	m.Model.Files = []manifest.File{{Name: "model-f16.gguf"}}
-	m.Policy.Base = "Q4_K_M"
-	m.Tensors = []manifest.Tensor{
-		tensor("token_embd.weight", "embedding", []uint64{256, 64}, "F16", "Q4_K"),
-		tensor("blk.0.attn_norm.weight", "norm", []uint64{256}, "F32", "F32"),
-		tensor("blk.0.ffn_gate_inp.weight", "router", []uint64{256, 2}, "F32", "F32"),
-		tensor("blk.0.ffn_up_exps.weight", "expert_up", []uint64{256, 256, 2}, "F16", "Q3_K"),
-		tensor("blk.0.ffn_down_exps.weight", "expert_down", []uint64{256, 256, 2}, "F16", "IQ4_XS"),
-	}
-	m.Tensors[3].ExpertTypes = []string{"Q4_K", "Q3_K"}
-	m.Tensors[4].ExpertTypes = []string{"IQ4_XS", "IQ4_XS"}
-	return m
-}
-
 func TestLlamaQuantize(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.gguf", Format: "imatrix-gguf"}, {Name: "more.json", Format: "canonical-json"}}}
 	q, err := LlamaQuantize(m, Paths{Rules: "my rules.txt"})
 	if err != nil {
@@ -97,7 +72,7 @@ func TestCommandLine(t *testing.T) {
 			m.Statistics = gguf("a;b")
 		}, `llama-quantize --imatrix 'a;b' --tensor-type-file r './-it'\''s $(x).gguf' './-it'\''s $(x)-planned.gguf' Q4_K_M`},
 	} {
-		m := plan()
+		m := manifesttest.TwoExperts()
 		tt.change(m)
 		q, err := LlamaQuantize(m, Paths{Rules: "r"})
 		if err != nil {
@@ -167,7 +142,7 @@ func TestRefusals(t *testing.T) {
 			{"llama-quantize", func(m *manifest.Manifest) (*Quantization, error) { return LlamaQuantize(m, Paths{Rules: "r"}) }, tt.wantLlama},
 			{"ik-llama", func(m *manifest.Manifest) (*Quantization, error) { return IKLlama(m, Paths{}) }, tt.wantIK},
 		} {
-			m := plan()
+			m := manifesttest.TwoExperts()
 			tt.change(m)
 			q, err := target.run(m)
 			got := ""
@@ -179,7 +154,7 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 	}
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Tensors[3].PlannedType = "PiQ3"
 	_, err := IKLlama(m, Paths{})
 	var unfit *UnfitError
@@ -189,7 +164,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestIKLlama(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Tensors[3].PlannedType = "IQ3_KS"
 	m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.dat", Format: "imatrix-dat"}}}
 	q, err := IKLlama(m, Paths{})
@@ -207,7 +182,7 @@ func TestIKLlama(t *testing.T) {
 	// Too many tensors for one argument are joined; too many that cannot be
 	// are refused.
 	layers := func(name string) *manifest.Manifest {
-		m := plan()
+		m := manifesttest.TwoExperts()
 		var tensors []manifest.Tensor
 		for i := range 4000 {
 			x := m.Tensors[3]
@@ -246,7 +221,7 @@ func TestPattern(t *testing.T) {
 }
 
 func TestCSV(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Tensors[1].Name = "a,\"b\"\nc"
 	var b strings.Builder
 	if err := CSV(&b, m); err != nil {
@@ -266,7 +241,7 @@ func TestCSV(t *testing.T) {
 
 // A spreadsheet runs what begins like a formula.
 func TestCSVCellsAreText(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	for i, name := range []string{"=1+1", "+1", "-1", "@SUM(A1)", "plain"} {
 		m.Tensors[i].Name, m.Tensors[i].Reason = name, name
 	}

@@ -7,37 +7,12 @@ import (
 	"testing"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/planner/manifest/manifesttest"
 )
-
-// plan returns a plan of one layer with two experts, for a test to change.
-func plan() *manifest.Manifest {
-	layer := 0
-	tensor := func(name, role string, shape []uint64, source, planned string) manifest.Tensor {
-		t := manifest.Tensor{Name: name, Role: role, Shape: shape, SourceType: source, PlannedType: planned, Reason: "a reason"}
-		if strings.HasPrefix(name, "blk.") {
-			t.Layer = &layer
-		}
-		return t
-	}
-	m := manifest.New()
-	m.Model.Name = "a model"
-	m.Model.Files = []manifest.File{{Name: "model-f16.gguf"}}
-	m.Policy.Base = "Q4_K_M"
-	m.Tensors = []manifest.Tensor{
-		tensor("token_embd.weight", "embedding", []uint64{256, 64}, "F16", "Q4_K"),
-		tensor("blk.0.attn_norm.weight", "norm", []uint64{256}, "F32", "F32"),
-		tensor("blk.0.ffn_gate_inp.weight", "router", []uint64{256, 2}, "F32", "F32"),
-		tensor("blk.0.ffn_up_exps.weight", "expert_up", []uint64{256, 256, 2}, "F16", "Q3_K"),
-		tensor("blk.0.ffn_down_exps.weight", "expert_down", []uint64{256, 256, 2}, "F16", "IQ4_XS"),
-	}
-	m.Tensors[3].ExpertTypes = []string{"Q4_K", "Q3_K"}
-	m.Tensors[4].ExpertTypes = []string{"IQ4_XS", "IQ4_XS"}
-	return m
-}
 
 // Names come from strangers: none may become markup.
 func TestReviewsEscape(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Model.Name = "<script>alert(1)</script> | *x* _y_ a_b [l](u)\n# z"
 	m.Findings = []manifest.Finding{{Code: "enlarges", Subject: "a|b", Message: "<b>"}}
 	var md, page strings.Builder
@@ -62,7 +37,7 @@ func TestReviewsEscape(t *testing.T) {
 
 // A map draws every layer, runs of a level as one box, most used first.
 func TestHTMLMaps(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	expert := func(e int, count uint64, share float64) manifest.Expert {
 		x := manifest.Expert{Expert: e, Count: &count, Share: &share}
 		if count == 0 {
@@ -103,7 +78,7 @@ func TestHTMLMaps(t *testing.T) {
 // A comment holds 65,536 characters whatever the plan's size, and says what it
 // leaves out.
 func TestMarkdownFitsAComment(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Model.Name = strings.Repeat("long ", 5000)
 	m.Policy.Pins = slices.Repeat([]manifest.Pin{{Pattern: strings.Repeat("*", 900), Type: "Q8_0"}}, 90)
 	m.Findings = slices.Repeat([]manifest.Finding{{Code: "enlarges", Subject: "s", Message: strings.Repeat("|", 400)}}, 3000)
@@ -123,7 +98,7 @@ func TestMarkdownFitsAComment(t *testing.T) {
 }
 
 func TestHTMLOfWhatDoesNotPrint(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Model.Name = "a\x1b[31m\n<b>"
 	var page strings.Builder
 	if err := HTML(&page, m, Options{}); err != nil {
@@ -135,7 +110,7 @@ func TestHTMLOfWhatDoesNotPrint(t *testing.T) {
 }
 
 func TestMarkdownTables(t *testing.T) {
-	m := plan()
+	m := manifesttest.TwoExperts()
 	m.Model.Parameters = 1 << 20
 	m.Totals.SourceBytes, m.Totals.PlannedBytes, m.Totals.SavedBytes = 2<<20, 500<<10, 2<<20-500<<10
 	m.Totals.Baselines = []manifest.Baseline{{Name: "Q4_K_M", TensorBytes: 600 << 10}, {Name: "Q2_K", TensorBytes: 400 << 10}, {Name: "Q3_K_M", TensorBytes: 500 << 10}}
