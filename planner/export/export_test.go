@@ -117,6 +117,10 @@ func TestRefusals(t *testing.T) {
 			m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.gguf", Format: "imatrix-gguf"}, {Name: "im.dat", Format: "imatrix-dat"}}}
 			m.Findings = []manifest.Finding{{Code: "needs-imatrix", Subject: "blk.0.ffn_up_exps.weight"}}
 		}, "llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: IQ2_S needs an importance matrix, and merged.imatrix.gguf has none under the tensor's own name", ""},
+		{"imatrix of another size", func(m *manifest.Manifest) {
+			m.Statistics = &manifest.Statistics{Inputs: []manifest.Input{{Name: "im.gguf", Format: "imatrix-gguf"}}}
+			m.Findings = []manifest.Finding{{Code: "imatrix-size", Subject: "blk.0.ffn_up_exps.weight"}}
+		}, "llama-quantize cannot carry out the plan: blk.0.ffn_up_exps.weight: its entry in im.gguf has a size at which llama-quantize stops; ggufplan apply goes without it", ""},
 		{"embedding without imatrix", func(m *manifest.Manifest) { m.Tensors[0].PlannedType = "IQ2_S" }, "", ""},
 		{"alignment", func(m *manifest.Manifest) {
 			m.Findings = []manifest.Finding{{Code: "alignment", Subject: "model-f16.gguf", Message: "unreadable, at x first"}}

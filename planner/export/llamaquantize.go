@@ -10,6 +10,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
+	"github.com/ggufplan/ggufplan/stats"
 )
 
 // A Quantization is a plan as a llama-quantize takes it.
@@ -42,6 +43,9 @@ func LlamaQuantize(m *manifest.Manifest, paths Paths) (*Quantization, error) {
 	g := &target{name: "llama-quantize", engine: quant.LlamaCpp, fit: func(t *manifest.Tensor, f quant.Format) string {
 		if quant.ShapeFallback(f.Type, t.Shape[0]) != f.Type {
 			return fmt.Sprintf("rows of %d weights do not divide into blocks of %s", t.Shape[0], f.Name)
+		}
+		if imatrix != "" && hasFinding(m, stats.CodeImatrixSize, t.Name) {
+			return fmt.Sprintf("its entry in %s has a size at which llama-quantize stops; ggufplan apply goes without it", imatrix)
 		}
 		if !quant.NeedsImatrix(t.Name, f.Type) {
 			return ""
