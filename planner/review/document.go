@@ -40,9 +40,6 @@ func newReview(m *manifest.Manifest) *review {
 		r.facts = append(r.facts, [2]string{name, fmt.Sprintf(format, args...)})
 	}
 	fact("model", "%s, %s weights in %d tensors, %d layers with %d experts each", m.Model.Architecture, Count(m.Model.Parameters), m.Model.TensorCount, m.Model.MoELayerCount, m.Model.ExpertCount)
-	if n := m.Totals.SplitFileBytes; n != nil {
-		fact("split file", "%s bytes, as apply --split writes it", Count(*n))
-	}
 	fact("target", "%s v%s", m.Target.Engine, m.Target.Version)
 	policy := []string{policyInWords(&m.Policy), "base " + m.Policy.Base}
 	for _, pin := range m.Policy.Pins {
@@ -53,7 +50,7 @@ func newReview(m *manifest.Manifest) *review {
 		fact("split file", "%s", text)
 	}
 	fact("statistics", "%s", statisticsInWords(m.Statistics))
-	r.add(baselineSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m))
+	r.add(baselineSection(m), runSection(m), tierSection(m), roleSection(m), layerSection(m), lossSection(m))
 	r.add(stepSections(m)...)
 	r.add(findingSection(m))
 	return r

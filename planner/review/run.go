@@ -21,11 +21,43 @@ func WritePlanRun(w io.Writer, m *manifest.Manifest) {
 	if m.Policy.Run == nil || t == nil {
 		return
 	}
+	WriteRun(w, m.Policy.Run, m.Model.BlockCount, t.CacheUnknown, planRuns(t))
+}
+
+// planRuns lists what runs take: the plan's first.
+func planRuns(t *manifest.RunTotals) []RunRow {
 	rows := []RunRow{{"fused plan", t.Planned}, {"source", t.Source}}
 	for _, f := range t.FileTypes {
 		rows = append(rows, RunRow{f.Name, manifest.RunMemory{GPU: f.GPU, CPU: f.CPU, MappedBytes: f.MappedBytes}})
 	}
-	WriteRun(w, m.Policy.Run, m.Model.BlockCount, t.CacheUnknown, rows)
+	return rows
+}
+
+// runSection lists what a run takes in total, where one was asked about.
+func runSection(m *manifest.Manifest) section {
+	s := section{title: "Memory of a run", table: NewTable()}
+	if r, t := m.Policy.Run, m.Totals.Run; r != nil && t != nil {
+		s.note = capital(runInWords(r)) + "; " + placementInWords(r, m.Model.BlockCount) + "."
+		s.table = runTotals(r, planRuns(t))
+	}
+	return s
+}
+
+// runTotals puts the totals of runs beside one another.
+func runTotals(r *manifest.Run, rows []RunRow) *Table {
+	headings := []string{"in total"}
+	if r.GPULayers > 0 {
+		headings = append(headings, ">GPU")
+	}
+	t := NewTable(append(headings, ">CPU", ">mapped")...)
+	for _, row := range rows {
+		cells := []string{Printable(row.Name)}
+		if r.GPULayers > 0 {
+			cells = append(cells, Size(row.GPU.TotalBytes))
+		}
+		t.Add(append(cells, Size(row.CPU.TotalBytes), Size(row.MappedBytes))...)
+	}
+	return t
 }
 
 // WriteRun prints what a run takes: the buffers of the first row, and the
@@ -73,19 +105,7 @@ func WriteRun(w io.Writer, r *manifest.Run, blocks uint64, unknown *string, rows
 		return
 	}
 	fmt.Fprintln(w)
-	headings = []string{"in total"}
-	if gpu {
-		headings = append(headings, ">GPU")
-	}
-	t = NewTable(append(headings, ">CPU", ">mapped")...)
-	for _, row := range rows {
-		cells := []string{Printable(row.Name)}
-		if gpu {
-			cells = append(cells, Size(row.GPU.TotalBytes))
-		}
-		t.Add(append(cells, Size(row.CPU.TotalBytes), Size(row.MappedBytes))...)
-	}
-	t.Write(w, "")
+	runTotals(r, rows).Write(w, "")
 }
 
 func sizeOrNone(n *uint64) string {
