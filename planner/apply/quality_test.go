@@ -4,9 +4,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
@@ -121,5 +123,55 @@ func compareWithLibrary(t *testing.T, lib *llamacpp.Library, m *ggufio.Model, ty
 	}
 	if compared < 4 {
 		t.Errorf("%d tensors compared", compared)
+	}
+}
+
+// llama.cpp computes the same from a set whose parts are given, one of them
+// without tensors, as from the single file.
+func TestLlamaRunsParts(t *testing.T) {
+	lib := llamacpp.Load(t)
+	m := writeMoE(t, gguftest.MoE{Type: quant.F16})
+	dir := t.TempDir()
+	var want []float32
+	for _, count := range []int{1, 4} {
+		names := []string{"whole.gguf"}
+		for i := range count {
+			if count > 1 {
+				names = append(names[:i], filepath.Base(gguftest.ShardPath(dir, "set", i, count)))
+			}
+		}
+		l, err := Typed(m, func(x *ggufio.Tensor) quant.Type {
+			if x.Role.IsExpert() && x.Layer == 1 {
+				return quant.Q4_K
+			}
+			return x.Type
+		}, Options{Names: names, Part: func(x *ggufio.Tensor) int {
+			if !x.Role.IsExpert() {
+				return 0
+			}
+			return 1 + x.Layer
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range names {
+			if _, err := l.Write(context.Background(), i, WriteOptions{Path: filepath.Join(dir, names[i])}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		model, err := lib.LoadModel(filepath.Join(dir, names[0]), 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer model.Close()
+		logits, err := model.Logits([]int32{1, 2, 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = logits[2]
+		} else if !slices.Equal(logits[2], want) {
+			t.Error("the set computes something else than the file")
+		}
 	}
 }
