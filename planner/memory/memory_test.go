@@ -18,6 +18,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest/llamacpp"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"golang.org/x/sys/cpu"
 )
 
@@ -426,6 +427,46 @@ func TestRepackedAsLogged(t *testing.T) {
 					t.Errorf("%s, tied %v, %s, mapped %v: computed %v, llama.cpp logs %v", typ, tied, repack, mapped, want, got)
 				}
 			}
+		}
+	}
+}
+
+// Weights of a file that llama-quantize has yet to write are what llama.cpp
+// logs of that file.
+func TestQuantizedAsLogged(t *testing.T) {
+	lib := llamacpp.Load(t)
+	source := filepath.Join("..", "..", "testdata", "bytemoe-2x8", "model-f16.gguf")
+	m, s := open(t, source)
+	for _, name := range []string{"Q4_K_M", "Q2_K_S", "Q6_K"} {
+		ft, ok := llamaquantize.FileTypeByName(name)
+		if !ok {
+			t.Fatal(name)
+		}
+		types, err := llamaquantize.MixWith(m, ft, false)
+		if err != nil {
+			continue // needs an imatrix
+		}
+		sizes := make([]uint64, len(types))
+		for i, typ := range types {
+			if sizes[i], err = llamaquantize.TensorBytes(&m.Tensors[i], typ); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := filepath.Join(t.TempDir(), "q.gguf")
+		if _, err := lib.Quantize(source, out, llamacpp.QuantizeOptions{FileType: int32(ft.Number), Threads: 1}); err != nil {
+			t.Fatal(err)
+		}
+		run, err := s.Estimate(m, QuantizedWeights(m, types, sizes), Options{ContextTokens: 512, KeyType: quant.F16, ValueType: quant.F16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for mapped, bytes := range map[bool]uint64{false: run.CPU.Weights, true: run.MappedBytes} {
+			log, err := lib.LoadLog(out, llamacpp.RunOptions{ContextTokens: 512, Outputs: 1, KeyType: uint32(quant.F16), ValueType: uint32(quant.F16), MapFile: mapped})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mib, lines := logged(log, "model")
+			wantMiB(t, name, bytes, mib, lines)
 		}
 	}
 }
