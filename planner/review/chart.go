@@ -205,7 +205,7 @@ func (c *Chart) scales(points []ChartPoint, g geometry) (x, y scale, unit float6
 		s.low, s.high = s.low-margin, s.high+margin
 	}
 	if y.zero {
-		y.low -= 0.08 * (y.high - y.low)
+		y.low -= float64(0.08 * (y.high - y.low))
 	}
 	x.low = math.Max(0, x.low)
 	switch {
