@@ -227,7 +227,7 @@ func fileBytes(t *testing.T, path string) []byte {
 	return data
 }
 
-// The loader refuses what is no tier file, by one line that names the table and
+// The loader refuses broken tier files, by one line that names the table and
 // what is wrong; and stock llama.cpp refuses every one.
 func TestTiersRefusedByTheLoader(t *testing.T) {
 	dir := t.TempDir()
