@@ -9,6 +9,7 @@ import (
 	"math"
 
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/internal/npy"
 )
 
 // npyBase64 is how the base64 of a .npy file begins.
@@ -174,27 +175,27 @@ func (r *routed) setShape(layers, topK int) error {
 
 // npy reads a .npy file of ids, [tokens][layers][k].
 func (r *routed) npy(in io.Reader) error {
-	h, err := readNPYHeader(in)
+	h, err := npy.Read(in)
 	if err != nil {
 		return err
 	}
-	if len(h.shape) != 3 || h.kind != 'i' && h.kind != 'u' || h.fortran {
+	if len(h.Shape) != 3 || h.Kind != 'i' && h.Kind != 'u' || h.Fortran {
 		return fmt.Errorf("routed_experts is %s: want integers [tokens, layers, experts per token]", h)
 	}
-	if h.shape[0] == 0 {
+	if h.Shape[0] == 0 {
 		return nil
 	}
-	if err := r.setShape(int(min(h.shape[1], math.MaxInt32)), int(min(h.shape[2], math.MaxInt32))); err != nil {
+	if err := r.setShape(int(min(h.Shape[1], math.MaxInt32)), int(min(h.Shape[2], math.MaxInt32))); err != nil {
 		return err
 	}
 	token := make([]int64, r.layers*r.topK)
-	raw := make([]byte, len(token)*h.size)
-	for range h.shape[0] {
+	raw := make([]byte, len(token)*h.Size)
+	for range h.Shape[0] {
 		if _, err := io.ReadFull(in, raw); err != nil {
-			return fmt.Errorf("routed_experts: token %d of %d: %w", r.token, h.shape[0], noEOF(err))
+			return fmt.Errorf("routed_experts: token %d of %d: %w", r.token, h.Shape[0], noEOF(err))
 		}
 		for i := range token {
-			v := h.value(raw[i*h.size:])
+			v := h.Value(raw[i*h.Size:])
 			if v != math.Trunc(v) || math.Abs(v) > maxCount {
 				return fmt.Errorf("routed_experts: token %d: id %v", r.token, v)
 			}

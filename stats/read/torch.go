@@ -15,12 +15,13 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/internal/npy"
 	"github.com/ggufplan/ggufplan/stats/internal/pickle"
 )
 
 // A storageType is how torch stores the values of a storage.
 type storageType struct {
-	kind byte // as in numberFromBits
+	kind byte // as in npy.Number
 	size int
 }
 
@@ -402,7 +403,7 @@ func (f *torchFile) rows(t *torchTensor, row func(values []float64) error) error
 func (s storageType) value(data []byte, i uint64) float64 {
 	var wide [8]byte
 	copy(wide[:s.size], data[i*uint64(s.size):])
-	return numberFromBits(s.kind, s.size, binary.LittleEndian.Uint64(wide[:]))
+	return npy.Number(s.kind, s.size, binary.LittleEndian.Uint64(wide[:]))
 }
 
 // vector returns the values of a tensor of one axis.

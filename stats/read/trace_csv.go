@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/internal/short"
 )
 
 // defaultBlockSlots is the length of a block where rows are single activations
@@ -462,7 +463,7 @@ func (c *traceCSV) fastPairs(b []byte) (n, rows int) {
 	blockSlots := c.tally.blockSlots()
 	i := 0
 	for i+9 <= len(b) {
-		layer, expert, length := pair(b, i)
+		layer, expert, length := short.Pair(b, i)
 		if length == 0 || layer >= uint32(len(layers)) {
 			break
 		}
@@ -487,12 +488,12 @@ func (c *traceCSV) fastPairs(b []byte) (n, rows int) {
 func (c *traceCSV) fastLists(b []byte) (n, rows int) {
 	i := 0
 	for i+8 <= len(b) {
-		layer, width := short(b, i)
+		layer, width := short.Number(b, i)
 		next := i + width
 		if width == 0 || b[next] != ',' {
 			break
 		}
-		ids, next, ok := idList(b, next+1, ' ', c.ids[:0])
+		ids, next, ok := short.List(b, next+1, ' ', c.ids[:0], maxTopK)
 		if c.ids = ids; !ok {
 			break
 		}

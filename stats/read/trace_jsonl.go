@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/internal/short"
 )
 
 // Bounds of a line of text. The longest sensible line is a block record of
@@ -341,7 +342,7 @@ func comma(b []byte, i int) (int, bool) {
 // digits reads a whole number of up to 15 digits without leading zeros.
 func digits(b []byte, i int) (uint64, int, bool) {
 	if i+5 < len(b) {
-		v, width := short(b, i)
+		v, width := short.Number(b, i)
 		if c := b[i+width]; (c == ',' || c == ']' || c == '}') && width > 0 && (width == 1 || b[i] != '0') {
 			return uint64(v), i + width, true
 		}
@@ -365,7 +366,7 @@ func (r *traceRecord) parseExperts(b []byte, i int) (int, bool) {
 	}
 	i = skipSpaces(b, i+1)
 	if !r.spaced {
-		ids, end, ok := idList(b, i, ',', r.experts)
+		ids, end, ok := short.List(b, i, ',', r.experts, maxTopK)
 		if r.experts = ids; ok {
 			return end + 1, b[end] == ']'
 		}

@@ -1,4 +1,6 @@
-package read
+// Package short reads the short whole numbers of routing traces, several bytes
+// at once. Callers check that the bytes are there.
+package short
 
 import (
 	"encoding/binary"
@@ -19,9 +21,9 @@ const (
 	tops32, tops64   = 0x80808080, 0x8080808080808080
 )
 
-// short reads a whole number of up to 4 digits from the 4 bytes at b[i], which
+// Number reads a whole number of up to 4 digits from the 4 bytes at b[i], which
 // must exist, and width is the number of digits, 0 if there is none.
-func short(b []byte, i int) (v uint32, width int) {
+func Number(b []byte, i int) (v uint32, width int) {
 	t := binary.LittleEndian.Uint32(b[i:]) ^ zeros32
 	width = bits.TrailingZeros32((t+above32|t)&tops32) >> 3
 	return decimalOf(t, width), width
@@ -34,10 +36,10 @@ func decimalOf(t uint32, width int) uint32 {
 	return t&0xff*1000 + t>>8&0xff*100 + t>>16&0xff*10 + t>>24
 }
 
-// pair reads two numbers with a comma between and the end of the line after
+// Pair reads two numbers with a comma between and the end of the line after
 // them from the 9 bytes at b[i], which must exist. length is what they take, 0
 // if they are spelled otherwise or are longer.
-func pair(b []byte, i int) (first, second uint32, length int) {
+func Pair(b []byte, i int) (first, second uint32, length int) {
 	w := binary.LittleEndian.Uint64(b[i:])
 	t := w ^ zeros64
 	other := (t + above64 | t) & tops64
@@ -56,10 +58,10 @@ func pair(b []byte, i int) (first, second uint32, length int) {
 	return decimalOf(uint32(t), comma), decimalOf(uint32(t>>uint(8*comma+8)), end-comma-1), length
 }
 
-// idList appends the numbers at b[i], of up to 4 digits and with one separator
+// List appends the numbers at b[i], of up to 4 digits and with one separator
 // between any two, to ids. end is where they end. ok is false if there is
-// anything else, or more than maxTopK numbers.
-func idList(b []byte, i int, separator byte, ids []uint32) (_ []uint32, end int, ok bool) {
+// anything else, or more than most numbers.
+func List(b []byte, i int, separator byte, ids []uint32, most int) (_ []uint32, end int, ok bool) {
 	for i+8 <= len(b) {
 		w := binary.LittleEndian.Uint64(b[i:])
 		t := w ^ zeros64
@@ -69,7 +71,7 @@ func idList(b []byte, i int, separator byte, ids []uint32) (_ []uint32, end int,
 			at := bits.TrailingZeros64(other) >> 3
 			digits := uint32(t >> uint(8*start))
 			width := at - start
-			if width == 0 || width > 4 || width > 1 && digits&0xff == 0 || len(ids) == maxTopK {
+			if width == 0 || width > 4 || width > 1 && digits&0xff == 0 || len(ids) == most {
 				return ids, i, false
 			}
 			ids = append(ids, decimalOf(digits, width))
@@ -92,7 +94,7 @@ func idList(b []byte, i int, separator byte, ids []uint32) (_ []uint32, end int,
 			i++
 		}
 		width := i - start
-		if width == 0 || width > 4 || width > 1 && b[start] == '0' || len(ids) == maxTopK || i == len(b) {
+		if width == 0 || width > 4 || width > 1 && b[start] == '0' || len(ids) == most || i == len(b) {
 			return ids, i, false
 		}
 		ids = append(ids, id)
