@@ -264,7 +264,7 @@ func (e *RowsError) Error() string {
 	return fmt.Sprintf("line %d: %s: keep the %s of one type out of %s", e.Line, what, which, strings.Join(labels, ", "))
 }
 
-// Keep returns the label of the row to keep: Q2_K's, the type that
+// Keep returns the label of the row, or column, to keep: Q2_K's, the type that
 // sensitivities are best measured at, else the first.
 func (e *RowsError) Keep() string {
 	for _, label := range e.Labels {
