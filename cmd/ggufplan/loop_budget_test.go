@@ -43,7 +43,8 @@ func TestWholeLoopWithinBudget(t *testing.T) {
 	if size > budget || size != *plan.Totals.PlannedFileBytes || size < budget-budget/50 {
 		t.Errorf("%d bytes written, %d planned, budget %d", size, *plan.Totals.PlannedFileBytes, budget)
 	}
-	if b := plan.Policy.Budget; b.Gap != 0 || b.SplitGap != 0 || b.SplitDamage >= b.Damage {
+	// At most three types a tensor leave the split plan of so few tensors a gap.
+	if b := plan.Policy.Budget; b.Gap != 0 || b.SplitGap > 0.01 || b.SplitDamage >= b.Damage {
 		t.Errorf("damages %v and %v, gaps %v and %v", b.Damage, b.SplitDamage, b.Gap, b.SplitGap)
 	}
 	runs(t, out)
