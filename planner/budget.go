@@ -466,21 +466,21 @@ func (w *weighing) record(d *decision, fused, split *assignment) {
 func (w *weighing) recordExperts(k int, d *decision) {
 	plan := &d.layers[k]
 	mixed := make([]bool, len(plan.Experts))
-	put := func(e int, t frequency.Type) {
+	put := func(e int, t *frequency.Type) {
 		x := &plan.Experts[e]
-		if x.Type != nil && *x.Type != t {
+		if x.Type != nil && *x.Type != *t {
 			mixed[e] = true
 		}
-		x.Type = &t
+		x.Type = t
 	}
 	for _, i := range w.frame.layers[k].slots {
 		s := &w.frame.slots[i]
 		for j := range s.matrices() {
-			t := s.settled
+			t := &s.settled
 			if v := &d.verdicts[i]; s.state == slotOpen {
-				t = v.Fused
+				t = &v.Fused
 				if v.Split != nil {
-					t = v.Split[j]
+					t = &v.Split[j]
 				}
 			}
 			put(expertOf(s.tensor, j), t)

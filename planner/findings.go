@@ -129,7 +129,12 @@ func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
 	var list []Finding
 	chosen := []frequency.Type{s.settled}
 	if s.state == slotOpen && v.Reason != "" {
-		chosen = append([]frequency.Type{v.Fused}, v.Split...)
+		chosen[0] = v.Fused
+		for _, c := range v.Split {
+			if !slices.Contains(chosen, c) {
+				chosen = append(chosen, c)
+			}
+		}
 	}
 	var fallbacks []string
 	for _, c := range chosen {

@@ -115,13 +115,15 @@ func (f *frame) classify(group []int, d *decision) {
 		weights = append(weights, f.layers[k].weights...)
 	}
 	var tierOf func(i int) frequency.Tier // of the i-th expert of the scope
-	var relative func(i int) *float64
+	var relative []float64                // of the scope's experts, nil where there is no largest to compare with
 	var thresholds *frequency.Thresholds
 	switch {
 	case counts != nil:
 		largest := slices.Max(counts)
 		th := fr.Thresholds(largest)
-		relative = func(i int) *float64 { return ratio(float64(counts[i]), float64(largest)) }
+		for _, n := range counts {
+			relative = append(relative, float64(n)/float64(largest))
+		}
 		tierOf = func(i int) frequency.Tier { return th.Tier(counts[i]) }
 		thresholds = &th
 		switch fr.TiersBy {
@@ -141,7 +143,11 @@ func (f *frame) classify(group []int, d *decision) {
 		}
 	default:
 		largest := slices.Max(weights)
-		relative = func(i int) *float64 { return ratio(weights[i], largest) }
+		if f.problem.Evidence.Kind != stats.KindRank {
+			for _, x := range weights {
+				relative = append(relative, x/largest)
+			}
+		}
 		var tiers []frequency.Tier
 		tierOf = func(i int) frequency.Tier { return tiers[i] }
 		switch fr.TiersBy {
@@ -158,17 +164,17 @@ func (f *frame) classify(group []int, d *decision) {
 				return ranks[i]
 			}
 		}
-		if f.problem.Evidence.Kind == stats.KindRank {
-			relative = func(int) *float64 { return nil }
-		}
 	}
+	tiers := [...]frequency.Tier{frequency.Cold, frequency.Warm, frequency.Hot} // experts point to one of them
 	i := 0
 	for _, k := range group {
 		d.layers[k].Thresholds = thresholds
 		for e := range d.layers[k].Experts {
 			x := &d.layers[k].Experts[e]
-			tier := tierOf(i)
-			x.Tier, x.Relative = &tier, relative(i)
+			x.Tier, x.Relative = &tiers[tierOf(i)], nil
+			if relative != nil {
+				x.Relative = &relative[i]
+			}
 			i++
 		}
 	}
@@ -186,13 +192,15 @@ func (f *frame) protect(k int, d *decision) {
 			}
 		}
 	}
+	fr := &f.problem.Policy.Frequency
+	types := [...]frequency.Type{fr.Type(frequency.Cold), fr.Type(frequency.Warm), fr.Type(frequency.Hot)}
 	for e := range plan.Experts {
 		x := &plan.Experts[e]
-		t := f.problem.Policy.Frequency.HotType
+		tier := frequency.Hot
 		if x.Tier != nil {
-			t = f.problem.Policy.Frequency.Type(*x.Tier)
+			tier = *x.Tier
 		}
-		x.Type = &t
+		x.Type = &types[tier]
 	}
 }
 

@@ -74,10 +74,11 @@ func (p *Plan) checkTensor(x *TensorPlan, i int) error {
 		return fmt.Errorf("types of %d experts, it holds %d", len(x.ExpertTypes), t.Experts())
 	}
 	var split uint64
-	for _, typ := range x.ExpertTypes {
-		size, err := sizeOf(typ, t)
-		if err != nil {
-			return err
+	for e, typ := range x.ExpertTypes {
+		if e == 0 || typ != x.ExpertTypes[e-1] {
+			if size, err = sizeOf(typ, t); err != nil {
+				return err
+			}
 		}
 		split += size / uint64(len(x.ExpertTypes))
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -186,17 +187,18 @@ func recordLayer(l *LayerPlan) manifest.Layer {
 	if l.Thresholds != nil {
 		rec.HotThreshold, rec.ColdThreshold = new(l.Thresholds.Hot), new(l.Thresholds.Cold)
 	}
+	tiers := [...]string{frequency.Cold.String(), frequency.Warm.String(), frequency.Hot.String()}
 	for e := range l.Experts {
 		x := &l.Experts[e]
 		rec.Experts[e] = manifest.Expert{Expert: e, Count: x.Count, Share: x.Share, Relative: x.Relative}
 		if x.Tier != nil {
-			rec.Experts[e].Tier = new(x.Tier.String())
+			rec.Experts[e].Tier = &tiers[*x.Tier]
 		}
 		if x.Type != nil {
-			rec.Experts[e].Type = new(x.Type.Name)
+			rec.Experts[e].Type = &x.Type.Name
 		}
 		if x.Flag != "" {
-			rec.Experts[e].Flag = new(x.Flag)
+			rec.Experts[e].Flag = &x.Flag
 		}
 	}
 	return rec

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/ggufplan/ggufplan/planner/frequency"
@@ -98,21 +99,24 @@ func (s *slot) plan(v *verdict) (TensorPlan, error) {
 	if s.layer < 0 {
 		return t, nil
 	}
-	t.ExpertTypes = make([]frequency.Type, s.matrices())
-	for e := range t.ExpertTypes {
-		t.ExpertTypes[e] = o.Type
-	}
 	if split == nil || s.tensor.Expert >= 0 {
+		t.ExpertTypes = slices.Repeat([]frequency.Type{o.Type}, s.matrices())
 		return t, nil
 	}
 	t.SplitSizeBytes = 0
+	t.ExpertTypes = split // its own list only where another type comes of one
 	for e, c := range split {
 		o, err := s.resolve(c, false)
 		if err != nil {
 			return TensorPlan{}, err
 		}
+		if t.SplitSizeBytes += o.SizeBytes / uint64(len(split)); o.Type == c {
+			continue
+		}
+		if &t.ExpertTypes[0] == &split[0] {
+			t.ExpertTypes = slices.Clone(split)
+		}
 		t.ExpertTypes[e] = o.Type
-		t.SplitSizeBytes += o.SizeBytes / uint64(len(split))
 	}
 	return t, nil
 }
@@ -237,9 +241,13 @@ func (p *Plan) totalTiers(a *adder) {
 			continue
 		}
 		l := &p.Layers[at[x.Tensor.Layer]]
+		var bytes uint64
 		for j, t := range x.ExpertTypes {
+			if j == 0 || t != x.ExpertTypes[j-1] {
+				bytes = x.expertBytes(t)
+			}
 			if tier := l.Experts[expertOf(x.Tensor, j)].Tier; tier != nil {
-				a.add(&place(*tier).SplitBytes, x.expertBytes(t))
+				a.add(&place(*tier).SplitBytes, bytes)
 			}
 		}
 	}

@@ -16,6 +16,9 @@ func (f *frame) limitTiers(k int, s *slot, v *verdict) error {
 	if most == 0 || s.tensor.Expert >= 0 {
 		return nil
 	}
+	if few(v.Split, most) {
+		return nil
+	}
 	l := &f.layers[k]
 	type used struct {
 		outcome
@@ -68,6 +71,19 @@ func (f *frame) limitTiers(k int, s *slot, v *verdict) error {
 		list = slices.Delete(list, least, least+1)
 	}
 	return nil
+}
+
+// few reports whether there are at most n different types in a list.
+func few(types []frequency.Type, n int) bool {
+	var seen []frequency.Type
+	for _, t := range types {
+		if !slices.Contains(seen, t) {
+			if seen = append(seen, t); len(seen) > n {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // splitRatio returns how many times the split plan's predicted damage a fused

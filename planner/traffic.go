@@ -86,11 +86,12 @@ func (f *frame) facts(l *moeLayer) LayerPlan {
 	case l.counts != nil:
 		plan.Activations, plan.Deff = &l.total, &l.deff
 		largest := slices.Max(l.counts)
+		ratios := make([][2]float64, len(plan.Experts))
 		for e := range plan.Experts {
-			x := &plan.Experts[e]
+			x, r := &plan.Experts[e], &ratios[e]
 			x.Count = &l.counts[e]
-			x.Share = ratio(float64(l.counts[e]), float64(l.total))
-			x.Relative = ratio(float64(l.counts[e]), float64(largest))
+			x.Share, x.Relative = &r[0], &r[1]
+			*x.Share, *x.Relative = float64(l.counts[e])/float64(l.total), float64(l.counts[e])/float64(largest)
 			x.Flag = grade(l.counts[e], l.deff, f.problem.Evidence.Kind)
 		}
 	case l.weights != nil && f.problem.Evidence.Kind == stats.KindRelative:

@@ -102,6 +102,7 @@ type planFlags struct {
 }
 
 func (p *planFlags) run(c *call, model string) error {
+	postponeCollection()
 	asked := p.output == "-"
 	if asked {
 		p.output = ""

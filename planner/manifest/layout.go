@@ -21,13 +21,13 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 		}
 		return appendValue(b, v.Elem(), depth)
 	case reflect.Struct:
-		if oneLine[v.Type()] {
-			depth = inLine
-		}
 		if v.CanAddr() {
 			if r, ok := v.Addr().Interface().(row); ok {
 				return appendRow(b, r)
 			}
+		}
+		if oneLine[v.Type()] {
+			depth = inLine
 		}
 		fields := fieldsOf(v.Type())
 		return appendBlock(b, '{', '}', len(fields), depth, func(b []byte, i, depth int) []byte {
@@ -56,22 +56,34 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 }
 
 // appendBlock writes n elements between brackets, at the given depth or inLine.
+// The second half of the manifest's own lists is written meanwhile by another
+// goroutine.
 func appendBlock(b []byte, begin, end byte, n, depth int, element func(b []byte, i, depth int) []byte) []byte {
 	inner := depth
 	if depth != inLine {
 		inner++
 	}
-	b = append(b, begin)
-	for i := range n {
-		switch {
-		case depth == inLine && i > 0:
-			b = append(b, ", "...)
-		case depth != inLine && i > 0:
-			b = appendIndent(append(b, ','), inner)
-		case depth != inLine:
-			b = appendIndent(b, inner)
+	elements := func(b []byte, from, to int) []byte {
+		for i := from; i < to; i++ {
+			switch {
+			case depth == inLine && i > 0:
+				b = append(b, ", "...)
+			case depth != inLine && i > 0:
+				b = appendIndent(append(b, ','), inner)
+			case depth != inLine:
+				b = appendIndent(b, inner)
+			}
+			b = element(b, i, inner)
 		}
-		b = element(b, i, inner)
+		return b
+	}
+	b = append(b, begin)
+	if depth == 1 && n > 1 {
+		rest := make(chan []byte, 1)
+		go func(size int) { rest <- elements(make([]byte, 0, size), n/2, n) }((cap(b) - len(b)) / 2)
+		b = append(elements(b, 0, n/2), <-rest...)
+	} else {
+		b = elements(b, 0, n)
 	}
 	if n > 0 && depth != inLine {
 		b = appendIndent(b, depth)
@@ -88,7 +100,8 @@ func appendIndent(b []byte, depth int) []byte {
 }
 
 func appendRow(b []byte, r row) []byte {
-	var room [24]any
+	room := rooms.Get().(*[24]any)
+	defer rooms.Put(room)
 	keys := keysOf(r)
 	b = append(b, '{')
 	for i, p := range r.fields(room[:0]) {

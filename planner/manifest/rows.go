@@ -4,6 +4,7 @@ import (
 	"math"
 	"reflect"
 	"strconv"
+	"sync"
 )
 
 // A row is an element of one of the long lists. It hands out pointers to its
@@ -37,6 +38,9 @@ var (
 	expertKeys = fieldsOf(reflect.TypeFor[Expert]())
 	tensorKeys = fieldsOf(reflect.TypeFor[Tensor]())
 )
+
+// rooms are lists for fields to fill, over and over.
+var rooms = sync.Pool{New: func() any { return new([24]any) }}
 
 func keysOf(r row) []jsonField {
 	switch r.(type) {
@@ -171,7 +175,8 @@ func (s *strictDecoder) strings(dst *[]string) bool {
 // rowIsJSON reports whether JSON can spell every field, knowing only the usual
 // kinds: false means that the slow way must look.
 func rowIsJSON(r row) bool {
-	var room [24]any
+	room := rooms.Get().(*[24]any)
+	defer rooms.Put(room)
 	keys := keysOf(r)
 	for i, p := range r.fields(room[:0]) {
 		ok := false
