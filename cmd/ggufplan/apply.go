@@ -208,19 +208,9 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 	for _, i := range chosen {
 		f := &layout.Files[i]
 		partial := f.Name + ".partial"
-		writing, checking := c.newProgress("writing "+filepath.Base(f.Name), review.Size), c.newProgress("checking "+filepath.Base(f.Name), review.Size)
-		digest, err := layout.Write(c.ctx, i, apply.WriteOptions{
+		digest, err := c.writeFile(layout, i, apply.WriteOptions{
 			Path: partial, Resume: o.resume, KeepState: len(chosen) > 1, Inputs: from, Workers: o.workers, NoCheck: o.noCheck, SHA256: o.sha256,
-			Progress: func(doing string, done, total uint64) {
-				if doing == "writing" {
-					writing.update(done, total)
-				} else {
-					checking.update(done, total)
-				}
-			},
 		})
-		writing.done()
-		checking.done()
 		if err != nil {
 			return c.explainApply(partial, err)
 		}
@@ -250,6 +240,22 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 		fmt.Fprintf(c.wrapped(c.stderr), "%s: %s, %d tensors encoded, %d copied\n", filepath.Base(layout.Files[chosen[0]].Name), review.Size(size), changed, copied)
 	}
 	return nil
+}
+
+// writeFile writes a file of a layout and shows its progress.
+func (c *call) writeFile(layout *apply.Layout, file int, o apply.WriteOptions) (digest string, err error) {
+	name := filepath.Base(layout.Files[file].Name)
+	writing, checking := c.newProgress("writing "+name, review.Size), c.newProgress("checking "+name, review.Size)
+	defer checking.done()
+	defer writing.done()
+	o.Progress = func(doing string, done, total uint64) {
+		if doing == "writing" {
+			writing.update(done, total)
+		} else {
+			checking.update(done, total)
+		}
+	}
+	return layout.Write(c.ctx, file, o)
 }
 
 // explainApply adds what to do about a run that did not end. State that no

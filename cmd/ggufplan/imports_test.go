@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"planner/export":                {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
 	"planner/verify":                {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
 	"planner/apply":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest", "planner/verify"},
-	"planner/simulate":              {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/manifest", "planner/verify"},
+	"planner/simulate":              {"ggufio", "ggufio/quant", "stats", "planner/apply", "planner/manifest", "planner/verify"},
 	"planner/llamapatch":            {},
 	"planner/probe":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner", "planner/apply", "planner/llamaquantize", "planner/manifest"},
 }

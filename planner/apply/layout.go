@@ -31,12 +31,16 @@ type Tensor struct {
 	Experts []int
 	Data    []byte
 
-	// Rounded is a type that the weights are put through before they are stored
-	// in Type; F32, its zero, and the source's type leave them as they are.
-	Rounded quant.Type
+	// Rounded are types that the weights are put through before they are stored
+	// in Type, one for each expert; nil for none. F32 and the source's type leave
+	// weights as they are.
+	Rounded []quant.Type
 
 	SizeBytes uint64 // without padding
 	offset    uint64 // in its file
+
+	kept bool // not a tensor: bytes of the source's file, from offset on
+	file int
 }
 
 // A File is one file of the output.
@@ -185,6 +189,7 @@ func (l *Layout) place(tensors []Tensor, metadata []byte, keys uint64, o Options
 		if err := l.check(&tensors[i]); err != nil {
 			return fmt.Errorf("tensor %s: %w", tensors[i].Name, err)
 		}
+		tensors[i].Shape = tensors[i].Shape[:quant.Dimensions(tensors[i].Shape)]
 		total += ggufio.Padded(tensors[i].SizeBytes, align)
 	}
 	parts := make([][]Tensor, len(o.Names))
@@ -270,18 +275,21 @@ func appendSplitKeys(b []byte, i, count, tensors int, keepSplit bool) []byte {
 }
 
 func newFile(name string, tensors []Tensor, pairs []byte, keys, align uint64) File {
-	f := File{Name: name, Tensors: tensors}
 	h := append([]byte("GGUF"), 3, 0, 0, 0)
 	h = binary.LittleEndian.AppendUint64(h, uint64(len(tensors)))
 	h = binary.LittleEndian.AppendUint64(h, keys)
-	h = append(h, pairs...)
+	return describe(name, append(h, pairs...), tensors, align)
+}
+
+// describe returns the file that begins with h, up to where tensors are
+// described: it gives them their places.
+func describe(name string, h []byte, tensors []Tensor, align uint64) File {
 	var data uint64
 	for i := range tensors {
 		t := &tensors[i]
 		h = llamaquantize.AppendString(h, t.Name)
-		shape := t.Shape[:quant.Dimensions(t.Shape)]
-		h = binary.LittleEndian.AppendUint32(h, uint32(len(shape)))
-		for _, n := range shape {
+		h = binary.LittleEndian.AppendUint32(h, uint32(len(t.Shape)))
+		for _, n := range t.Shape {
 			h = binary.LittleEndian.AppendUint64(h, n)
 		}
 		h = binary.LittleEndian.AppendUint32(h, uint32(t.Type))
@@ -293,8 +301,7 @@ func newFile(name string, tensors []Tensor, pairs []byte, keys, align uint64) Fi
 	for i := range tensors {
 		tensors[i].offset += uint64(len(h))
 	}
-	f.header, f.SizeBytes = h, uint64(len(h))+data
-	return f
+	return File{Name: name, SizeBytes: uint64(len(h)) + data, Tensors: tensors, header: h}
 }
 
 // check checks that a tensor can be written, and computes its size.
@@ -339,9 +346,14 @@ func (l *Layout) check(t *Tensor) error {
 	if t.Shape[0] > maxRowWeights {
 		return fmt.Errorf("rows of %d weights are over the limit of %d", t.Shape[0], maxRowWeights)
 	}
-	if t.rounds() {
-		if err := l.checkEncoding(t, t.Rounded); err != nil {
-			return err
+	if t.Rounded != nil && len(t.Rounded) != t.slices() {
+		return fmt.Errorf("%d types for %d experts", len(t.Rounded), t.slices())
+	}
+	for slice := range t.Rounded {
+		if typ := t.rounding(slice); typ != quant.F32 {
+			if err := l.checkEncoding(t, typ); err != nil {
+				return err
+			}
 		}
 	}
 	return l.checkEncoding(t, t.Type)
@@ -360,14 +372,34 @@ func (l *Layout) checkEncoding(t *Tensor, typ quant.Type) error {
 	return err
 }
 
-// rounds reports whether the weights are put through another type.
-func (t *Tensor) rounds() bool {
-	return t.Source != nil && t.Rounded != quant.F32 && t.Rounded != t.Type && t.Rounded != t.Source.Type
+// called names the tensor, or what it stands for, to people.
+func (t *Tensor) called() string {
+	if t.kept {
+		return fmt.Sprintf("byte %d, or one of the %d after it,", t.offset, t.SizeBytes-1)
+	}
+	return "tensor " + t.Name
+}
+
+// rounding returns the type that the weights of a slice are put through, F32
+// for none.
+func (t *Tensor) rounding(slice int) quant.Type {
+	if t.Rounded == nil || t.Rounded[slice] == t.Type || t.Rounded[slice] == t.Source.Type {
+		return quant.F32
+	}
+	return t.Rounded[slice]
 }
 
 // Changed reports whether the tensor's weights are encoded anew.
 func (t *Tensor) Changed() bool {
-	return t.Source != nil && (t.Type != t.Source.Type || t.rounds())
+	if t.Source == nil || t.Type != t.Source.Type {
+		return t.Source != nil
+	}
+	for slice := range t.Rounded {
+		if t.rounding(slice) != quant.F32 {
+			return true
+		}
+	}
+	return false
 }
 
 // slices returns how many runs of rows the tensor is made of.

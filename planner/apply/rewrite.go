@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/ggufplan/ggufplan/ggufio"
@@ -87,7 +88,8 @@ func (l *Layout) rewritten(target *ggufio.Model, r Rounding) (file int, t Tensor
 	if !ok {
 		return 0, t, fmt.Errorf("%s does not have it", target.Files[0].Name)
 	}
-	t = Tensor{Name: there.Name, Type: there.Type, Shape: there.Shape, Source: source, Rounded: r.To}
+	t = Tensor{Name: there.Name, Type: there.Type, Shape: there.Shape, Source: source}
+	t.Rounded = slices.Repeat([]quant.Type{r.To}, t.slices())
 	if err := l.check(&t); err != nil {
 		return 0, t, err
 	}

@@ -24,6 +24,9 @@ func newWorker(l *Layout, data *ggufio.Data) *worker {
 func (w *worker) make(x *piece) error {
 	t := x.tensor
 	w.out = measure.Sized(w.out, x.size)
+	if t.kept {
+		return w.data.ReadFile(t.file, x.offset, w.out)
+	}
 	if t.Source == nil {
 		copy(w.out, t.Data[x.start:])
 		return nil
@@ -35,7 +38,10 @@ func (w *worker) make(x *piece) error {
 		}
 		return w.data.ReadRange(t.Source, at, w.out)
 	}
-	columns, expert := t.Shape[0], t.expert(x.slice)
+	columns, expert, through := t.Shape[0], t.expert(x.slice), t.rounding(x.slice)
+	if through == quant.F32 && t.Type == t.Source.Type {
+		return w.data.ReadRows(t.Source, expert, x.start, x.units, w.out)
+	}
 	if err := w.rows.Read(t.Source, expert, x.start, x.units); err != nil {
 		return err
 	}
@@ -46,13 +52,15 @@ func (w *worker) make(x *piece) error {
 	for i := range x.units {
 		given := w.rows.Given(x.start + i)
 		row := w.rows.Values[i*columns:][:columns]
-		if t.rounds() {
-			if err := w.round(t.Rounded, row, given); err != nil {
-				return fmt.Errorf("tensor %s: expert %d: row %d: %w", t.Name, expert, x.start+i, err)
-			}
+		err := error(nil)
+		if through != quant.F32 {
+			err = w.round(through, row, given)
 		}
-		if err := enc.EncodeRow(w.out[i*x.outBytes:][:x.outBytes], row, given); err != nil {
-			return fmt.Errorf("tensor %s: expert %d: row %d: %w", t.Name, expert, x.start+i, err)
+		if err == nil {
+			err = enc.EncodeRow(w.out[i*x.outBytes:][:x.outBytes], row, given)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: tensor %s: expert %d: row %d: %w", w.layout.model.Files[t.Source.File].Name, t.Name, expert, x.start+i, err)
 		}
 	}
 	return nil

@@ -155,6 +155,9 @@ func (w *writing) identify() (id [sha256.Size]byte, err error) {
 			continue
 		}
 		fmt.Fprintf(h, "%s %v\n", t.Source.Name, t.Experts)
+		if t.Rounded != nil {
+			fmt.Fprintf(h, "%v\n", t.Rounded)
+		}
 	}
 	for _, in := range w.options.Inputs {
 		fmt.Fprintf(h, "%q\n", in)
@@ -354,7 +357,7 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 			return "", err
 		}
 		if !bytes.Equal(w.recordOf(i), w.record(i, crc32.Checksum(b, castagnoli))) {
-			return "", differs("tensor " + x.tensor.Name)
+			return "", differs(x.tensor.called())
 		}
 		if w.options.Progress != nil {
 			w.options.Progress("checking", at, w.file.SizeBytes)

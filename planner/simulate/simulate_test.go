@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/apply"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -65,27 +68,31 @@ func (waveColumns) MeanSquares(tensor string, expert int, dst []float64) (bool, 
 
 func (waveColumns) Complete(string, uint64, uint64) bool { return true }
 
-// write writes the copy into dir and checks it.
-func write(t *testing.T, c *Copy, dir string) []string {
+// simulated writes the copy into a folder and returns its files.
+func simulated(t *testing.T, m *ggufio.Model, plan *manifest.Manifest, o Options, w apply.WriteOptions) []string {
 	t.Helper()
+	c, err := New(plan, m, named(m, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
 	var paths []string
-	var outputs []Output
-	for _, f := range c.Files {
-		path := filepath.Join(dir, f.Name)
-		out, err := os.Create(path)
-		if err != nil {
+	for i, f := range c.Files {
+		w.Path = filepath.Join(dir, f.Name)
+		if _, err := c.Write(context.Background(), i, w); err != nil {
 			t.Fatal(err)
 		}
-		defer out.Close()
-		paths, outputs = append(paths, path), append(outputs, out)
-	}
-	if err := c.Write(context.Background(), outputs); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Check(context.Background(), outputs); err != nil {
-		t.Fatal(err)
+		paths = append(paths, w.Path)
 	}
 	return paths
+}
+
+// named gives the copy's files the names of the source's.
+func named(m *ggufio.Model, o Options) Options {
+	for i := range m.Files {
+		o.Names = append(o.Names, m.Files[i].Name)
+	}
+	return o
 }
 
 func read(t *testing.T, path string) []byte {
@@ -99,12 +106,8 @@ func read(t *testing.T, path string) []byte {
 
 func TestOnlyPlannedTensorsChange(t *testing.T) {
 	m := open(t, modelPath)
-	for _, o := range []Options{{}, {Fused: true}, {ExpertsOnly: true}, {Columns: waveColumns{}, Workers: 1}} {
-		c, err := New(planFor(m), m, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := read(t, write(t, c, t.TempDir())[0])
+	for _, o := range []Options{{}, {Fused: true}, {ExpertsOnly: true}, {Columns: waveColumns{}}} {
+		got := read(t, simulated(t, m, planFor(m), o, apply.WriteOptions{})[0])
 		source := read(t, modelPath)
 		if len(got) != len(source) {
 			t.Fatalf("%d bytes, the source has %d", len(got), len(source))
@@ -136,24 +139,10 @@ func TestOnlyPlannedTensorsChange(t *testing.T) {
 // Stored as F32 the copy holds exactly what the types decode to.
 func TestStoreF32(t *testing.T) {
 	m := open(t, modelPath)
-	c, err := New(planFor(m), m, Options{StoreF32: true, Columns: waveColumns{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := open(t, write(t, c, t.TempDir())[0])
+	got := open(t, simulated(t, m, planFor(m), Options{StoreF32: true, Columns: waveColumns{}}, apply.WriteOptions{})[0])
 	if len(got.Tensors) != len(m.Tensors) || len(got.Metadata.Pairs) != len(m.Metadata.Pairs) {
 		t.Fatalf("%d tensors and %d keys, the source has %d and %d", len(got.Tensors), len(got.Metadata.Pairs), len(m.Tensors), len(m.Metadata.Pairs))
 	}
-	data, err := got.OpenData()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer data.Close()
-	source, err := m.OpenData()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer source.Close()
 	for i := range m.Tensors {
 		was, is := &m.Tensors[i], &got.Tensors[i]
 		switch {
@@ -164,13 +153,7 @@ func TestStoreF32(t *testing.T) {
 		case is.Type != quant.F32:
 			t.Fatalf("%s is %s", is.Name, is.Type)
 		}
-		raw, rows := make([]byte, was.ExpertBytes()), make([]float32, was.ExpertRows()*was.Shape[0])
-		if err := source.ReadExpert(was, 1, raw); err != nil {
-			t.Fatal(err)
-		}
-		if err := quant.Decode(was.Type, rows, raw); err != nil {
-			t.Fatal(err)
-		}
+		rows, back := decoded(t, m, was, 1), decoded(t, got, is, 1)
 		trip, err := measure.NewRoundTrip(quant.Q4_0)
 		if err != nil {
 			t.Fatal(err)
@@ -180,14 +163,6 @@ func TestStoreF32(t *testing.T) {
 			t.Fatal(err)
 		}
 		trip.SetWeights(weights)
-		raw = make([]byte, is.ExpertBytes())
-		if err := data.ReadExpert(is, 1, raw); err != nil {
-			t.Fatal(err)
-		}
-		back := make([]float32, len(rows))
-		if err := quant.Decode(quant.F32, back, raw); err != nil {
-			t.Fatal(err)
-		}
 		columns := int(was.Shape[0])
 		for start := 0; start < len(rows); start += columns {
 			if _, err := trip.Row(rows[start:][:columns]); err != nil {
@@ -202,14 +177,15 @@ func TestStoreF32(t *testing.T) {
 	}
 }
 
-// The relative errors are those of a full measurement, and what is stored has
-// them within the storage type's rounding.
+// What is stored has the relative errors of a full measurement, within the
+// storage type's rounding.
 func TestErrorsAreThoseOfAFullMeasurement(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		source quant.Type
+		store  bool
 		adds   float64 // mean square of the rounding of what is stored, relative
-	}{{quant.F16, 5e-8}, {quant.BF16, 4e-6}, {quant.F32, 1e-14}} {
+	}{{quant.F16, false, 5e-8}, {quant.BF16, false, 4e-6}, {quant.F32, false, 0}, {quant.BF16, true, 0}} {
 		path := modelPath
 		if tt.source != quant.F16 {
 			path = filepath.Join(dir, tt.source.String()+".gguf")
@@ -217,43 +193,63 @@ func TestErrorsAreThoseOfAFullMeasurement(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		m := open(t, path)
+		m, plan := open(t, path), planFor(open(t, path))
 		measured, err := measure.Run(context.Background(), m, &stats.Evidence{Columns: waveColumns{}}, measure.Options{Types: []quant.Type{quant.Q8_0, quant.Q4_0}, Full: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := New(planFor(m), m, Options{Columns: waveColumns{}, ExpertsOnly: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, c, t.TempDir())
+		got := open(t, simulated(t, m, plan, Options{Columns: waveColumns{}, ExpertsOnly: true, StoreF32: tt.store}, apply.WriteOptions{})[0])
 		compared := 0
-		for i := range c.changes {
-			ch := &c.changes[i]
-			entry := measured.Tensor(ch.tensor.Name)
-			for e, x := range ch.experts {
-				for k, name := range entry.Types {
-					if ch.types[e] == ch.tensor.Type || name != ch.types[e].String() {
-						continue
-					}
-					want := entry.Experts[e].Types[k].Relative
-					if got := stats.Relative(x.planned, x.norm); math.Abs(got-want) > 1e-12*want {
-						t.Errorf("%v: %s expert %d %s: relative error %v, measured %v", tt.source, ch.tensor.Name, e, name, got, want)
-					}
-					// Rounding adds its mean square, and a cross term that
-					// averages out over the expert's weights.
-					slack := tt.adds + 10*math.Sqrt(want*tt.adds/float64(ch.tensor.ExpertRows()*ch.tensor.Shape[0]))
-					if got := stats.Relative(x.stored, x.norm); math.Abs(got-want) > slack {
-						t.Errorf("%v: %s expert %d %s: reads back with %v, measured %v", tt.source, ch.tensor.Name, e, name, got, want)
-					}
-					compared++
+		for i := range m.Tensors {
+			was, entry := &m.Tensors[i], measured.Tensor(m.Tensors[i].Name)
+			for e, name := range plan.Tensors[i].ExpertTypes {
+				k := slices.Index(entry.Types, name)
+				if k < 0 {
+					continue
 				}
+				a, b := decoded(t, m, was, e), decoded(t, got, &got.Tensors[i], e)
+				weights := make([]float64, was.Shape[0])
+				if _, err := (waveColumns{}).MeanSquares(was.Name, e, weights); err != nil {
+					t.Fatal(err)
+				}
+				var lost, norm float64
+				for x := range a {
+					w, d := float64(a[x]), float64(a[x])-float64(b[x])
+					lost += weights[x%len(weights)] * d * d
+					norm += weights[x%len(weights)] * w * w
+				}
+				// Rounding adds its mean square, and a cross term that averages
+				// out over the expert's weights.
+				want := entry.Experts[e].Types[k].Relative
+				slack := 1e-12*want + tt.adds + 10*math.Sqrt(want*tt.adds/float64(len(a)))
+				if math.Abs(lost/norm-want) > slack {
+					t.Errorf("%v: %s expert %d %s: the copy has lost %v, measured %v", tt.source, was.Name, e, name, lost/norm, want)
+				}
+				compared++
 			}
 		}
 		if compared < 15 {
 			t.Errorf("%v: only %d experts were compared", tt.source, compared)
 		}
 	}
+}
+
+// decoded returns the weights of an expert of a tensor.
+func decoded(t *testing.T, m *ggufio.Model, x *ggufio.Tensor, expert int) []float32 {
+	t.Helper()
+	data, err := m.OpenData()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	raw, values := make([]byte, x.ExpertBytes()), make([]float32, x.ExpertRows()*x.Shape[0])
+	if err := data.ReadExpert(x, expert, raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := quant.Decode(x.Type, values, raw); err != nil {
+		t.Fatal(err)
+	}
+	return values
 }
 
 // What cannot be encoded without column weights is refused before anything is
@@ -267,15 +263,11 @@ func TestTypesThatNeedWeights(t *testing.T) {
 		}
 	}
 	for _, columns := range []stats.Columns{nil, lackingColumns{}} {
-		if _, err := New(plan, m, Options{Columns: columns}); err == nil || !strings.Contains(err.Error(), "blk.1.ffn_up_exps.weight: IQ2_XXS needs column weights") {
+		if _, err := New(plan, m, named(m, Options{Columns: columns})); err == nil || !strings.Contains(err.Error(), "blk.1.ffn_up_exps.weight: IQ2_XXS needs column weights") {
 			t.Errorf("with columns %v: %v", columns, err)
 		}
 	}
-	c, err := New(plan, m, Options{Columns: waveColumns{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, c, t.TempDir())
+	simulated(t, m, plan, Options{Columns: waveColumns{}}, apply.WriteOptions{})
 }
 
 // lackingColumns has no tensor in full.
@@ -293,11 +285,7 @@ func TestShardsAndWorkers(t *testing.T) {
 	m := open(t, paths[0])
 	var first [][]byte
 	for _, workers := range []int{1, 8} {
-		c, err := New(planFor(m), m, Options{Workers: workers, Columns: waveColumns{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		written := write(t, c, t.TempDir())
+		written := simulated(t, m, planFor(m), Options{Columns: waveColumns{}}, apply.WriteOptions{Workers: workers})
 		if got := open(t, written[2]); len(got.Tensors) != len(m.Tensors) {
 			t.Fatalf("the copy has %d tensors, the source %d", len(got.Tensors), len(m.Tensors))
 		}
@@ -312,42 +300,79 @@ func TestShardsAndWorkers(t *testing.T) {
 	}
 }
 
-// Check finds a byte that changed anywhere.
-func TestCheckFindsDamage(t *testing.T) {
+// Reading back finds a byte that changed anywhere, and says where.
+func TestReadingBackFindsDamage(t *testing.T) {
 	m := open(t, modelPath)
-	c, err := New(planFor(m), m, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := write(t, c, t.TempDir())[0]
 	expert, _ := m.TensorByName("blk.0.ffn_down_exps.weight")
 	norm, _ := m.TensorByName("output_norm.weight")
 	for name, damage := range map[string]struct {
 		offset uint64
-		data   []byte
+		want   string
 	}{
-		"header":          {40, []byte{0xff}},
-		"kept tensor":     {norm.OffsetBytes + 5, []byte{0xff}},
-		"planned weights": {expert.OffsetBytes, bytes.Repeat([]byte{0x3c}, 4096)},
-		"kept expert":     {expert.OffsetBytes + 2*expert.ExpertBytes() + 100, []byte{0xff}},
+		"header":          {40, "model-f16.gguf: byte 0, or one of the "},
+		"kept tensor":     {norm.OffsetBytes + 5, "model-f16.gguf: byte "},
+		"planned weights": {expert.OffsetBytes, "model-f16.gguf: tensor blk.0.ffn_down_exps.weight does not read back"},
+		"kept expert":     {expert.OffsetBytes + 2*expert.ExpertBytes() + 100, "model-f16.gguf: tensor blk.0.ffn_down_exps.weight does not read back"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			damaged := filepath.Join(t.TempDir(), "damaged.gguf")
-			if err := gguftest.CopyFile(damaged, path); err != nil {
-				t.Fatal(err)
-			}
-			if err := gguftest.Patch(damaged, int64(damage.offset), damage.data); err != nil {
-				t.Fatal(err)
-			}
-			f, err := os.OpenFile(damaged, os.O_RDWR, 0)
+			c, err := New(planFor(m), m, named(m, Options{}))
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer f.Close()
-			if err := c.Check(context.Background(), []Output{f}); err == nil {
-				t.Error("is not found")
+			path := filepath.Join(t.TempDir(), "damaged.gguf")
+			_, err = c.Write(context.Background(), 0, apply.WriteOptions{Path: path, Progress: func(doing string, done, total uint64) {
+				if doing == "writing" && done == total {
+					if err := gguftest.Patch(path, int64(damage.offset), []byte{read(t, path)[damage.offset] ^ 0x10}); err != nil {
+						t.Error(err)
+					}
+				}
+			}})
+			if !errors.Is(err, apply.ErrReadBack) || !strings.HasPrefix(err.Error(), damage.want) {
+				t.Errorf("error is %v, want %q", err, damage.want)
 			}
 		})
+	}
+}
+
+// A file that ends in bytes of no tensor, and whose padding is not zero, is
+// copied as it is.
+func TestBytesOfNoTensorAreKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tail.gguf")
+	b := gguftest.MoE{Type: quant.F16, Layers: 1, Embd: 96, FF: 64, Vocab: 7}.Builder()
+	b.Alignment = 256
+	b.Set("general.alignment", uint32(b.Alignment))
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	source := append(read(t, path), "behind the last tensor"...)
+	m := open(t, path)
+	padding := 0
+	for i := range m.Tensors {
+		x := &m.Tensors[i]
+		for at := x.OffsetBytes + x.SizeBytes; at < ggufio.Padded(x.OffsetBytes+x.SizeBytes, m.Files[0].AlignmentBytes); at++ {
+			source[at] = 0x55
+			padding++
+		}
+	}
+	if padding == 0 {
+		t.Fatal("the model has no padding")
+	}
+	if err := os.WriteFile(path, source, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m = open(t, path)
+	plan := planFor(m)
+	got := read(t, simulated(t, m, plan, Options{ExpertsOnly: true}, apply.WriteOptions{})[0])
+	for i := range m.Tensors {
+		if x := &m.Tensors[i]; x.Role.IsExpert() {
+			if bytes.Equal(source[x.OffsetBytes:][:x.SizeBytes], got[x.OffsetBytes:][:x.SizeBytes]) {
+				t.Errorf("%s is not changed", x.Name)
+			}
+			copy(source[x.OffsetBytes:][:x.SizeBytes], got[x.OffsetBytes:])
+		}
+	}
+	if !bytes.Equal(got, source) {
+		t.Error("bytes outside of planned tensors changed")
 	}
 }
 
@@ -371,7 +396,7 @@ func TestNewRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			plan := planFor(m)
 			tt.spoil(plan)
-			if _, err := New(plan, m, Options{}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := New(plan, m, named(m, Options{})); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want one with %q", err, tt.want)
 			}
 		})
@@ -381,7 +406,7 @@ func TestNewRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := open(t, other)
-	if _, err := New(planFor(q), q, Options{}); err == nil || !strings.Contains(err.Error(), "its source is IQ2_K, which cannot be decoded") {
+	if _, err := New(planFor(q), q, named(q, Options{})); err == nil || !strings.Contains(err.Error(), "its source is IQ2_K, which cannot be decoded") {
 		t.Errorf("a source that cannot be decoded: %v", err)
 	}
 }
@@ -396,21 +421,12 @@ func TestWriteNamesBadWeights(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := open(t, shards[0])
-	c, err := New(planFor(m), m, Options{})
+	c, err := New(planFor(m), m, named(m, Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var outputs []Output
-	for _, f := range c.Files {
-		out, err := os.Create(filepath.Join(t.TempDir(), f.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer out.Close()
-		outputs = append(outputs, out)
-	}
 	const want = "m-00002-of-00002.gguf: tensor blk.1.ffn_down_exps.weight: expert 1: row 17: "
-	if err := c.Write(context.Background(), outputs); err == nil || !strings.HasPrefix(err.Error(), want) {
+	if _, err := c.Write(context.Background(), 1, apply.WriteOptions{Path: filepath.Join(t.TempDir(), "out.gguf")}); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("error is %v, want %q", err, want)
 	}
 }
@@ -418,16 +434,12 @@ func TestWriteNamesBadWeights(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	m := open(t, modelPath)
 	ctx, cancel := context.WithCancel(context.Background())
-	c, err := New(planFor(m), m, Options{Progress: func(done, total uint64) { cancel() }})
+	c, err := New(planFor(m), m, named(m, Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "out.gguf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := c.Write(ctx, []Output{f}); err != context.Canceled {
+	_, err = c.Write(ctx, 0, apply.WriteOptions{Path: filepath.Join(t.TempDir(), "out.gguf"), Progress: func(string, uint64, uint64) { cancel() }})
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupted copy returns %v", err)
 	}
 }
