@@ -44,10 +44,11 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 		}
 		plan.Tensors[i] = t
 	}
-	if err := plan.total(); err != nil {
-		return nil, err
-	}
-	if err := plan.sizeFiles(); err != nil {
+	ratio := make(chan *float64, 1)
+	go func() { ratio <- f.splitRatio(plan) }() // takes as long as the sums, and needs none of them
+	err := plan.sum()
+	plan.Totals.SplitRatio = <-ratio
+	if err != nil {
 		return nil, err
 	}
 	for i := range plan.Totals.Baselines {
@@ -61,7 +62,6 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 		}
 		b.Damage, b.PredictedKLD = x.Damage, x.PredictedKLD
 	}
-	plan.Totals.SplitRatio = f.splitRatio(plan)
 	if w := d.weighing; w != nil {
 		plan.Totals.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return plan.Tensors[i].Type })
 		plan.Totals.SplitPredictedKLD = w.predict(func(i, e int) frequency.Type {
@@ -75,10 +75,21 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 		return nil, err
 	}
 	plan.Findings = f.findings(plan, d)
-	if err := plan.Check(); err != nil {
-		return nil, fmt.Errorf("internal error: %w", err)
-	}
 	return plan, nil
+}
+
+// sum computes the totals and checks the plan.
+func (p *Plan) sum() error {
+	if err := p.total(); err != nil {
+		return err
+	}
+	if err := p.sizeFiles(); err != nil {
+		return err
+	}
+	if err := p.Check(); err != nil {
+		return fmt.Errorf("internal error: %w", err)
+	}
+	return nil
 }
 
 // plan settles one tensor.

@@ -9,10 +9,10 @@ import (
 
 // collectFromBytes is the heap from which a command that ends soon begins to
 // collect garbage.
-const collectFromBytes = 60 << 20
+const collectFromBytes = 72 << 20
 
 // postponeCollection leaves garbage where it is until there are collectFromBytes
-// in all: the plan of the largest models is written before that, in 50 MB, and
+// in all: the plan of the largest models is written before, in some 50 MB, and
 // collecting a heap that only grows takes a quarter of its time. After the first
 // collection everything is as usual, as it is where the environment says when to
 // collect.
