@@ -10,10 +10,10 @@ import (
 
 // A worker makes pieces in its own memory.
 type worker struct {
-	layout       *Layout
-	data         *ggufio.Data
-	rows         *measure.Rows
-	out, rounded []byte
+	layout *Layout
+	data   *ggufio.Data
+	rows   *measure.Rows
+	out    []byte
 }
 
 func newWorker(l *Layout, data *ggufio.Data) *worker {
@@ -49,12 +49,18 @@ func (w *worker) make(x *piece) error {
 	if err != nil {
 		return err
 	}
+	var trip *measure.RoundTrip
+	if through != quant.F32 {
+		if trip, err = w.rows.Trip(through); err != nil {
+			return err
+		}
+	}
 	for i := range x.units {
 		given := w.rows.Given(x.start + i)
 		row := w.rows.Values[i*columns:][:columns]
-		err := error(nil)
-		if through != quant.F32 {
-			err = w.round(through, row, given)
+		if trip != nil {
+			err = trip.There(row, given)
+			row = trip.Decoded()
 		}
 		if err == nil {
 			err = enc.EncodeRow(w.out[i*x.outBytes:][:x.outBytes], row, given)
@@ -64,22 +70,4 @@ func (w *worker) make(x *piece) error {
 		}
 	}
 	return nil
-}
-
-// round puts a row through a type and back, with the weights at hand.
-func (w *worker) round(t quant.Type, row, given []float32) error {
-	enc, err := w.rows.Encoder(t)
-	if err != nil {
-		return err
-	}
-	f, _ := quant.Lookup(t)
-	size, err := f.Layout.EncodedBytes(1, uint64(len(row)))
-	if err != nil {
-		return err
-	}
-	w.rounded = measure.Sized(w.rounded, size)
-	if err := enc.EncodeRow(w.rounded, row, given); err != nil {
-		return err
-	}
-	return quant.Decode(t, row, w.rounded)
 }

@@ -1,8 +1,6 @@
 package measure
 
 import (
-	"slices"
-
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats"
 )
@@ -44,8 +42,7 @@ func (w *ColumnWeights) Read(c stats.Columns, t *ggufio.Tensor, slice int) (bool
 			return false, nil
 		}
 	}
-	n := int(w.columns * w.matrices)
-	w.values = slices.Grow(w.values[:0], n)[:n]
+	w.values = Sized(w.values, w.columns*w.matrices)
 	for i := range w.matrices {
 		ok, err := c.MeanSquares(t.Name, slice+int(i), w.values[i*w.columns:][:w.columns])
 		if err != nil {

@@ -67,10 +67,7 @@ func (r *RoundTrip) SetWeights(weights []float64) {
 // EncoderWeights returns column weights as encoders are given them, in dst
 // where it is large enough: float32, as [RoundTrip.SetWeights] says.
 func EncoderWeights(dst []float32, weights []float64) []float32 {
-	if cap(dst) < len(weights) {
-		dst = make([]float32, len(weights))
-	}
-	dst = dst[:len(weights)]
+	dst = Sized(dst, uint64(len(weights)))
 	exponent := weightExponent(weights)
 	for i, w := range weights {
 		if exponent != 0 && w > 0 {
@@ -106,28 +103,28 @@ func (r *RoundTrip) Decoded() []float32 { return r.decoded }
 // block from the left, so their bits depend on nothing but the row, the
 // weights and the type. The error says which weight the type cannot hold.
 func (r *RoundTrip) Row(row []float32) (RowLoss, error) {
-	f, _ := quant.Lookup(r.typ)
-	size, err := f.Layout.EncodedBytes(1, uint64(len(row)))
-	if err != nil {
-		return RowLoss{}, fmt.Errorf("%v: %w", r.typ, err)
-	}
 	if r.weights != nil && len(r.weights) != len(row) {
 		return RowLoss{}, fmt.Errorf("%v: %d weights for a row of %d", r.typ, len(r.weights), len(row))
 	}
-	if cap(r.encoded) < int(size) {
-		r.encoded = make([]byte, size)
-	}
-	if cap(r.decoded) < len(row) {
-		r.decoded = make([]float32, len(row))
-	}
-	r.encoded, r.decoded = r.encoded[:size], r.decoded[:len(row)]
-	if err := r.enc.EncodeRow(r.encoded, row, r.given); err != nil {
-		return RowLoss{}, err
-	}
-	if err := quant.Decode(r.typ, r.decoded, r.encoded); err != nil {
+	if err := r.There(row, r.given); err != nil {
 		return RowLoss{}, err
 	}
 	return r.compare(row), nil
+}
+
+// There encodes and decodes one row with column weights as encoders take them,
+// instead of those that are set, and computes no error.
+func (r *RoundTrip) There(row, given []float32) error {
+	f, _ := quant.Lookup(r.typ)
+	size, err := f.Layout.EncodedBytes(1, uint64(len(row)))
+	if err != nil {
+		return fmt.Errorf("%v: %w", r.typ, err)
+	}
+	r.encoded, r.decoded = Sized(r.encoded, size), Sized(r.decoded, uint64(len(row)))
+	if err := r.enc.EncodeRow(r.encoded, row, given); err != nil {
+		return err
+	}
+	return quant.Decode(r.typ, r.decoded, r.encoded)
 }
 
 func (r *RoundTrip) compare(row []float32) RowLoss {

@@ -26,18 +26,15 @@ const Smoothing = 0.5
 
 // A measureWorker measures items one after another in its own memory.
 type measureWorker struct {
-	m       *measurement
-	byType  map[quant.Type]*RoundTrip
-	weights ColumnWeights
-	trips   []*RoundTrip // of the item's types
-	sums    []typeSum    // of the item's types
-	order   []uint64     // the rows of a batch
-	raw     []byte
-	rows    []float32 // decoded rows of a chunk, one after the other
+	*Rows // of a chunk
+	m     *measurement
+	trips []*RoundTrip // of the item's types
+	sums  []typeSum    // of the item's types
+	order []uint64     // the rows of a batch
 }
 
 func newMeasureWorker(m *measurement) *measureWorker {
-	return &measureWorker{m: m, byType: map[quant.Type]*RoundTrip{}}
+	return &measureWorker{m: m, Rows: NewRows(m.data, m.columns())}
 }
 
 // measure measures one expert of one tensor to a relative half width, in all of
@@ -50,11 +47,11 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem, target flo
 	if columns := it.tensor.Shape[0]; columns > maxRowWeights {
 		return x, fmt.Errorf("%s: rows of %d weights are over the limit of %d", it.tensor.Name, columns, maxRowWeights)
 	}
-	var err error
-	if x.Weighted, err = w.weights.Read(w.m.columns(), it.tensor, it.slice); err != nil {
+	if err := w.Take(it.tensor, it.slice); err != nil {
 		return x, err
 	}
-	norms := rowNorms{energyWeights: w.weights.Of(0)}
+	x.Weighted = w.Weighted
+	norms := rowNorms{energyWeights: w.Weights.Of(0)}
 	if !x.Weighted && it.tensor.Role == ggufio.RoleExpertDown {
 		mean, err := w.m.means.of(w.m, it)
 		if err != nil {
@@ -99,14 +96,11 @@ const fullBatch = 4096
 func (w *measureWorker) start(it *measureItem, skip []bool) error {
 	w.trips, w.sums = w.trips[:0], w.sums[:0]
 	for k, t := range it.types {
-		if w.byType[t] == nil {
-			trip, err := NewRoundTrip(t)
-			if err != nil {
-				return err
-			}
-			w.byType[t] = trip
+		trip, err := w.Trip(t)
+		if err != nil {
+			return err
 		}
-		w.trips = append(w.trips, w.byType[t])
+		w.trips = append(w.trips, trip)
 		// A tensor that keeps its type is copied and loses nothing.
 		w.sums = append(w.sums, typeSum{done: t == it.tensor.Type || skip != nil && skip[k]})
 	}
@@ -124,11 +118,11 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint6
 		}
 		chunk := rows[:min(perChunk, len(rows))]
 		rows = rows[len(chunk):]
-		if err := w.read(it, chunk); err != nil {
+		if err := w.ReadSome(it.tensor, it.slice, chunk); err != nil {
 			return err
 		}
 		for i, number := range chunk {
-			if err := norms.add(w.row(i, columns), w.weights.Of(w.weights.Matrix(number))); err != nil {
+			if err := norms.add(w.row(i, columns), w.Weights.Of(w.Weights.Matrix(number))); err != nil {
 				return fmt.Errorf("%s: row %d: %w", it.describe(), number, err)
 			}
 		}
@@ -138,9 +132,9 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint6
 			}
 			matrix := -1
 			for i, number := range chunk {
-				if at := w.weights.Matrix(number); at != matrix {
+				if at := w.Weights.Matrix(number); at != matrix {
 					matrix = at
-					trip.SetWeights(w.weights.Of(matrix))
+					trip.SetWeights(w.Weights.Of(matrix))
 				}
 				e, err := trip.Row(w.row(i, columns))
 				if err != nil {
@@ -155,27 +149,7 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint6
 
 // row returns row i of the chunk.
 func (w *measureWorker) row(i int, columns uint64) []float32 {
-	return w.rows[uint64(i)*columns:][:columns]
-}
-
-// read fills w.rows with the decoded rows, reading neighbours together.
-func (w *measureWorker) read(it *measureItem, rows []uint64) error {
-	t := it.tensor
-	columns, rowBytes := t.Shape[0], t.RowBytes()
-	w.raw = slices.Grow(w.raw[:0], int(rowBytes)*len(rows))[:int(rowBytes)*len(rows)]
-	w.rows = slices.Grow(w.rows[:0], int(columns)*len(rows))[:int(columns)*len(rows)]
-	for i := 0; i < len(rows); {
-		n := 1
-		for i+n < len(rows) && rows[i+n] == rows[i]+uint64(n) {
-			n++
-		}
-		at := w.raw[uint64(i)*rowBytes:][:uint64(n)*rowBytes]
-		if err := w.m.data.ReadRows(t, it.slice, rows[i], uint64(n), at); err != nil {
-			return err
-		}
-		i += n
-	}
-	return quant.Decode(t.Type, w.rows, w.raw)
+	return w.Values[uint64(i)*columns:][:columns]
 }
 
 // judge marks the types that need no further rows, and reports whether all
