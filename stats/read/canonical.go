@@ -176,48 +176,44 @@ func sniffCanonical(head []byte) bool {
 func readCanonical(_ context.Context, src *source, _ Options) (*stats.Evidence, error) {
 	content, err := io.ReadAll(io.LimitReader(src, maxCanonicalBytes+1))
 	if err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	if len(content) > maxCanonicalBytes {
-		return nil, src.errorf("is over the limit of %d bytes", maxCanonicalBytes)
+		return nil, fmt.Errorf("is over the limit of %d bytes", maxCanonicalBytes)
 	}
 	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
 	var text json.RawMessage
 	dec := json.NewDecoder(bytes.NewReader(content))
 	if err := dec.Decode(&text); err != nil {
-		return nil, src.jsonError(content, err)
+		return nil, jsonError(content, err)
 	}
 	if rest := bytes.TrimLeft(content[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
-		return nil, src.errorf("byte %d: content after the end of the object", len(content)-len(rest))
+		return nil, fmt.Errorf("byte %d: content after the end of the object", len(content)-len(rest))
 	}
 	text = content[:dec.InputOffset()] // places in errors are the content's
 	if err := strictjson.CheckOpen(text, reflect.TypeFor[canonical](), maxCanonicalItems); err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	var c canonical
 	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, src.jsonError(content, err)
+		return nil, jsonError(content, err)
 	}
-	ev, err := c.evidence()
-	if err != nil {
-		return nil, src.errorf("%w", err)
-	}
-	return ev, nil
+	return c.evidence()
 }
 
 // jsonError places an error of encoding/json.
-func (s *source) jsonError(content []byte, err error) error {
+func jsonError(content []byte, err error) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		return s.errorf("byte %d: %w", syntax.Offset, err)
+		return fmt.Errorf("byte %d: %w", syntax.Offset, err)
 	case errors.As(err, &kind):
-		return s.errorf("byte %d: %s: a JSON %s does not fit here", kind.Offset, kind.Field, kind.Value)
+		return fmt.Errorf("byte %d: %s: a JSON %s does not fit here", kind.Offset, kind.Field, kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return s.errorf("byte %d: ends within the object", len(content))
+		return fmt.Errorf("byte %d: ends within the object", len(content))
 	}
-	return s.errorf("%w", err)
+	return err
 }
 
 // lacks reports all that must be there and is not, with what it would look

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -41,7 +43,7 @@ type reader struct {
 	// head is up to 64 KiB, the whole content where that is shorter.
 	sniff func(head []byte) bool
 	// read reads the content. It sets everything but Evidence.Inputs, and in
-	// its errors names the source (source.errorf) and the place within.
+	// its errors names the place within the source.
 	read func(ctx context.Context, src *source, opt Options) (*stats.Evidence, error)
 }
 
@@ -94,12 +96,25 @@ func Reader(ctx context.Context, r io.Reader, name string, opt Options) (*stats.
 func evidence(ctx context.Context, src *source, err error, opt Options) (ev *stats.Evidence, _ error) {
 	if err == nil {
 		defer src.close()
+		if opt.Format != "" && !slices.Contains(Formats(), opt.Format) {
+			return nil, stats.Hintf("use one of "+strings.Join(Formats(), ", "), "%q is not a statistics format", opt.Format)
+		}
 		ev, err = src.read(ctx, opt)
 	}
 	if err != nil && ctx.Err() != nil {
 		return nil, ctx.Err() // whatever it was reported as
 	}
-	return ev, err
+	return ev, src.named(err)
+}
+
+// named names the input in an error that does not.
+func (src *source) named(err error) error {
+	var format *ggufio.FormatError
+	var file *fs.PathError
+	if err == nil || errors.As(err, &format) || errors.As(err, &file) && file.Op == "open" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", src.path, err)
 }
 
 func (src *source) read(ctx context.Context, opt Options) (*stats.Evidence, error) {
@@ -124,12 +139,12 @@ func (src *source) read(ctx context.Context, opt Options) (*stats.Evidence, erro
 	// given them, and the canonical form keeps them.
 	for _, text := range []string{in.Phase, ev.Architecture} {
 		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return nil, src.errorf("%.40q holds characters that do not print", text)
+			return nil, fmt.Errorf("%.40q holds characters that do not print", text)
 		}
 	}
 	ev.Inputs = []stats.Input{in}
 	if err := assume(ev, opt); err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	agreeTopK(ev)
 	ev.FlagOverused()
@@ -150,24 +165,17 @@ func agreeTopK(ev *stats.Evidence) {
 	ev.TopK = ev.Layers[0].TopK
 }
 
+// detect returns the reader of a format, or of the content.
 func (s *source) detect(format string) (*reader, error) {
-	if format != "" {
-		for _, r := range readers() {
-			if r.name == format {
-				return &r, nil
-			}
-		}
-		return nil, stats.Hintf("use one of "+strings.Join(Formats(), ", "), "%q is not a statistics format", format)
-	}
-	if len(s.head) == 0 {
-		return nil, s.errorf("is empty")
+	if format == "" && len(s.head) == 0 {
+		return nil, errors.New("is empty")
 	}
 	for _, r := range readers() {
-		if r.sniff(s.head) {
+		if r.name == format || format == "" && r.sniff(s.head) {
 			return &r, nil
 		}
 	}
-	return nil, s.errorf("%w", stats.Curable(stats.NameFormat, "not a statistics file of a known format"))
+	return nil, stats.Curable(stats.NameFormat, "not a statistics file of a known format")
 }
 
 // assume applies what the caller states about the model, and checks it.

@@ -139,11 +139,11 @@ func (f *imatrixFile) scanEntry(r *floatReader, e *entry, matrices uint64) ([]sl
 		for left := columns; left > 0; {
 			chunk, err := r.next(left)
 			if err != nil {
-				return nil, fmt.Errorf("%s: byte %d: entry %s: %w", f.path, r.offset, e.name, err)
+				return nil, fmt.Errorf("byte %d: entry %s: %w", r.offset, e.name, err)
 			}
 			for i, v := range chunk {
 				if !(v >= 0 && v <= math.MaxFloat32) {
-					return nil, fmt.Errorf("%s: byte %d: entry %s: sum of squares %d is %g", f.path, r.offset-int64(4*(len(chunk)-i)), e.name, uint64(m)*columns+columns-left+uint64(i), v)
+					return nil, fmt.Errorf("byte %d: entry %s: sum of squares %d is %g", r.offset-int64(4*(len(chunk)-i)), e.name, uint64(m)*columns+columns-left+uint64(i), v)
 				}
 				if v != want {
 					s.filler = false
@@ -170,12 +170,12 @@ func (f *imatrixFile) scanMeans(r *floatReader, e *entry, slices []slice, column
 		for left := columns; left > 0; {
 			chunk, err := r.next(left)
 			if err != nil {
-				return fmt.Errorf("%s: byte %d: entry %s: %w", f.path, r.offset, e.name, err)
+				return fmt.Errorf("byte %d: entry %s: %w", r.offset, e.name, err)
 			}
 			for i, v := range chunk {
 				x := float64(v)
 				if !(math.Abs(x) <= math.MaxFloat32) {
-					return fmt.Errorf("%s: byte %d: entry %s: column sum %d is %g", f.path, r.offset-int64(4*(len(chunk)-i)), e.name, uint64(m)*columns+columns-left+uint64(i), v)
+					return fmt.Errorf("byte %d: entry %s: column sum %d is %g", r.offset-int64(4*(len(chunk)-i)), e.name, uint64(m)*columns+columns-left+uint64(i), v)
 				}
 				if count > 0 {
 					slices[m].meanEnergy += float64(x*x) / count
@@ -223,7 +223,7 @@ func (f *floatReader) next(want uint64) ([]float32, error) {
 // checkCount checks a row count as the file gives it.
 func (f *imatrixFile) checkCount(e *entry, i int, v float64) error {
 	if !(v >= 0 && v < 1<<63) {
-		return fmt.Errorf("%s: byte %d: entry %s: count %d is %g", f.path, e.countsOffset+int64(4*i), e.name, i, v)
+		return fmt.Errorf("byte %d: entry %s: count %d is %g", e.countsOffset+int64(4*i), e.name, i, v)
 	}
 	return nil
 }

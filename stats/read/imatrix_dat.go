@@ -59,14 +59,13 @@ func plausibleName(s string) bool {
 // A legacyWalk is the walk over a legacy file, with its place for messages.
 type legacyWalk struct {
 	r      *bufio.Reader
-	path   string
 	offset int64
 	size   int64
 	entry  string
 }
 
 func (w *legacyWalk) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s: byte %d: %s: %w", w.path, w.offset, w.entry, fmt.Errorf(format, args...))
+	return fmt.Errorf("byte %d: %s: %w", w.offset, w.entry, fmt.Errorf(format, args...))
 }
 
 func (w *legacyWalk) int32(what string) (int32, error) {
@@ -102,10 +101,10 @@ func readImatrixDat(ctx context.Context, src *source, opt Options) (*stats.Evide
 	}
 	info, err := file.Stat()
 	if err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	f := &imatrixFile{path: src.path, file: file, perCall: true}
-	w := &legacyWalk{path: src.path, size: info.Size(), r: bufio.NewReaderSize(io.NewSectionReader(file, 0, info.Size()), 64<<10), entry: "entries"}
+	w := &legacyWalk{size: info.Size(), r: bufio.NewReaderSize(io.NewSectionReader(file, 0, info.Size()), 64<<10), entry: "entries"}
 	record, err := f.walkLegacy(w)
 	if err != nil {
 		return nil, err
@@ -123,7 +122,7 @@ func readImatrixDat(ctx context.Context, src *source, opt Options) (*stats.Evide
 	}
 	ev.Datasets, ev.Inputs = record.Datasets, []stats.Input{{Imatrix: record}}
 	finishLegacy(ev, f.legacy, f.separateExperts() > 0)
-	return ev, finishKinds(ev, src.path)
+	return ev, finishKinds(ev)
 }
 
 // walkLegacy reads everything but the values, and checks that the entries and

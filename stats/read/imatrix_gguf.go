@@ -43,7 +43,7 @@ func readImatrixGGUF(ctx context.Context, src *source, _ Options) (*stats.Eviden
 		return nil, err
 	}
 	if len(m.Files) != 1 {
-		return nil, src.errorf("%w", stats.Hintf("give the imatrix that llama-imatrix wrote for it", "is one of %d shards of a model, not an imatrix", len(m.Files)))
+		return nil, stats.Hintf("give the imatrix that llama-imatrix wrote for it", "is one of %d shards of a model, not an imatrix", len(m.Files))
 	}
 	f := &imatrixFile{path: src.path, file: file}
 	if err := f.collect(m); err != nil {
@@ -54,15 +54,15 @@ func readImatrixGGUF(ctx context.Context, src *source, _ Options) (*stats.Eviden
 	}
 	chunks, _, err := m.Metadata.Uint64("imatrix.chunk_count")
 	if err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	datasets, _, err := m.Metadata.Strings("imatrix.datasets")
 	if err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	nextN, stated, err := m.Metadata.Uint64("imatrix.n_layer_nextn")
 	if err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	if err := f.scan(ctx, f.expertsByRouter()); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func readImatrixGGUF(ctx context.Context, src *source, _ Options) (*stats.Eviden
 	}
 	// llama-imatrix feeds whole chunks of text: nothing is generated.
 	ev.Inputs = []stats.Input{{Phase: "prefill", Imatrix: &stats.Imatrix{Datasets: datasets, Entries: uint64(len(f.entries)), Chunks: chunks, Rows: f.largestCount()}}}
-	return ev, finishKinds(ev, src.path)
+	return ev, finishKinds(ev)
 }
 
 // collect finds the entries among the file's tensors.
@@ -99,7 +99,7 @@ func (f *imatrixFile) collect(m *ggufio.Model) error {
 		if name, ok := cutEither(t.Name, suffixSquares, suffixSums); ok {
 			p := part(name)
 			if p.squares != nil {
-				return fmt.Errorf("%s: entry %s: has both %s and %s", f.path, name, suffixSquares, suffixSums)
+				return fmt.Errorf("entry %s: has both %s and %s", name, suffixSquares, suffixSums)
 			}
 			p.squares = t
 		} else if name, ok := strings.CutSuffix(t.Name, suffixCounts); ok {
@@ -110,36 +110,36 @@ func (f *imatrixFile) collect(m *ggufio.Model) error {
 			continue
 		}
 		if t.Type != quant.F32 {
-			return fmt.Errorf("%s: byte %d: tensor %s: is %v where an imatrix has F32", f.path, t.OffsetBytes, t.Name, t.Type)
+			return fmt.Errorf("byte %d: tensor %s: is %v where an imatrix has F32", t.OffsetBytes, t.Name, t.Type)
 		}
 	}
 	if len(order) == 0 {
 		if kind, _, err := m.Metadata.String("general.type"); err == nil && kind == "imatrix" {
-			return fmt.Errorf("%s: is an imatrix without entries", f.path)
+			return errors.New("is an imatrix without entries")
 		}
-		return stats.Hintf("give the imatrix that llama-imatrix -m MODEL -f TEXT wrote", "%s: is a model, not an imatrix", f.path)
+		return stats.Hintf("give the imatrix that llama-imatrix -m MODEL -f TEXT wrote", "is a model, not an imatrix")
 	}
 	for _, name := range order {
 		p := byName[name]
 		switch {
 		case p.squares == nil && p.counts == nil:
-			return fmt.Errorf("%s: entry %s: has column sums but no counts and no sums of squares", f.path, name)
+			return fmt.Errorf("entry %s: has column sums but no counts and no sums of squares", name)
 		case p.squares == nil:
-			return fmt.Errorf("%s: entry %s: has counts but no sums of squares", f.path, name)
+			return fmt.Errorf("entry %s: has counts but no sums of squares", name)
 		case p.counts == nil:
-			return fmt.Errorf("%s: entry %s: has sums of squares but no counts", f.path, name)
+			return fmt.Errorf("entry %s: has sums of squares but no counts", name)
 		}
 		n, matrices := p.squares.Parameters, p.counts.Parameters
 		if matrices == 0 || n == 0 || n%matrices != 0 {
-			return fmt.Errorf("%s: entry %s: %d sums of squares do not divide into %d counts", f.path, name, n, matrices)
+			return fmt.Errorf("entry %s: %d sums of squares do not divide into %d counts", name, n, matrices)
 		}
 		if matrices > 1 && len(p.squares.Shape) > 1 && p.squares.Shape[0] != n/matrices {
-			return fmt.Errorf("%s: entry %s: sums of squares of shape %v do not fit %d counts", f.path, name, p.squares.Shape, matrices)
+			return fmt.Errorf("entry %s: sums of squares of shape %v do not fit %d counts", name, p.squares.Shape, matrices)
 		}
 		e := entry{name: name, offsetBytes: int64(p.squares.OffsetBytes), values: n, countsOffset: int64(p.counts.OffsetBytes), counts: make([]float64, matrices)}
 		if p.means != nil {
 			if p.means.Parameters != n {
-				return fmt.Errorf("%s: entry %s: has %d column sums for %d sums of squares", f.path, name, p.means.Parameters, n)
+				return fmt.Errorf("entry %s: has %d column sums for %d sums of squares", name, p.means.Parameters, n)
 			}
 			e.meanOffset = int64(p.means.OffsetBytes)
 		}
@@ -164,7 +164,7 @@ func (f *imatrixFile) readCounts() error {
 		for done := 0; done < len(e.counts); {
 			chunk, err := r.next(uint64(len(e.counts) - done))
 			if err != nil {
-				return fmt.Errorf("%s: byte %d: entry %s: %w", f.path, r.offset, e.name, err)
+				return fmt.Errorf("byte %d: entry %s: %w", r.offset, e.name, err)
 			}
 			for _, v := range chunk {
 				e.counts[done] = float64(v)

@@ -96,8 +96,8 @@ func (g *layerEntries) addTo(ev *stats.Evidence) error {
 		l.UnseenKnown, l.Tokens = unseen, nil
 	} else {
 		if len(unseen) > 0 {
-			return fmt.Errorf("%s: blk.%d: every sum of squares of expert %d equals its count, which is how a legacy imatrix marks an expert that it never saw: the file was merged with a legacy one, and its counts cannot be restored",
-				g.file.path, g.index, unseen[0])
+			return fmt.Errorf("blk.%d: every sum of squares of expert %d equals its count, which is how a legacy imatrix marks an expert that it never saw: the file was merged with a legacy one, and its counts cannot be restored",
+				g.index, unseen[0])
 		}
 		l.Weights = append([]float64(nil), counts...)
 		g.addEnergies(ev, &l)
@@ -108,12 +108,12 @@ func (g *layerEntries) addTo(ev *stats.Evidence) error {
 
 func (g *layerEntries) sameCounts(pa projection, a []float64, pb projection, b []float64) error {
 	if len(a) != len(b) {
-		return fmt.Errorf("%s: blk.%d: %s has %d experts, %s %d", g.file.path, g.index, pa, len(a), pb, len(b))
+		return fmt.Errorf("blk.%d: %s has %d experts, %s %d", g.index, pa, len(a), pb, len(b))
 	}
 	for e := range a {
 		if a[e] != b[e] {
-			return fmt.Errorf("%s: blk.%d: expert %d has count %g in %s and %g in %s, which the same tokens go through: the file is damaged or wrongly merged",
-				g.file.path, g.index, e, a[e], pa, b[e], pb)
+			return fmt.Errorf("blk.%d: expert %d has count %g in %s and %g in %s, which the same tokens go through: the file is damaged or wrongly merged",
+				g.index, e, a[e], pa, b[e], pb)
 		}
 	}
 	return nil
@@ -199,9 +199,9 @@ func (p projection) String() string {
 
 // finishKinds turns raw counts, which the layers hold as Weights, into counts
 // if all of them are whole numbers, and checks these against the tokens.
-func finishKinds(ev *stats.Evidence, path string) error {
+func finishKinds(ev *stats.Evidence) error {
 	if len(ev.Layers) == 0 {
-		return fmt.Errorf("%s: %w", path, errNoLayers)
+		return errNoLayers
 	}
 	if ev.Kind == stats.KindRelative {
 		return nil
@@ -227,7 +227,7 @@ func finishKinds(ev *stats.Evidence, path string) error {
 		}
 		l.Weights = nil
 		if err := l.CheckCounts(ev.Chunks); err != nil {
-			return fmt.Errorf("%s: %s: %w", path, l.Name(ev.LayerAxis), err)
+			return fmt.Errorf("%s: %w", l.Name(ev.LayerAxis), err)
 		}
 		for _, n := range l.Counts {
 			if n > stats.Float32Whole {

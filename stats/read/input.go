@@ -52,19 +52,20 @@ type source struct {
 
 // openFile opens a file and unwraps its compression.
 func openFile(ctx context.Context, path string, opt Options) (*source, error) {
+	s := &source{path: path}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = fmt.Errorf("%s: is a directory", path)
+		err = errors.New("is a directory")
 	}
 	if err != nil {
 		f.Close()
-		return nil, err
+		return s, err
 	}
-	s := &source{path: path, regular: info.Mode().IsRegular(), cleanup: []func(){func() { f.Close() }}}
+	s.regular, s.cleanup = info.Mode().IsRegular(), []func(){func() { f.Close() }}
 	s.raw = &rawReader{ctx: ctx, r: f, digest: sha256.New(), progress: opt.Progress}
 	if s.regular {
 		s.raw.totalBytes = info.Size()
@@ -90,20 +91,20 @@ func (s *source) unwrap() (err error) {
 	for wrappers := 0; ; wrappers++ {
 		head, err := s.content.Peek(headBytes)
 		if err != nil && err != io.EOF {
-			return s.errorf("%w", err)
+			return err
 		}
 		var inner io.Reader
 		switch {
 		case hasPrefix(head, gzipMagic):
 			z, err := gzip.NewReader(s.content)
 			if err != nil {
-				return s.errorf("gzip: %w", err)
+				return fmt.Errorf("gzip: %w", err)
 			}
 			inner = unwrapped{"gzip", z}
 		case hasPrefix(head, zstdMagic):
 			z, err := zstd.NewReader(s.content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindowBytes))
 			if err != nil {
-				return s.errorf("zstd: %w", err)
+				return fmt.Errorf("zstd: %w", err)
 			}
 			s.cleanup = append(s.cleanup, z.Close)
 			inner = unwrapped{"zstd", z}
@@ -112,7 +113,7 @@ func (s *source) unwrap() (err error) {
 			return nil
 		}
 		if wrappers == maxWrappers {
-			return s.errorf("compressed more than %d times over", maxWrappers)
+			return fmt.Errorf("compressed more than %d times over", maxWrappers)
 		}
 		s.wrapped = true
 		s.content = bufio.NewReaderSize(inner, headBytes)
@@ -136,11 +137,6 @@ func (u unwrapped) Read(p []byte) (int, error) {
 
 func hasPrefix(b, prefix []byte) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == string(prefix)
-}
-
-// errorf names the input.
-func (s *source) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s: %w", s.path, fmt.Errorf(format, args...))
 }
 
 // name is the input's base name.
@@ -177,10 +173,10 @@ func (s *source) file() (f *os.File, path string, err error) {
 			break
 		}
 		if err != nil {
-			return nil, "", s.errorf("%w", err)
+			return nil, "", err
 		}
 		if s.wrapped && written > spoolFloorBytes && written/maxSpoolRatio > s.raw.doneBytes {
-			return nil, "", s.errorf("expands to over %d times its compressed size: not a plausible statistics file", maxSpoolRatio)
+			return nil, "", fmt.Errorf("expands to over %d times its compressed size: not a plausible statistics file", maxSpoolRatio)
 		}
 	}
 	return f, f.Name(), nil
@@ -189,7 +185,7 @@ func (s *source) file() (f *os.File, path string, err error) {
 // input reads what is left of the raw input and describes it.
 func (s *source) input() (stats.Input, error) {
 	if _, err := io.Copy(io.Discard, s.raw); err != nil {
-		return stats.Input{}, s.errorf("%w", err)
+		return stats.Input{}, err
 	}
 	return stats.Input{FileID: stats.FileID{Name: s.name(), SizeBytes: uint64(s.raw.doneBytes), SHA256: hex.EncodeToString(s.raw.digest.Sum(nil))}}, nil
 }

@@ -22,11 +22,7 @@ func sniffNPY(head []byte) bool { return bytes.HasPrefix(head, npy.Magic) }
 // readNPY reads counts from a .npy file, [layers][experts] or
 // [sequences][layers][experts].
 func readNPY(ctx context.Context, src *source, opt Options) (*stats.Evidence, error) {
-	ev, err := npyEvidence(ctx, src, opt, "npy")
-	if err != nil {
-		return nil, src.errorf("%w", err)
-	}
-	return ev, nil
+	return npyEvidence(ctx, src, opt, "npy")
 }
 
 func npyEvidence(ctx context.Context, in io.Reader, opt Options, format string) (*stats.Evidence, error) {
@@ -128,11 +124,7 @@ func firstEntry(head []byte) string {
 
 // readNPZ reads counts from an .npz file.
 func readNPZ(ctx context.Context, src *source, opt Options) (*stats.Evidence, error) {
-	ev, err := withFile(src, func(f *os.File, size int64) (*stats.Evidence, error) { return npzEvidence(ctx, f, size, opt) })
-	if err != nil {
-		return nil, src.errorf("%w", err)
-	}
-	return ev, nil
+	return withFile(src, func(f *os.File, size int64) (*stats.Evidence, error) { return npzEvidence(ctx, f, size, opt) })
 }
 
 // withFile gives random access to the content.

@@ -81,11 +81,7 @@ func firstKeys(head []byte, deep ...string) map[string]bool {
 // readTableJSON reads count tables, profiles and rankings.
 func readTableJSON(ctx context.Context, src *source, opt Options) (*stats.Evidence, error) {
 	d := &documents{opt: opt, s: newJSONScanner(ctx, src)}
-	ev, err := d.read()
-	if err != nil {
-		return nil, src.errorf("%w", err)
-	}
-	return ev, nil
+	return d.read()
 }
 
 func (d *documents) read() (*stats.Evidence, error) {

@@ -78,18 +78,14 @@ func sniffPickle(head []byte) bool {
 
 // refusePickle explains why bare pickles are not read.
 func refusePickle(_ context.Context, src *source, _ Options) (*stats.Evidence, error) {
-	return nil, src.errorf("%w", stats.Hintf("save it with torch.save of PyTorch 1.6 or later, or as an array: numpy.save(FILE, counts)",
-		"is a bare pickle, which is a program: only the tensors of a .pt archive are read"))
+	return nil, stats.Hintf("save it with torch.save of PyTorch 1.6 or later, or as an array: numpy.save(FILE, counts)",
+		"is a bare pickle, which is a program: only the tensors of a .pt archive are read")
 }
 
 // readTorch reads .pt files: SGLang's recorders, REAP's observations, and bare
 // tensors of counts.
 func readTorch(ctx context.Context, src *source, opt Options) (*stats.Evidence, error) {
-	ev, err := withFile(src, func(f *os.File, size int64) (*stats.Evidence, error) { return torchEvidence(ctx, f, size, opt) })
-	if err != nil {
-		return nil, src.errorf("%w", err)
-	}
-	return ev, nil
+	return withFile(src, func(f *os.File, size int64) (*stats.Evidence, error) { return torchEvidence(ctx, f, size, opt) })
 }
 
 func torchEvidence(ctx context.Context, f io.ReaderAt, size int64, opt Options) (*stats.Evidence, error) {

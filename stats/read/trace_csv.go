@@ -75,17 +75,13 @@ func readTraceCSV(ctx context.Context, src *source, opt Options) (*stats.Evidenc
 			break
 		}
 		if err != nil {
-			return nil, src.errorf("%w", err)
+			return nil, err
 		}
 		if err := c.add(line, lines.line); err != nil {
-			return nil, src.errorf("line %d: %w", lines.line, err)
+			return nil, fmt.Errorf("line %d: %w", lines.line, err)
 		}
 	}
-	ev, err := c.evidence()
-	if err != nil {
-		return nil, src.errorf("%w", err)
-	}
-	return ev, nil
+	return c.evidence()
 }
 
 // add reads one line.

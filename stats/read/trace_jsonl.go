@@ -120,15 +120,15 @@ func readTraceJSONL(ctx context.Context, src *source, opt Options) (*stats.Evide
 			break
 		}
 		if err != nil {
-			return nil, src.errorf("%w", err)
+			return nil, err
 		}
 		if err := p.add(line, lines.line); err != nil {
-			return nil, src.errorf("line %d: %w", lines.line, err)
+			return nil, fmt.Errorf("line %d: %w", lines.line, err)
 		}
 	}
 	ev, err := p.table.close(p.tally, p.rec.unknown, "jsonl", p.axis, opt)
 	if err != nil {
-		return nil, src.errorf("%w", err)
+		return nil, err
 	}
 	ev.Inputs[0].Phase = p.phases.common()
 	return ev, nil
