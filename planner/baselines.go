@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
@@ -13,9 +14,16 @@ import (
 type Baseline struct {
 	FileType    llamaquantize.FileType
 	TensorBytes uint64
-	Damage      *float64 // of a budget plan's model; nil where it is not known
+	Damage      *float64 // nil where it is not known
 
 	PredictedKLD *manifest.PredictedKLD // nil without a probe
+
+	types []quant.Type // by tensor
+}
+
+func newBaseline(mixer *llamaquantize.Mixer, ft llamaquantize.FileType) (Baseline, error) {
+	types, size, err := mixer.Mix(ft)
+	return Baseline{FileType: ft, TensorBytes: size, types: types}, err
 }
 
 // usualBaselines are compared with in every plan.
@@ -30,13 +38,13 @@ func nearest(mixer *llamaquantize.Mixer, planned uint64) (Baseline, bool) {
 		if !llamaquantize.OfKAndIQ(ft) {
 			continue
 		}
-		size, err := mixer.Bytes(ft)
+		b, err := newBaseline(mixer, ft)
 		if err != nil {
 			continue
 		}
-		off := max(size, planned) - min(size, planned)
-		if !found || off < least || off == least && size < best.TensorBytes {
-			best, found, least = Baseline{FileType: ft, TensorBytes: size}, true, off
+		off := max(b.TensorBytes, planned) - min(b.TensorBytes, planned)
+		if !found || off < least || off == least && b.TensorBytes < best.TensorBytes {
+			best, found, least = b, true, off
 		}
 	}
 	return best, found
@@ -51,19 +59,19 @@ func baselines(p *Problem, planned *uint64) ([]Baseline, error) {
 	mixer := llamaquantize.NewMixer(p.Model)
 	for _, name := range usualBaselines {
 		ft, _ := llamaquantize.FileTypeByName(name)
-		if size, err := mixer.Bytes(ft); err == nil {
-			list = append(list, Baseline{FileType: ft, TensorBytes: size})
+		if b, err := newBaseline(mixer, ft); err == nil {
+			list = append(list, b)
 		}
 	}
 	for _, ft := range p.Baselines {
 		if slices.ContainsFunc(list, func(b Baseline) bool { return b.FileType == ft }) {
 			continue
 		}
-		size, err := mixer.Bytes(ft)
+		b, err := newBaseline(mixer, ft)
 		if err != nil {
 			return nil, fmt.Errorf("baseline %s: %w", ft.Name, err)
 		}
-		list = append(list, Baseline{FileType: ft, TensorBytes: size})
+		list = append(list, b)
 	}
 	if planned == nil {
 		return list, nil

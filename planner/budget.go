@@ -222,7 +222,7 @@ func (f *frame) chooseBudget() (*decision, error) {
 	}
 	w.record(d, both.fused, both.split)
 	d.budget, d.weighing = w.recordPolicy(both.fused, both.split), w
-	d.findings = append(d.findings, w.budgetFindings()...)
+	d.findings = append(d.findings, w.damageFindings()...)
 	return d, nil
 }
 

@@ -99,7 +99,7 @@ func TestNothingGrows(t *testing.T) {
 	if q := plan.planOf(t, "blk.0.attn_q.weight"); q.Type.Name != "Q3_K" {
 		t.Errorf("attention grows to %s", q.Type)
 	}
-	if plan.Totals.PlannedBytes > plan.Totals.SourceBytes || codesOf(plan) != "scarce-experts blk.0" {
+	if plan.Totals.PlannedBytes > plan.Totals.SourceBytes || codesOf(plan) != "scarce-experts blk.0, typical-errors model.gguf" {
 		t.Errorf("findings %s", codesOf(plan))
 	}
 }
@@ -281,7 +281,7 @@ func TestEvidenceFindingsPass(t *testing.T) {
 	ev := counted([]uint64{1000, 1000, 1000, 1000})
 	ev.Findings = []stats.Finding{{Code: "rounded-counts", Subject: "blk.0", Message: "m"}, {Code: "unseen-experts", Subject: "blk.0", Message: "the planner says this itself"}}
 	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: keepPolicy()})
-	if got := codesOf(plan); got != "rounded-counts blk.0" {
+	if got := codesOf(plan); got != "rounded-counts blk.0, typical-errors model.gguf" {
 		t.Errorf("findings %s", got)
 	}
 }

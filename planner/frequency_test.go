@@ -165,7 +165,7 @@ func TestMissingStatistics(t *testing.T) {
 			t.Errorf("layer %d: %s, %v", k, x.Type, x.ExpertTypes)
 		}
 	}
-	if got, want := codesOf(plan), "layer-without-statistics blk.0, layer-without-statistics blk.2, mtp-block blk.2, scarce-experts blk.1"; got != want {
+	if got, want := codesOf(plan), "layer-without-statistics blk.0, layer-without-statistics blk.2, mtp-block blk.2, scarce-experts blk.1, typical-errors model.gguf"; got != want {
 		t.Errorf("findings %s, want %s", got, want)
 	}
 	rec := plan.Manifest()

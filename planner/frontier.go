@@ -3,11 +3,9 @@ package planner
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
-	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
@@ -74,7 +72,7 @@ func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)
 		return nil, err
 	}
 	for _, b := range list {
-		x, err := w.frontierBaseline(b.FileType)
+		x, err := w.frontierBaseline(&b)
 		if err != nil {
 			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
 		}
@@ -156,34 +154,32 @@ func (w *weighing) frontierPlan(a *assignment, size uint64) *FrontierPlan {
 	return &FrontierPlan{FileBytes: size, Damage: w.planDamage(a.cost), Bound: w.planDamage(a.bound), Gap: w.gap(a)}
 }
 
-// frontierBaseline sizes a file type and adds up its damage over the tensors
-// that may be quantized.
-func (w *weighing) frontierBaseline(ft llamaquantize.FileType) (*FrontierBaseline, error) {
-	m := w.frame.problem.Model
-	types, err := llamaquantize.Mix(m, ft)
+// frontierBaseline sizes a file type's file and says what it loses.
+func (w *weighing) frontierBaseline(b *Baseline) (*FrontierBaseline, error) {
+	size, err := fileBytes(w.frame.problem.Model, w.frame.problem.Evidence, b.types)
 	if err != nil {
 		return nil, err
 	}
-	size, err := fileBytes(m, w.frame.problem.Evidence, types)
-	if err != nil {
-		return nil, err
-	}
-	x := &FrontierBaseline{Name: ft.Name, FileBytes: size}
+	w.predictBaseline(b)
+	return &FrontierBaseline{Name: b.FileType.Name, FileBytes: size, Damage: b.Damage, PredictedKLD: b.PredictedKLD}, nil
+}
+
+// predictBaseline adds up a file type's damage over the tensors that may be
+// quantized, and leaves it open where an error is not known.
+func (w *weighing) predictBaseline(b *Baseline) {
 	total := 0.0
-	for _, cell := range slices.Concat(w.cells, w.others) {
-		t := frequency.GGML(types[cell.index])
-		if t == cell.slot.source {
-			continue
-		}
-		damages, err := w.damages(&cell, t)
-		if err != nil {
-			return x, nil // its damage is not known
-		}
-		for _, d := range damages {
-			total += d
+	for _, cells := range [][]cell{w.cells, w.others} {
+		for i := range cells {
+			c := &cells[i]
+			t := frequency.GGML(b.types[c.index])
+			if t == c.slot.source {
+				continue
+			}
+			if w.eachDamage(c, t, func(_ int, d float64) { total += d }) != nil {
+				return
+			}
 		}
 	}
-	x.Damage = &total
-	x.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return frequency.GGML(types[i]) })
-	return x, nil
+	b.Damage = &total
+	b.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return frequency.GGML(b.types[i]) })
 }

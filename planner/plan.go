@@ -21,6 +21,10 @@ type Plan struct {
 	// Budget records the budget policy's problem and how well it was solved;
 	// nil under the frequency policy.
 	Budget *manifest.Budget
+
+	// Prediction says what the damage of a plan without a budget is predicted
+	// from; nil where none is.
+	Prediction *manifest.Prediction
 }
 
 // A TensorPlan is the decision for one tensor.
@@ -83,6 +87,10 @@ type Totals struct {
 	// SplitFileBytes is the size of the file that apply writes of the split
 	// plan.
 	SplitFileBytes uint64
+
+	// Damage and SplitDamage are what both plans are predicted to lose; nil where
+	// that is not known.
+	Damage, SplitDamage *float64
 
 	// SplitRatio is how many times the split plan's predicted damage a fused
 	// plan has: under the budget policy the fused plan, else the best of the

@@ -47,7 +47,10 @@ const BaseKeep = "keep"
 type Policy struct {
 	Name      PolicyName
 	Frequency Frequency
-	Budget    Budget // of the budget policy
+
+	// Budget is the budget policy's. Any plan's damage is predicted from its
+	// Errors and Sensitivity, of others from typical ones where it has none.
+	Budget Budget
 
 	// Base is what tensors get that the policy does not decide: [BaseKeep], or
 	// a llama-quantize file type such as "Q4_K_M".

@@ -127,7 +127,7 @@ func (p *Plan) recordPolicy() manifest.Policy {
 		}
 		rec.WarmType, rec.ColdType = new(fr.WarmType.Name), new(fr.ColdType.Name)
 	}
-	rec.Budget, rec.MaxTiers = p.Budget, new(pol.MaxTiers)
+	rec.Budget, rec.Prediction, rec.MaxTiers = p.Budget, p.Prediction, new(pol.MaxTiers)
 	rec.Run = p.recordRun()
 	for _, pin := range pol.Pins {
 		rec.Pins = append(rec.Pins, manifest.Pin{Pattern: pin.Pattern.String(), Type: pin.Type.Name})
@@ -148,6 +148,7 @@ func (p *Plan) recordTotals() manifest.Totals {
 		SavedBytes: saved(t.SourceBytes, t.PlannedBytes), PlannedBitsPerWeight: bitsPerWeight(t.PlannedBytes, t.Parameters),
 		PlannedFileBytes: new(t.FileBytes),
 		SplitFileBytes:   new(t.SplitFileBytes), SplitRatio: t.SplitRatio,
+		Damage: t.Damage, SplitDamage: t.SplitDamage,
 		PredictedKLD: t.PredictedKLD, SplitPredictedKLD: t.SplitPredictedKLD,
 		SplitPlannedBytes: t.SplitBytes, SplitSavedBytes: saved(t.SourceBytes, t.SplitBytes),
 		SplitBitsPerWeight: bitsPerWeight(t.SplitBytes, t.Parameters),

@@ -68,14 +68,17 @@ func (w *weighing) sensitivities() error {
 		return err
 	}
 	for i := range w.sensitivity {
-		x := &w.sensitivity[i]
-		*x = t.of(i)
-		if x.from != fromTable && w.cellOf[i] >= 0 {
-			w.interpolated = append(w.interpolated, w.frame.slots[i].tensor.Name)
-		}
+		w.sensitivity[i] = t.of(i)
 	}
 	w.table = t.record
 	return nil
+}
+
+// noteInterpolated lists a tensor whose sensitivity its table did not measure.
+func (w *weighing) noteInterpolated(i int) {
+	if from := w.sensitivity[i].from; from == fromLayers || from == fromScaled {
+		w.interpolated = append(w.interpolated, w.frame.slots[i].tensor.Name)
+	}
 }
 
 // alike reports whether all tensors matter alike. Typical values weigh relative
@@ -529,10 +532,10 @@ func (t *sensitivityTable) interpolate(s *slot) (float64, bool) {
 	return series[low] + float64(along*(series[high]-series[low])), true
 }
 
-// budgetFindings says what the plan's damage is not based on.
-func (w *weighing) budgetFindings() []Finding {
+// damageFindings says what the plan's damage is not based on.
+func (w *weighing) damageFindings() []Finding {
 	var list []Finding
-	if w.budget.Errors == nil && len(w.cells) > 0 {
+	if w.budget.Errors == nil && len(w.cells)+len(w.others) > 0 {
 		message := "errors are typical of each type, not measured on this model"
 		if s := w.budget.Sensitivity; s != nil && s.Kind == SensitivityTypical {
 			message = "errors are typical of each type and sensitivities of each class of tensor, not measured on this model"
@@ -542,13 +545,8 @@ func (w *weighing) budgetFindings() []Finding {
 		}
 		list = append(list, Finding{CodeTypicalErrors, w.frame.modelFile(), message})
 	}
-	if n := len(w.leftOut); n > 0 {
-		names := strings.Join(w.leftOut[:min(n, 3)], ", ")
-		if n > 3 {
-			names += ", ..."
-		}
-		list = append(list, Finding{CodePartialDamage, w.frame.modelFile(),
-			fmt.Sprintf("predicted damage leaves out %d tensors whose error is not known: %s", n, names)})
+	if len(w.leftOut) > 0 {
+		list = append(list, w.partialDamage("predicted damage leaves out %d tensors whose error is not known: %s", w.leftOut))
 	}
 	if s := w.budget.Sensitivity; s != nil && s.Sensitivity != nil && s.Probe != nil {
 		if f := s.Probe.Fit; f != nil && f.Spread != nil && *f.Spread > measure.MaxProbeSpread {
@@ -561,6 +559,16 @@ func (w *weighing) budgetFindings() []Finding {
 			"all values lie within 10 % of the largest: a table of perplexities, or one with little above its floor, says little about tensors"})
 	}
 	return list
+}
+
+// partialDamage is a finding about tensors, of which it names three.
+func (w *weighing) partialDamage(format string, tensors []string) Finding {
+	n := len(tensors)
+	names := strings.Join(tensors[:min(n, 3)], ", ")
+	if n > 3 {
+		names += ", ..."
+	}
+	return Finding{CodePartialDamage, w.frame.modelFile(), fmt.Sprintf(format, n, names)}
 }
 
 // recordSensitivity says in the manifest what was used.

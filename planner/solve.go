@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -44,33 +45,15 @@ func (f *frame) assemble(d *decision) (*Plan, error) {
 		}
 		plan.Tensors[i] = t
 	}
-	ratio := make(chan *float64, 1)
-	go func() { ratio <- f.splitRatio(plan) }() // takes as long as the sums, and needs none of them
+	forecasts := make(chan forecast, 1)
+	go func() { forecasts <- f.forecast(plan, d) }() // takes as long as the sums, and needs none of them
 	err := plan.sum()
-	plan.Totals.SplitRatio = <-ratio
-	if err != nil {
+	expected := <-forecasts
+	if err := cmp.Or(err, expected.err); err != nil {
 		return nil, err
 	}
-	for i := range plan.Totals.Baselines {
-		b := &plan.Totals.Baselines[i]
-		if d.weighing == nil {
-			break
-		}
-		x, err := d.weighing.frontierBaseline(b.FileType)
-		if err != nil {
-			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
-		}
-		b.Damage, b.PredictedKLD = x.Damage, x.PredictedKLD
-	}
-	if w := d.weighing; w != nil {
-		plan.Totals.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return plan.Tensors[i].Type })
-		plan.Totals.SplitPredictedKLD = w.predict(func(i, e int) frequency.Type {
-			if t := &plan.Tensors[i]; t.ExpertTypes != nil {
-				return t.ExpertTypes[e]
-			}
-			return plan.Tensors[i].Type
-		})
-	}
+	plan.predict(&expected)
+	d.findings = append(d.findings, expected.findings...)
 	if err := plan.estimateRun(d); err != nil {
 		return nil, err
 	}

@@ -153,7 +153,7 @@ func TestDropType(t *testing.T) {
 func TestFlatTable(t *testing.T) {
 	for flat, values := range map[bool][]float64{true: {5.31, 5.33, 5.32}, false: {0.1, 0.2, 0.3}} {
 		w, _ := netOf(t, table([]string{"blk.0.ffn_up_exps.weight", "output.weight", "blk.1.attn_q.weight"}, values))
-		found := slices.ContainsFunc(w.budgetFindings(), func(f Finding) bool { return f.Code == CodeFlatSensitivity })
+		found := slices.ContainsFunc(w.damageFindings(), func(f Finding) bool { return f.Code == CodeFlatSensitivity })
 		if found != flat {
 			t.Errorf("%v: finding %v", values, found)
 		}

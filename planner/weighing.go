@@ -71,31 +71,57 @@ func (c *cell) splits() bool { return c.slot.layer >= 0 && c.slot.tensor.Expert 
 func (c *cell) expertBytes(i int) uint64 { return c.candidates[i].SizeBytes / uint64(len(c.cost)) }
 
 func newWeighing(f *frame) (*weighing, error) {
-	b := &f.problem.Policy.Budget
-	if err := b.Validate(); err != nil {
+	w, err := startWeighing(f)
+	if err != nil {
 		return nil, err
 	}
-	w := &weighing{frame: f, budget: b, cellOf: make([]int, len(f.slots)), tiedTo: map[int]frequency.Type{}}
-	w.indexErrors()
-	if err := w.resolveTypes(); err != nil {
+	if err := w.weighCells(); err != nil {
 		return nil, err
 	}
-	if err := w.findCells(); err != nil {
-		return nil, err
-	}
-	w.shares = &layerShares{w: w}
-	if err := w.sensitivities(); err != nil {
-		return nil, err
-	}
-	for c := range w.cells {
-		if err := w.weigh(&w.cells[c]); err != nil {
-			return nil, err
+	for i := range w.cellOf {
+		if w.cellOf[i] >= 0 {
+			w.noteInterpolated(i)
 		}
 	}
 	if err := w.weighOthers(); err != nil {
 		return nil, err
 	}
 	return w, w.setScale()
+}
+
+// startWeighing settles what the errors of each tensor count for, whatever its
+// type and whoever decides it.
+func startWeighing(f *frame) (*weighing, error) {
+	b := &f.problem.Policy.Budget
+	if err := b.Validate(); err != nil {
+		return nil, err
+	}
+	if ev := f.problem.Evidence; len(f.layers) > 0 && b.Objective.weighing().needsTraffic() {
+		if ev == nil || ev.Kind == stats.KindNone || ev.Kind == stats.KindRank {
+			return nil, ErrNeedsTraffic
+		}
+	}
+	w := &weighing{frame: f, budget: b, cellOf: slices.Repeat([]int{-1}, len(f.slots)), tiedTo: map[int]frequency.Type{}}
+	w.indexErrors()
+	w.shares = &layerShares{w: w}
+	return w, w.sensitivities()
+}
+
+// weighCells lists what the policy decides, with what every candidate of it
+// costs.
+func (w *weighing) weighCells() error {
+	if err := w.resolveTypes(); err != nil {
+		return err
+	}
+	if err := w.findCells(); err != nil {
+		return err
+	}
+	for c := range w.cells {
+		if err := w.weigh(&w.cells[c]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // weighOthers adds up the damage of what the policy does not decide: pinned
@@ -195,18 +221,11 @@ func (w *weighing) findCells() error {
 		return ErrNoExpertsToBound
 	}
 	traffic := b.Objective.weighing().needsTraffic()
-	if len(f.layers) > 0 && traffic {
-		ev := f.problem.Evidence
-		if ev == nil || ev.Kind == stats.KindNone || ev.Kind == stats.KindRank {
-			return ErrNeedsTraffic
-		}
-	}
 	if err := w.checkPinnedTies(); err != nil {
 		return err
 	}
 	for i := range f.slots {
 		s := &f.slots[i]
-		w.cellOf[i] = -1
 		switch {
 		case s.state != slotOpen:
 			continue
@@ -418,21 +437,28 @@ func grid[T any](rows, columns int) [][]T {
 
 // damages returns what a type costs each expert of a cell.
 func (w *weighing) damages(c *cell, t frequency.Type) ([]float64, error) {
+	out := make([]float64, len(c.weights))
+	return out, w.eachDamage(c, t, func(e int, d float64) { out[e] = d })
+}
+
+// eachDamage calls yield with what a type costs each expert of a cell.
+func (w *weighing) eachDamage(c *cell, t frequency.Type, yield func(expert int, damage float64)) error {
 	errs, err := w.errorsOf(c, t)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := make([]float64, len(c.weights))
-	for e := range out {
+	for e, weight := range c.weights {
 		r := errs.relative(e)
 		if w.budget.Objective == ObjectiveMSE {
 			r = errs.plain(e)
 		}
-		if out[e] = float64(c.weights[e] * r); !(out[e] >= 0 && out[e] <= math.MaxFloat64) {
-			return nil, fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, t, out[e])
+		d := float64(weight * r)
+		if !(d >= 0 && d <= math.MaxFloat64) {
+			return fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, t, d)
 		}
+		yield(e, d)
 	}
-	return out, nil
+	return nil
 }
 
 // typeErrors are the errors of a tensor's experts in one type.
@@ -519,7 +545,7 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 	b := w.budget
 	rec := &manifest.Budget{
 		Target: string(b.Target), TargetValue: b.BitsPerWeight.Float64(), Objective: string(b.Objective), Seed: b.Seed,
-		ScopeTensors: string(b.Scope), TieGateUp: b.TieGateUp, Types: []string{}, Errors: manifest.ErrorSource{Kind: "typical"},
+		ScopeTensors: string(b.Scope), TieGateUp: b.TieGateUp, Types: []string{}, Errors: w.recordErrors(),
 		Damage: w.planDamage(fused.cost), Bound: w.planDamage(fused.bound), Gap: w.gap(fused),
 		SplitDamage: w.planDamage(split.cost), SplitBound: w.planDamage(split.bound), SplitGap: w.gap(split),
 	}
@@ -539,11 +565,16 @@ func (w *weighing) recordPolicy(fused, split *assignment) *manifest.Budget {
 	for _, t := range w.types {
 		rec.Types = append(rec.Types, t.Name)
 	}
-	if b.Errors != nil {
-		rec.Errors = manifest.ErrorSource{Kind: "measured", Name: &b.Errors.Name, SHA256: &b.Errors.SHA256}
-	}
 	rec.Sensitivity = w.recordSensitivity()
 	return rec
+}
+
+// recordErrors says where errors came from.
+func (w *weighing) recordErrors() manifest.ErrorSource {
+	if e := w.budget.Errors; e != nil {
+		return manifest.ErrorSource{Kind: "measured", Name: &e.Name, SHA256: &e.SHA256}
+	}
+	return manifest.ErrorSource{Kind: "typical"}
 }
 
 // gap is how far a plan may be from the optimum, as a fraction of its damage.

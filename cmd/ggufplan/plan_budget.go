@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
@@ -66,7 +67,7 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 }
 
 // budgetOnly are the flags that mean nothing to another policy.
-var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "min-type", "max-types", "tie-gate-up", "scope-tensors", "errors", "measure", "sensitivity", "sensitivity-type"}
+var budgetOnly = []string{"target-size", "like", "target-bpw", "target-expert-bpw", "objective", "seed", "types", "min-type", "max-types", "tie-gate-up", "scope-tensors"}
 
 // frequencyOnly are the flags that mean nothing to the budget policy.
 var frequencyOnly = []string{"preset", "hot-percentile", "cold-percentile", "warm-type", "cold-type", "tiers-by", "hot-share", "cold-share", "scope", "fuse"}
@@ -100,7 +101,7 @@ func (b *budgetFlags) choosePolicy(typed string, frontier bool) (planner.PolicyN
 		name, others = planner.PolicyBudget, frequencyOnly
 	}
 	for _, flag := range others {
-		if b.flags.Changed(flag) {
+		if b.flags.Changed(flag) && !(flag == "seed" && b.measure) {
 			other := planner.PolicyBudget
 			if budget {
 				other = planner.PolicyFrequency
@@ -127,8 +128,6 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 		return out, hinted(fmt.Errorf("the budget policy needs --target-size, --like, --target-bpw, --target-expert-bpw, --fit-vram or --fit-ram"), hint)
 	case len(targets) > 1:
 		return out, hinted(fmt.Errorf("--%s and --%s exclude each other", targets[0], targets[1]), hint)
-	case b.errors != "" && b.measure:
-		return out, hinted(fmt.Errorf("--errors and --measure exclude each other"), hint)
 	}
 	var err error
 	switch {
@@ -194,18 +193,6 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 		}
 		out.MinType = &t
 	}
-	switch t := b.sensitivityType; {
-	case b.flags.Changed("sensitivity") && b.sensitivity == "":
-		return out, hinted(fmt.Errorf("--sensitivity: names no file"), "--sensitivity kld.csv, --sensitivity typical or --sensitivity none")
-	case b.flags.Changed("sensitivity-type") && !b.hasTable():
-		return out, hinted(fmt.Errorf("--sensitivity-type is about a table, and --sensitivity names none"), "--sensitivity kld.csv --sensitivity-type Q2_K")
-	case b.flags.Changed("sensitivity-type"):
-		typ, err := lookupType(types, t)
-		if err != nil {
-			return out, flagError("sensitivity-type", err)
-		}
-		b.sensitivityType = typ.Name
-	}
 	check := out
 	if b.errors != "" || b.measure {
 		check.Errors = &planner.NamedErrors{} // read later
@@ -214,6 +201,26 @@ func (b *budgetFlags) budget(types *frequency.Types, frontier bool) (planner.Bud
 		return out, hintBudgetError(err, "model.gguf", []string{"imatrix.gguf"})
 	}
 	return out, nil
+}
+
+// evidence checks the flags that say what damage is predicted from, whatever
+// the policy.
+func (b *budgetFlags) evidence(types *frequency.Types) error {
+	switch {
+	case b.errors != "" && b.measure:
+		return hinted(fmt.Errorf("--errors and --measure exclude each other"), "leave --measure out")
+	case b.flags.Changed("sensitivity") && b.sensitivity == "":
+		return hinted(fmt.Errorf("--sensitivity: names no file"), "--sensitivity kld.csv, --sensitivity typical or --sensitivity none")
+	case b.flags.Changed("sensitivity-type") && !b.hasTable():
+		return hinted(fmt.Errorf("--sensitivity-type is about a table, and --sensitivity names none"), "--sensitivity kld.csv --sensitivity-type Q2_K")
+	case b.flags.Changed("sensitivity-type"):
+		typ, err := lookupType(types, b.sensitivityType)
+		if err != nil {
+			return flagError("sensitivity-type", err)
+		}
+		b.sensitivityType = typ.Name
+	}
+	return nil
 }
 
 // parseBits reads a number of bits per weight.
@@ -307,11 +314,19 @@ func (b *budgetFlags) hasTable() bool {
 // maxSensitivityBytes bounds a table; 50 thousand tensors take about 3 MB.
 const maxSensitivityBytes = 64 << 20
 
-// measureOptions are what --measure measures: the candidates, as measure does.
+// measureOptions are what --measure measures: the candidates, as measure does,
+// and the types of tiers.
 func (b *budgetFlags) measureOptions(problem *planner.Problem) measure.Options {
 	types := problem.Policy.Budget.Types
 	if types == nil {
 		types, _ = planner.TypeSet(planner.DefaultTypeSet)
+	}
+	if fr := &problem.Policy.Frequency; problem.Policy.Name == planner.PolicyFrequency {
+		for _, t := range []frequency.Type{fr.HotType, fr.WarmType, fr.ColdType} {
+			if f, ok := quant.Lookup(t.GGML); ok && f.Quantized && !t.Declared && !slices.Contains(types, t) {
+				types = append(types, t)
+			}
+		}
 	}
 	o := measure.Options{Seed: b.seed, Quantizable: llamaquantize.Quantizable,
 		Generator: manifest.GeneratorName + " " + manifest.GeneratorVersion}

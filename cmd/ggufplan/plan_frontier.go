@@ -114,7 +114,7 @@ func (f *frontierFlags) show(c *call, model *ggufio.Model, front *planner.Fronti
 		}
 		mark := review.PlanMark(plan, filepath.Base(f.mark))
 		if mark == nil || plan.Model.Parameters != chart.Weights {
-			return fmt.Errorf("%s: --mark wants a budget plan of this model", inputName(f.mark))
+			return fmt.Errorf("%s: --mark wants a plan of this model with a predicted damage", inputName(f.mark))
 		}
 		chart.Marks = append(chart.Marks, *mark)
 	}

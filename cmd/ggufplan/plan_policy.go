@@ -103,6 +103,9 @@ func (p *policyFlags) problem(budget *budgetFlags, frontier bool) (*planner.Prob
 	if pol.Name, err = budget.choosePolicy(p.policy, frontier); err != nil {
 		return nil, err
 	}
+	if err := budget.evidence(problem.Types); err != nil {
+		return nil, err
+	}
 	if pol.Name == planner.PolicyBudget {
 		if pol.Budget, err = budget.budget(problem.Types, frontier); err != nil {
 			return nil, err

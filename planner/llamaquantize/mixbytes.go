@@ -24,23 +24,24 @@ func TensorBytes(t *ggufio.Tensor, typ quant.Type) (uint64, error) {
 
 // MixBytes returns the bytes of the model's tensors as llama-quantize makes
 // them of a file type, with no rule and no importance matrix.
-func MixBytes(m *ggufio.Model, ft FileType) (uint64, error) { return NewMixer(m).Bytes(ft) }
+func MixBytes(m *ggufio.Model, ft FileType) (uint64, error) {
+	_, size, err := NewMixer(m).Mix(ft)
+	return size, err
+}
 
-// Bytes is [MixBytes] of the mixer's model.
-func (x *Mixer) Bytes(ft FileType) (uint64, error) {
-	types, err := x.types(ft, false)
-	if err != nil {
-		return 0, err
+// Mix is [Mix] and [MixBytes] of the mixer's model.
+func (x *Mixer) Mix(ft FileType) (types []quant.Type, sizeBytes uint64, err error) {
+	if types, err = x.types(ft, false); err != nil {
+		return nil, 0, err
 	}
-	total := uint64(0)
 	for i, t := range types {
 		size, err := TensorBytes(&x.model.Tensors[i], t)
 		if err != nil {
-			return 0, fmt.Errorf("tensor %s: %w", x.model.Tensors[i].Name, err)
+			return nil, 0, fmt.Errorf("tensor %s: %w", x.model.Tensors[i].Name, err)
 		}
-		if total += size; total > math.MaxInt64 || size > math.MaxInt64 {
-			return 0, errors.New("the tensors together are larger than 2^63-1 bytes")
+		if sizeBytes += size; sizeBytes > math.MaxInt64 || size > math.MaxInt64 {
+			return nil, 0, errors.New("the tensors together are larger than 2^63-1 bytes")
 		}
 	}
-	return total, nil
+	return types, sizeBytes, nil
 }

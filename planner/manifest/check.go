@@ -262,6 +262,10 @@ func (c *checker) policy(m *Manifest) {
 	if p.Budget != nil {
 		c.budget(p.Budget)
 	}
+	if x := p.Prediction; x != nil {
+		c.errors("policy.prediction.errors", &x.Errors)
+		c.sensitivity("policy.prediction.sensitivity", &x.Sensitivity)
+	}
 }
 
 func (c *checker) budget(b *Budget) {
@@ -280,24 +284,32 @@ func (c *checker) budget(b *Budget) {
 	}
 	c.oneOf("policy.budget.objective", b.Objective, Objectives)
 	c.oneOf("policy.budget.scope_tensors", b.ScopeTensors, TensorScopes)
-	c.oneOf("policy.budget.errors.kind", b.Errors.Kind, ErrorKinds)
-	if measured := b.Errors.Kind == "measured"; measured != (b.Errors.Name != nil) || measured != (b.Errors.SHA256 != nil) {
-		c.failf("policy.budget.errors", "%s errors: a name and a digest are for measured ones", b.Errors.Kind)
+	c.errors("policy.budget.errors", &b.Errors)
+	if b.Sensitivity != nil {
+		c.sensitivity("policy.budget.sensitivity", b.Sensitivity)
 	}
-	if b.Errors.SHA256 != nil {
-		c.digest("policy.budget.errors.sha256", *b.Errors.SHA256)
+}
+
+func (c *checker) errors(path string, e *ErrorSource) {
+	c.oneOf(path+".kind", e.Kind, ErrorKinds)
+	if measured := e.Kind == "measured"; measured != (e.Name != nil) || measured != (e.SHA256 != nil) {
+		c.failf(path, "%s errors: a name and a digest are for measured ones", e.Kind)
 	}
-	if s := b.Sensitivity; s != nil {
-		c.oneOf("policy.budget.sensitivity.kind", s.Kind, SensitivityKinds)
-		if file := s.Kind == "table" || s.Kind == "probe"; file != (s.Name != nil) || file != (s.SHA256 != nil) {
-			c.failf("policy.budget.sensitivity", "%s sensitivities: a name and a digest are for those of a file", s.Kind)
-		}
-		if s.SHA256 != nil {
-			c.digest("policy.budget.sensitivity.sha256", *s.SHA256)
-		}
-		if (s.Floor == nil) != (s.FloorRule == nil) {
-			c.failf("policy.budget.sensitivity.floor_rule", "a floor without its rule, or a rule without a floor")
-		}
+	if e.SHA256 != nil {
+		c.digest(path+".sha256", *e.SHA256)
+	}
+}
+
+func (c *checker) sensitivity(path string, s *Sensitivity) {
+	c.oneOf(path+".kind", s.Kind, SensitivityKinds)
+	if file := s.Kind == "table" || s.Kind == "probe"; file != (s.Name != nil) || file != (s.SHA256 != nil) {
+		c.failf(path, "%s sensitivities: a name and a digest are for those of a file", s.Kind)
+	}
+	if s.SHA256 != nil {
+		c.digest(path+".sha256", *s.SHA256)
+	}
+	if (s.Floor == nil) != (s.FloorRule == nil) {
+		c.failf(path+".floor_rule", "a floor without its rule, or a rule without a floor")
 	}
 }
 

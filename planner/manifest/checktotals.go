@@ -138,6 +138,7 @@ func (c *checker) totals(m *Manifest) {
 	if f := t.SplitFileBytes; f != nil && *f < split {
 		c.failf("totals.split_file_bytes", "%d, less than its tensors' %d", *f, split)
 	}
+	c.damage(m)
 	if r := t.SplitRatio; r != nil && !(*r >= 0) {
 		c.failf("totals.split_damage_ratio", "%v: want 0 or more", *r)
 	}
@@ -159,6 +160,31 @@ func (c *checker) totals(m *Manifest) {
 		}
 	}
 	c.tiers(m)
+}
+
+// damage compares what the plans lose with what it was predicted from.
+func (c *checker) damage(m *Manifest) {
+	t, b := &m.Totals, m.Policy.Budget
+	for _, f := range []struct {
+		key  string
+		v    *float64
+		want func() float64
+	}{{"damage", t.Damage, func() float64 { return b.Damage }}, {"split_damage", t.SplitDamage, func() float64 { return b.SplitDamage }}} {
+		switch path := "totals." + f.key; {
+		case f.v != nil && !(*f.v >= 0):
+			c.failf(path, "%v: want 0 or more", *f.v)
+		case b != nil && (f.v == nil || *f.v != f.want()):
+			c.failf(path, "not policy.budget.%s, which is %v", f.key, f.want())
+		}
+	}
+	switch predicted := m.Policy.Prediction != nil; {
+	case b != nil && predicted:
+		c.failf("policy.prediction", "a budget says itself what its damage is predicted from")
+	case b == nil && (t.Damage != nil) != predicted:
+		c.failf("policy.prediction", "null or not unlike totals.damage")
+	case t.Damage == nil && t.SplitDamage != nil:
+		c.failf("totals.split_damage", "%v, but totals.damage is null", *t.SplitDamage)
+	}
 }
 
 func (c *checker) predicted(path string, p *PredictedKLD) {

@@ -108,8 +108,11 @@ func Decode(data []byte) (*Manifest, error) {
 	if err := decodeStrict(data, m, v.minor); err != nil {
 		return nil, err
 	}
-	if b := m.Policy.Budget; b != nil && b.Sensitivity != nil && v.minor == 0 {
-		b.Sensitivity.Kind = "table" // there was no other
+	if b := m.Policy.Budget; b != nil && v.minor == 0 {
+		m.Totals.Damage, m.Totals.SplitDamage = new(b.Damage), new(b.SplitDamage)
+		if b.Sensitivity != nil {
+			b.Sensitivity.Kind = "table" // there was no other
+		}
 	}
 	if err := m.Check(); err != nil {
 		return nil, err

@@ -197,7 +197,7 @@ func TestOlderMinor(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	good := indented(t, encode(t, twoLayers()))
 	for _, tt := range []struct{ name, old, new, want string }{
-		{"text after the end", "]\n}\n", "]\n}\n{}", "byte 5"},
+		{"text after the end", "]\n}\n", "]\n}\n{}", "byte 6"},
 		{"cut short", "]\n}\n", "]\n", "unexpected end of JSON input"},
 		{"a list", good, "[]", "not a manifest: want an object"},
 		{"another object", good, "{}", "format_version: missing: not a manifest of ggufplan"},
@@ -291,6 +291,9 @@ func TestDecodeRefuses(t *testing.T) {
       "activations"`, "layers[1].layer: 0 does not follow 0"},
 		{"scope", `"scope": "layer"`, `"scope": "galaxy"`, `policy.scope: "galaxy": want one of layer, model`},
 		{"percentiles", `"hot_percentile": 0.9`, `"hot_percentile": 0.3`, "policy.hot_percentile: 0.3 is not above the cold percentile 0.3"},
+		{"damage of nothing", `"damage": null,
+    "split_damage"`, `"damage": 1,
+    "split_damage"`, "policy.prediction: null or not unlike totals.damage"},
 		{"budget under frequency", `"hot_percentile": 0.9`, `"hot_percentile": null`, "policy.hot_percentile: the frequency policy needs it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -309,7 +312,7 @@ func TestOtherMinors(t *testing.T) {
 	m := twoLayers()
 	m.Totals.Baselines[0].Damage = nil // came with 1.1
 	good := string(encode(t, m))
-	older := regexp.MustCompile(`,\s*("damage": null|"max_tiers": null|"run": null|"split_file_bytes": null|"split_damage_ratio": null|"predicted_kld": null|"split_predicted_kld": null|"measured": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
+	older := regexp.MustCompile(`,\s*("damage": null|"split_damage": null|"prediction": null|"max_tiers": null|"run": null|"split_file_bytes": null|"split_damage_ratio": null|"predicted_kld": null|"split_predicted_kld": null|"measured": null|"hot_share": null|"cold_share": null|"sensitivity": null, "sensitivity_from": null, "step_up": null, "step_down": null|"max_types": null|"price_per_byte": null)`).ReplaceAllString(good, "")
 	old, err := Decode([]byte(strings.Replace(older, `"1.1"`, `"1.0"`, 1)))
 	if err != nil {
 		t.Fatal(err)

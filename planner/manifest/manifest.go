@@ -121,7 +121,8 @@ type Policy struct {
 	Pins           []Pin         `json:"pins"`
 	DefinedTypes   []DefinedType `json:"defined_types"`
 	Budget         *Budget       `json:"budget"`
-	Run            *Run          `json:"run" since:"1"` // null where no run was asked about
+	Prediction     *Prediction   `json:"prediction" since:"1"` // what the damage of a plan without a budget is predicted from; null where none is
+	Run            *Run          `json:"run" since:"1"`        // null where no run was asked about
 }
 
 // A Pin gives every tensor whose name matches Pattern (RE2, unanchored) a type.
@@ -166,6 +167,12 @@ type ErrorSource struct {
 	SHA256 *string `json:"sha256"`
 }
 
+// A Prediction says what a damage was predicted from.
+type Prediction struct {
+	Errors      ErrorSource `json:"errors"`
+	Sensitivity Sensitivity `json:"sensitivity"`
+}
+
 // A Sensitivity says how much each tensor was taken to matter. Interpolated
 // lists the tensors that a table did not measure; Floor was taken off its
 // values, found by FloorRule.
@@ -191,6 +198,11 @@ type Totals struct {
 	SplitSavedBytes      int64        `json:"split_saved_bytes"`
 	SplitBitsPerWeight   float64      `json:"split_bits_per_weight"`
 	RoutedExperts        ExpertTotals `json:"routed_experts"`
+
+	// What the two plans are predicted to lose, a budget's as it says itself; null
+	// where the error of a routed expert's type is not known.
+	Damage      *float64 `json:"damage" since:"1"`
+	SplitDamage *float64 `json:"split_damage" since:"1"`
 
 	// SplitFileBytes is the file that apply --split writes, names and tables of
 	// tiers included. SplitRatio is how many times the split plan's predicted
@@ -230,8 +242,8 @@ type Baseline struct {
 	TensorBytes uint64 `json:"tensor_bytes"`
 	SavedBytes  int64  `json:"saved_bytes"`
 
-	// Damage is in the unit of policy.budget.damage; null where an error of one
-	// of the file type's types is not known, and for other policies.
+	// Damage is in the unit of the totals'; null where an error of one of the file
+	// type's types is not known.
 	Damage *float64 `json:"damage" null:"allowed" since:"1"`
 
 	PredictedKLD *PredictedKLD `json:"predicted_kld" null:"allowed" since:"1"` // as that of the totals

@@ -396,27 +396,37 @@ func (l *labels) place(ink Ink, px, py float64, text string) {
 func planChart(m *manifest.Manifest, front *Chart) *Chart {
 	c := &Chart{}
 	var mark *ChartPoint
-	switch b := m.Policy.Budget; {
+	switch t := &m.Totals; {
 	case front != nil:
 		*c = *front
 		mark = PlanMark(m, ownRow)
-	case b == nil:
+	case t.Damage == nil:
 		return nil
 	default:
-		c.Objective, c.Tensors = b.Objective, true
+		c.Objective, c.Tensors = objective(m), true
 		for _, x := range m.Totals.Baselines {
 			if x.Damage != nil {
 				c.Types = append(c.Types, ChartPoint{x.Name, x.TensorBytes, *x.Damage, x.PredictedKLD})
 			}
 		}
-		c.Split = []ChartPoint{{splitFact, m.Totals.SplitPlannedBytes, b.SplitDamage, m.Totals.SplitPredictedKLD}}
-		mark = &ChartPoint{ownRow, m.Totals.PlannedBytes, b.Damage, m.Totals.PredictedKLD}
+		if t.SplitDamage != nil {
+			c.Split = []ChartPoint{{splitFact, t.SplitPlannedBytes, *t.SplitDamage, t.SplitPredictedKLD}}
+		}
+		mark = &ChartPoint{ownRow, t.PlannedBytes, *t.Damage, t.PredictedKLD}
 	}
 	c.Model, c.Weights = m.Model.Name, m.Model.Parameters
 	if mark != nil {
 		c.Marks = append(slices.Clone(c.Marks), *mark)
 	}
 	return c
+}
+
+// objective is what the damage of a plan is: without a budget that of the first.
+func objective(m *manifest.Manifest) string {
+	if b := m.Policy.Budget; b != nil {
+		return b.Objective
+	}
+	return manifest.Objectives[0]
 }
 
 // frontierSection holds the points of a chart's lines as numbers.
@@ -432,13 +442,14 @@ func frontierSection(c *Chart) section {
 	return s
 }
 
-// PlanMark is a budget plan as a point of a chart, nil if its file or its
-// damage is unknown.
+// PlanMark is a plan as a point of a chart, nil if its file or its damage is
+// unknown.
 func PlanMark(m *manifest.Manifest, name string) *ChartPoint {
-	if m.Policy.Budget == nil || m.Totals.PlannedFileBytes == nil {
+	t := &m.Totals
+	if t.Damage == nil || t.PlannedFileBytes == nil {
 		return nil
 	}
-	return &ChartPoint{name, *m.Totals.PlannedFileBytes, m.Policy.Budget.Damage, m.Totals.PredictedKLD}
+	return &ChartPoint{name, *t.PlannedFileBytes, *t.Damage, t.PredictedKLD}
 }
 
 // SVG writes the chart as a file of its own that follows the reader's scheme

@@ -93,25 +93,42 @@ func headlineSection(before, after *manifest.Manifest) section {
 		add("file, bytes", Count(*o.PlannedFileBytes), Count(*n.PlannedFileBytes), relative(float64(*o.PlannedFileBytes), float64(*n.PlannedFileBytes)))
 	}
 	add("bits per weight", decimals(o.PlannedBitsPerWeight, 3), decimals(n.PlannedBitsPerWeight, 3), "")
-	a, b := before.Policy.Budget, after.Policy.Budget
-	switch {
-	case a != nil && b != nil && a.Damage != b.Damage:
-		add("predicted damage", Damage(a.Damage), Damage(b.Damage), relative(a.Damage, b.Damage))
-	case a == nil && b != nil:
-		add("predicted damage", "-", Damage(b.Damage), "")
-	case a != nil && b == nil:
-		add("predicted damage", Damage(a.Damage), "-", "")
+	damages := func(name string, old, now *float64) {
+		change := ""
+		switch {
+		case old == nil || now == nil || *old == *now:
+		case predictedFrom(before) != predictedFrom(after):
+			change = "other evidence"
+		default:
+			change = relative(*old, *now)
+		}
+		add(name, optionalDamage(old), optionalDamage(now), change)
 	}
+	damages("predicted damage", o.Damage, n.Damage)
 	add("predicted KL divergence", PredictedKLD(o.PredictedKLD), PredictedKLD(n.PredictedKLD), "")
 	add("measured KL divergence", measuredKLD(before.Measured), measuredKLD(after.Measured), "")
 	sizes("split plan", o.SplitPlannedBytes, n.SplitPlannedBytes)
-	if a != nil && b != nil && a.SplitDamage != b.SplitDamage {
-		add("split plan's damage", Damage(a.SplitDamage), Damage(b.SplitDamage), relative(a.SplitDamage, b.SplitDamage))
-	}
+	damages("split plan's damage", o.SplitDamage, n.SplitDamage)
 	if len(t.rows) == 0 {
 		t.Add("size", Size(o.PlannedBytes), Size(n.PlannedBytes), "none")
 	}
 	return section{title: "Old and new", open: true, table: t}
+}
+
+// predictedFrom says what a plan's damage was predicted from: damages of two
+// sources do not compare.
+func predictedFrom(m *manifest.Manifest) string {
+	var errors manifest.ErrorSource
+	var sensitivity manifest.Sensitivity
+	objective := objective(m)
+	if b := m.Policy.Budget; b != nil {
+		if errors = b.Errors; b.Sensitivity != nil {
+			sensitivity = *b.Sensitivity
+		}
+	} else if x := m.Policy.Prediction; x != nil {
+		errors, sensitivity = x.Errors, x.Sensitivity
+	}
+	return strings.Join([]string{objective, errors.Kind, ValueOr(errors.SHA256, ""), sensitivity.Kind, ValueOr(sensitivity.SHA256, "")}, " ")
 }
 
 // relative writes a change in percent of the old value.
@@ -129,7 +146,7 @@ func fieldSection(title string, fields []manifest.FieldChange) section {
 	for _, f := range fields {
 		if strings.HasPrefix(f.Field, "policy.budget.") && !strings.HasPrefix(f.Field, "policy.budget.target") {
 			switch strings.TrimPrefix(f.Field, "policy.budget.") {
-			case "damage", "bound", "gap", "split_damage", "split_bound", "split_gap", "price":
+			case "damage", "bound", "gap", "split_damage", "split_bound", "split_gap", "price_per_byte":
 				continue // the headline has them
 			}
 		}
@@ -163,6 +180,12 @@ func fieldValue(raw json.RawMessage) string {
 			if name, ok := v[key].(string); ok {
 				return shorten(name, 60)
 			}
+		}
+		if value, ok := v["target_value"].(float64); ok { // a budget
+			return fmt.Sprintf("%v %s", v["target"], strconv.FormatFloat(value, 'f', -1, 64))
+		}
+		if source, ok := v["errors"].(map[string]any); ok { // a prediction
+			return fmt.Sprintf("%v errors", source["kind"])
 		}
 		return fmt.Sprintf("an object of %d fields", len(v))
 	case []any:

@@ -104,7 +104,7 @@ func baselineSection(m *manifest.Manifest) section {
 	row := func(name string, bytes uint64, than string, damage *float64, kld *manifest.PredictedKLD, measured *manifest.Measured) {
 		cells := []string{name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), than}
 		if damages {
-			cells = append(cells, optionalDamage(damage), besideDamage(damage, m.Policy.Budget))
+			cells = append(cells, optionalDamage(damage), besideDamage(damage, m.Totals.Damage))
 		}
 		if predicted {
 			cells = append(cells, PredictedKLD(kld))
@@ -115,11 +115,7 @@ func baselineSection(m *manifest.Manifest) section {
 		s.table.Add(cells...)
 	}
 	planned := m.Totals.PlannedBytes
-	var own *float64
-	if b := m.Policy.Budget; b != nil {
-		own = &b.Damage
-	}
-	row(ownRow, planned, "", own, m.Totals.PredictedKLD, m.Measured)
+	row(ownRow, planned, "", m.Totals.Damage, m.Totals.PredictedKLD, m.Measured)
 	list := slices.Clone(m.Totals.Baselines)
 	slices.SortStableFunc(list, func(a, b manifest.Baseline) int { return cmp.Compare(a.TensorBytes, b.TensorBytes) })
 	for _, b := range list {
@@ -135,12 +131,12 @@ func optionalDamage(damage *float64) string {
 	return Damage(*damage)
 }
 
-// besideDamage writes a damage as a multiple of a budget plan's.
-func besideDamage(damage *float64, plan *manifest.Budget) string {
-	if damage == nil || plan == nil || plan.Damage == 0 {
+// besideDamage writes a damage as a multiple of the plan's.
+func besideDamage(damage, plan *float64) string {
+	if damage == nil || plan == nil || *plan == 0 {
 		return "-"
 	}
-	return times(*damage / plan.Damage)
+	return times(*damage / *plan)
 }
 
 func tierSection(m *manifest.Manifest) section {

@@ -161,12 +161,12 @@ func cards(m *manifest.Manifest) []card {
 		{"saved", fractionPercent(t.SavedFraction), SignedSize(t.SavedBytes)},
 		{"bits per weight", decimals(t.PlannedBitsPerWeight, 2), "split plan " + decimals(t.SplitBitsPerWeight, 2)},
 	}
-	if b := m.Policy.Budget; b != nil {
+	if d := t.Damage; d != nil {
 		note := "whole plan"
 		if n := Nearest(m); n != nil && n.Damage != nil && *n.Damage > 0 {
-			note = times(b.Damage / *n.Damage) + " times " + htmlText(n.Name) + "'s"
+			note = times(*d / *n.Damage) + " times " + htmlText(n.Name) + "'s"
 		}
-		list = append(list, card{"predicted damage", Damage(b.Damage), note})
+		list = append(list, card{"predicted damage", Damage(*d), note})
 	}
 	switch p, x := t.PredictedKLD, m.Measured; {
 	case x != nil && p != nil:

@@ -99,21 +99,24 @@ func policyInWords(p *manifest.Policy) string {
 		return p.Name
 	}
 	number := func(v *float64) string { return strconv.FormatFloat(*v, 'g', -1, 64) }
-	if p.HotShare != nil && p.ColdShare != nil {
-		return fmt.Sprintf("%s, preset %s: the busiest experts up to %s of the traffic %s, the idlest up to %s %s, else %s; tiers by %s per %s, fused by %s",
-			p.Name, *p.Preset, number(p.HotShare), p.HotType, number(p.ColdShare), *p.ColdType, *p.WarmType, *p.TiersBy, *p.Scope, *p.Fuse)
+	errors := ""
+	if x := p.Prediction; x != nil {
+		errors = ", " + x.Errors.Kind + " errors"
 	}
-	return fmt.Sprintf("%s, preset %s: hot from %s %s, cold below %s %s, else warm %s; tiers by %s per %s, fused by %s",
+	if p.HotShare != nil && p.ColdShare != nil {
+		return fmt.Sprintf("%s, preset %s: the busiest experts up to %s of the traffic %s, the idlest up to %s %s, else %s; tiers by %s per %s, fused by %s%s",
+			p.Name, *p.Preset, number(p.HotShare), p.HotType, number(p.ColdShare), *p.ColdType, *p.WarmType, *p.TiersBy, *p.Scope, *p.Fuse, errors)
+	}
+	return fmt.Sprintf("%s, preset %s: hot from %s %s, cold below %s %s, else warm %s; tiers by %s per %s, fused by %s%s",
 		p.Name, *p.Preset, number(p.HotPercentile), p.HotType, number(p.ColdPercentile), *p.ColdType, *p.WarmType,
-		*p.TiersBy, *p.Scope, *p.Fuse)
+		*p.TiersBy, *p.Scope, *p.Fuse, errors)
 }
 
 // showTotals puts the plan beside the source and the baselines.
 func showTotals(w io.Writer, m *manifest.Manifest) {
 	t := &m.Totals
 	columns := []string{"", ">size", ">bits per weight", ">saved", ">of the source", ">experts"}
-	budget := m.Policy.Budget
-	if budget != nil {
+	if t.Damage != nil {
 		columns = append(columns, ">damage")
 	}
 	predicted := t.PredictedKLD != nil
@@ -123,11 +126,8 @@ func showTotals(w io.Writer, m *manifest.Manifest) {
 	sizes := NewTable(columns...)
 	row := func(name string, bytes uint64, saved int64, experts string, damage *float64, kld *manifest.PredictedKLD) {
 		cells := []string{name, Size(bytes), BitsPerWeight(bytes, m.Model.Parameters), SignedSize(saved), Percent(bytes, t.SourceBytes), experts}
-		switch {
-		case budget != nil && damage != nil:
-			cells = append(cells, Damage(*damage))
-		case budget != nil:
-			cells = append(cells, "-")
+		if t.Damage != nil {
+			cells = append(cells, optionalDamage(damage))
 		}
 		if predicted {
 			cells = append(cells, PredictedKLD(kld))
@@ -135,12 +135,8 @@ func showTotals(w io.Writer, m *manifest.Manifest) {
 		sizes.Add(cells...)
 	}
 	row("source", t.SourceBytes, 0, Size(t.RoutedExperts.SourceBytes), new(float64), nil)
-	var fused, split *float64
-	if budget != nil {
-		fused, split = &budget.Damage, &budget.SplitDamage
-	}
-	row("fused plan", t.PlannedBytes, t.SavedBytes, Size(t.RoutedExperts.PlannedBytes), fused, t.PredictedKLD)
-	row("split plan", t.SplitPlannedBytes, t.SplitSavedBytes, Size(t.RoutedExperts.SplitPlannedBytes), split, t.SplitPredictedKLD)
+	row("fused plan", t.PlannedBytes, t.SavedBytes, Size(t.RoutedExperts.PlannedBytes), t.Damage, t.PredictedKLD)
+	row("split plan", t.SplitPlannedBytes, t.SplitSavedBytes, Size(t.RoutedExperts.SplitPlannedBytes), t.SplitDamage, t.SplitPredictedKLD)
 	for _, b := range t.Baselines {
 		row(Printable(b.Name), b.TensorBytes, b.SavedBytes, "", b.Damage, b.PredictedKLD)
 	}

@@ -31,9 +31,15 @@ func Verdict(m *manifest.Manifest) [][2]string {
 	b := m.Policy.Budget
 	split := fmt.Sprintf("%s, saves %s, %s bits per weight", Size(t.SplitPlannedBytes),
 		SignedPercent(t.SplitSavedBytes, t.SourceBytes), BitsPerWeight(t.SplitPlannedBytes, m.Model.Parameters))
-	if b != nil {
-		fact("damage", "%s", damageInWords(b.Damage, b.Gap))
-		split += ", damage " + Damage(b.SplitDamage)
+	if t.Damage != nil {
+		text := damageInWords(*t.Damage)
+		if b != nil {
+			text += nearTheLeast(b)
+		}
+		fact("damage", "%s", text)
+	}
+	if t.SplitDamage != nil {
+		split += ", damage " + Damage(*t.SplitDamage)
 	}
 	if p := t.SplitPredictedKLD; p != nil {
 		split += ", KL divergence about " + KLD(p.KLD)
@@ -41,7 +47,7 @@ func Verdict(m *manifest.Manifest) [][2]string {
 	if text := divergence(m); text != "" {
 		fact("divergence", "%s", text)
 	}
-	fact(splitFact, "%s", split+splitWorth(t))
+	fact(splitFact, "%s", split+splitWorth(m))
 	if run := RunFact(m); run != "" {
 		fact("run", "%s", run)
 	}
@@ -63,15 +69,19 @@ func Verdict(m *manifest.Manifest) [][2]string {
 const worthwhileSplit = 1.15
 
 // splitWorth says whether the split plan is worth what it needs.
-func splitWorth(t *manifest.Totals) string {
-	switch r := t.SplitRatio; {
-	case r == nil:
+func splitWorth(m *manifest.Manifest) string {
+	r := m.Totals.SplitRatio
+	if r == nil {
 		return ""
-	case *r < worthwhileSplit:
-		return "; a fused plan has " + times(*r) + " times its damage: not worth a special runtime"
-	default:
-		return "; a fused plan has " + times(*r) + " times its damage, for a runtime with expert tiers"
 	}
+	text := "; the fused plan has " + times(*r) + " times its damage"
+	if m.Policy.Budget == nil {
+		text = "; a fused plan of its bytes has " + times(*r) + " times its damage"
+	}
+	if *r < worthwhileSplit {
+		return text + ": not worth a special runtime"
+	}
+	return text + ", for a runtime with expert tiers"
 }
 
 // Nearest returns the file type, among the baselines made of K and IQ types,
@@ -101,26 +111,31 @@ func besideNearest(m *manifest.Manifest, n *manifest.Baseline) string {
 	if part := max(m.Totals.PlannedBytes, n.TensorBytes) - min(m.Totals.PlannedBytes, n.TensorBytes); part > 0 {
 		text += " (" + Percent(part, n.TensorBytes) + ")"
 	}
-	b := m.Policy.Budget
-	switch {
-	case b != nil && n.Damage != nil && *n.Damage > 0:
-		return text + ", at " + times(b.Damage / *n.Damage) + " times its predicted damage"
-	case b != nil:
+	switch d := m.Totals.Damage; {
+	case d != nil && n.Damage != nil && *n.Damage > 0:
+		return text + ", at " + times(*d / *n.Damage) + " times its predicted damage"
+	case d != nil:
 		return text + "; the file type's damage is not known"
 	}
-	return text + "; damage is predicted for plans to a size only"
+	return text + "; the plan's damage is not known"
 }
 
-// damageInWords says how much damage a plan does, and how near to the least
-// possible that is.
-func damageInWords(damage, gap float64) string {
-	switch {
-	case damage == 0:
+func damageInWords(damage float64) string {
+	if damage == 0 {
 		return "none is predicted"
-	case gap == 0:
-		return Damage(damage) + " predicted, the least at this size"
 	}
-	return fmt.Sprintf("%s predicted, within %.2g %% of the least at this size", Damage(damage), 100*gap)
+	return Damage(damage) + " predicted"
+}
+
+// nearTheLeast says how near to the least damage at its size a budget's plan is.
+func nearTheLeast(b *manifest.Budget) string {
+	switch {
+	case b.Damage == 0:
+		return ""
+	case b.Gap == 0:
+		return ", the least at this size"
+	}
+	return fmt.Sprintf(", within %.2g %% of the least at this size", 100*b.Gap)
 }
 
 // Damage writes a predicted damage.

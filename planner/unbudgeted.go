@@ -1,0 +1,204 @@
+package planner
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/planner/frequency"
+	"github.com/ggufplan/ggufplan/planner/llamaquantize"
+	"github.com/ggufplan/ggufplan/planner/manifest"
+)
+
+// A forecast is what a plan is predicted to lose, and the findings about that.
+// Damages are nil where they are not known.
+type forecast struct {
+	weighing      *weighing // nil where no traffic is known
+	damage, split *float64
+	splitRatio    *float64
+	predictedFrom *manifest.Prediction // of a plan without a budget
+	kld, splitKLD *manifest.PredictedKLD
+	findings      []Finding
+	err           error
+}
+
+// forecast predicts what a plan loses, from its tensors alone.
+func (f *frame) forecast(plan *Plan, d *decision) (x forecast) {
+	if b := plan.Budget; b != nil {
+		x.weighing, x.damage, x.split = d.weighing, new(b.Damage), new(b.SplitDamage)
+		if len(f.layers) > 0 && b.SplitDamage != 0 {
+			x.splitRatio = ratio(b.Damage, b.SplitDamage)
+		}
+	} else {
+		if x.weighing, x.err = f.weighPlan(); x.weighing == nil {
+			return x
+		}
+		x.weighing.forecast(plan, &x)
+		x.splitRatio = x.weighing.splitRatio(plan)
+	}
+	if x.damage != nil {
+		x.kld = x.weighing.predict(func(i, _ int) frequency.Type { return plan.Tensors[i].Type })
+		x.splitKLD = x.weighing.predict(func(i, e int) frequency.Type {
+			if t := &plan.Tensors[i]; t.ExpertTypes != nil {
+				return t.ExpertTypes[e]
+			}
+			return plan.Tensors[i].Type
+		})
+	}
+	return x
+}
+
+// predict says in the totals what the plan and the file types beside it lose.
+func (p *Plan) predict(x *forecast) {
+	t := &p.Totals
+	t.Damage, t.SplitDamage, t.SplitRatio = x.damage, x.split, x.splitRatio
+	t.PredictedKLD, t.SplitPredictedKLD, p.Prediction = x.kld, x.splitKLD, x.predictedFrom
+	if x.damage != nil {
+		for i := range t.Baselines {
+			x.weighing.predictBaseline(&t.Baselines[i])
+		}
+	}
+}
+
+// weighPlan returns the weighing by which the damage of a plan without a budget
+// is predicted, of the policy's errors and sensitivities, typical where it has
+// none. It is nil where the statistics do not say how busy experts are.
+func (f *frame) weighPlan() (*weighing, error) {
+	own := *f.problem
+	given := &f.problem.Policy.Budget
+	own.Policy.Budget = Budget{Target: TargetExpertBPW, BitsPerWeight: frequency.MakeFraction(1), Objective: ObjectiveOutputShare,
+		Scope: ScopeExperts, Errors: given.Errors, Sensitivity: given.Sensitivity}
+	if given.Sensitivity == nil {
+		own.Policy.Budget.Sensitivity = &NamedSensitivity{Kind: SensitivityTypical}
+	}
+	alike := *f
+	alike.problem = &own
+	w, err := startWeighing(&alike)
+	if errors.Is(err, ErrNeedsTraffic) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// forecast adds up what a plan without a budget loses: over all tensors whose
+// error is known, and nothing where a routed expert's is not.
+func (w *weighing) forecast(plan *Plan, x *forecast) {
+	var fused, split float64
+	known := true
+	var openSplit []string // tensors whose damage in the split plan is not known
+	for i := range w.frame.slots {
+		s := &w.frame.slots[i]
+		if s.state == slotKept || !llamaquantize.Quantizable(s.tensor) {
+			continue
+		}
+		c := cell{slot: s, index: i}
+		lost, splitLost, err := w.losses(&c, &plan.Tensors[i])
+		if err != nil {
+			w.leftOut = append(w.leftOut, s.tensor.Name)
+			known = known && s.layer < 0
+			continue
+		}
+		w.others = append(w.others, c)
+		w.noteInterpolated(i)
+		fused += lost
+		if splitLost == nil {
+			openSplit = append(openSplit, s.tensor.Name)
+			continue
+		}
+		split += *splitLost
+	}
+	if !known {
+		x.findings = []Finding{w.partialDamage("no damage is predicted: the error of %d tensors is not known: %s", w.leftOut)}
+		return
+	}
+	x.damage = &fused
+	x.predictedFrom = &manifest.Prediction{Errors: w.recordErrors(), Sensitivity: *w.recordSensitivity()}
+	x.findings = w.damageFindings()
+	if openSplit == nil {
+		x.split = &split
+		return
+	}
+	x.findings = append(x.findings, w.partialDamage("no damage of the split plan is predicted: the error of experts of %d tensors is not known: %s", openSplit))
+}
+
+// losses returns what a tensor's types in both plans cost, nil for the split
+// plan's if only that is not known.
+func (w *weighing) losses(c *cell, x *TensorPlan) (fused float64, split *float64, err error) {
+	if c.weights, err = w.sensitiveWeights(c); err != nil {
+		return 0, nil, err
+	}
+	total := 0.0
+	split = &total
+	splitTypes := x.ExpertTypes
+	if splitTypes == nil {
+		splitTypes = slices.Repeat([]frequency.Type{x.Type}, len(c.weights))
+	}
+	types := []frequency.Type{x.Type}
+	for _, t := range splitTypes {
+		if !slices.Contains(types, t) {
+			types = append(types, t)
+		}
+	}
+	for _, t := range types {
+		if t == c.slot.source {
+			continue
+		}
+		err := w.eachDamage(c, t, func(e int, d float64) {
+			if t == x.Type {
+				fused += d
+			}
+			if t == splitTypes[e] {
+				total += d
+			}
+		})
+		if err != nil && t == x.Type {
+			return 0, nil, err
+		}
+		if err != nil {
+			split = nil
+		}
+	}
+	return fused, split, nil
+}
+
+// splitRatio returns how many times the split plan's predicted damage a fused
+// plan of its tiers' types has that takes no more bytes, over routed experts:
+// the plan's own bytes are no target. It is nil where that is not known.
+func (w *weighing) splitRatio(plan *Plan) *float64 {
+	own, budget := *w, *w.budget
+	own.budget = &budget
+	fr := &plan.Problem.Policy.Frequency
+	for _, t := range []frequency.Type{fr.HotType, fr.WarmType, fr.ColdType} {
+		if t.Declared {
+			return nil
+		}
+		if !slices.Contains(budget.Types, t) {
+			budget.Types = append(budget.Types, t)
+		}
+	}
+	own.cellOf = slices.Clone(w.cellOf)
+	if own.weighCells() != nil || own.setScale() != nil {
+		return nil // a type whose error is not known, or that takes an imatrix
+	}
+	var bytes uint64
+	split := 0.0
+	for c := range own.cells {
+		cell := &own.cells[c]
+		x := &plan.Tensors[cell.index]
+		bytes += x.SplitSizeBytes
+		for e, t := range x.ExpertTypes {
+			i := slices.IndexFunc(cell.candidates, func(o candidate) bool { return o.Type == t })
+			if i < 0 {
+				return nil
+			}
+			split += cell.damage[e][i]
+		}
+	}
+	fused, err := own.solveFused(0, bytes)
+	if err != nil || split == 0 {
+		return nil
+	}
+	return ratio(own.damageOf(fused.cost), split)
+}
