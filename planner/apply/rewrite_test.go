@@ -13,7 +13,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
-func openModel(t *testing.T, path string) *ggufio.Model {
+func openModel(t testing.TB, path string) *ggufio.Model {
 	t.Helper()
 	m, err := ggufio.Open(path)
 	if err != nil {
@@ -22,7 +22,7 @@ func openModel(t *testing.T, path string) *ggufio.Model {
 	return m
 }
 
-func readFile(t *testing.T, path string) []byte {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -62,7 +62,7 @@ func writeTyped(t *testing.T, m *ggufio.Model, typ quant.Type, name string) stri
 	return path
 }
 
-func writeMoE(t *testing.T, o gguftest.MoE) *ggufio.Model {
+func writeMoE(t testing.TB, o gguftest.MoE) *ggufio.Model {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	if err := o.Builder().WriteFile(path); err != nil {
