@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -161,30 +162,32 @@ type machine struct {
 	w         *weighing
 	shape     *memory.Shape
 	placement memory.Placement
-	options   memory.Options
+	run       *memory.Run       // beside the cells' weights and copies
 	on        [][]memory.Device // by slot
 	beside    [2]uint64         // by device: what is held beside the cells' weights and copies
-	largest   uint64            // of the copied tensors that the policy does not decide
+	options   memory.Options
+	fixed     memory.Copies // of the copied tensors that the policy does not decide
 }
 
 func (w *weighing) newMachine(s *memory.Shape, p memory.Placement) (*machine, error) {
 	model := w.frame.problem.Model
-	x := &machine{w: w, shape: s, placement: p, options: w.frame.problem.Run.Options, on: s.Devices(model, p)}
-	x.options.Placement = p
-	r, err := s.Beside(model, x.options)
+	o := w.frame.problem.Run.Options
+	o.Placement = p
+	r, err := s.Beside(model, o)
 	if err != nil {
 		return nil, err
 	}
+	x := &machine{w: w, shape: s, placement: p, run: r, options: o, on: s.Devices(model, p)}
 	x.beside = [2]uint64{memory.CPU: r.CPU.Total(), memory.GPU: r.GPU.Total()}
 	for i := range w.frame.slots {
 		if w.cellOf[i] >= 0 {
 			continue
 		}
-		if s.Copied(&model.Tensors[i], p) {
-			x.largest = max(x.largest, w.fixed[i])
+		if s.Copied(&model.Tensors[i], &o) {
+			x.fixed.Add(w.fixed[i])
 		}
 		for _, d := range x.on[i] {
-			x.beside[d] += memory.HeldBytes(d, &model.Tensors[i], w.fixedTypes[i].GGML, w.fixed[i])
+			x.beside[d] += s.HeldBytes(d, &model.Tensors[i], w.fixedTypes[i].GGML, w.fixed[i])
 		}
 	}
 	return x, nil
@@ -193,7 +196,7 @@ func (w *weighing) newMachine(s *memory.Shape, p memory.Placement) (*machine, er
 // held is what a device holds of a cell in a candidate.
 func (x *machine) held(d memory.Device, c *cell, candidate int) uint64 {
 	o := &c.candidates[candidate]
-	return memory.HeldBytes(d, c.slot.tensor, o.Type.GGML, o.SizeBytes)
+	return x.shape.HeldBytes(d, c.slot.tensor, o.Type.GGML, o.SizeBytes)
 }
 
 // part is the cells that one device holds. What is not loaded counts against
@@ -249,9 +252,8 @@ func (x *machine) solve(found *search) error {
 }
 
 // solveWith solves the devices' problems; a cell of both has a candidate. The
-// copies that the card holds of what lies in RAM are as large as the largest of
-// these, which is bounded by each size that it can have. Larger bounds make the
-// CPU's plan better and the card's worse.
+// copies that the card holds of what lies in RAM depend on the sizes of that:
+// each bound of them is tried. Larger bounds leave the card less.
 func (x *machine) solveWith(both, candidate int, found *search) error {
 	w := x.w
 	start := &assignment{choice: make([][]int, len(w.cells))}
@@ -267,16 +269,15 @@ func (x *machine) solveWith(both, candidate int, found *search) error {
 	start.bound = start.cost
 	bounds := x.copyBounds()
 	short := &MachineError{Placement: x.placement}
-	solve := func(d memory.Device, a *assignment, bound uint64) (*knapsack.Solution, error) {
+	solve := func(d memory.Device, a *assignment, bound memory.Copies) (*knapsack.Solution, error) {
 		held := beside[d]
 		if d == memory.GPU {
-			held += x.options.CopiesOf(bound)
+			held += x.run.CopiesOf(bound)
 		}
 		return x.solveDevice(d, a, held, bound, short)
 	}
 	// The best that the CPU can do and the best that the card can do.
-	last := bounds[len(bounds)-1]
-	cpu, err := solve(memory.CPU, start.clone(), last)
+	cpu, err := solve(memory.CPU, start.clone(), memory.Copies{LargestBytes: math.MaxUint64, SecondBytes: math.MaxUint64})
 	if err != nil {
 		return err
 	}
@@ -287,7 +288,8 @@ func (x *machine) solveWith(both, candidate int, found *search) error {
 	if cpu == nil || gpu == nil {
 		return short
 	}
-	for i, bound := range bounds {
+	fits := false
+	for _, bound := range bounds {
 		if least := start.cost + cpu.Bound + gpu.Bound; least >= found.cost {
 			found.pass(least)
 			return nil
@@ -302,6 +304,7 @@ func (x *machine) solveWith(both, candidate int, found *search) error {
 		}
 		if least := start.cost + c.Bound + gpu.Bound; least >= found.cost {
 			found.pass(least)
+			fits = true
 			continue
 		}
 		g, err := solve(memory.GPU, a, bound)
@@ -309,27 +312,27 @@ func (x *machine) solveWith(both, candidate int, found *search) error {
 			return err
 		}
 		if g == nil {
-			if i == 0 {
-				return short
-			}
-			return nil // larger bounds leave the card less
+			break
 		}
-		gpu = g
+		gpu, fits = g, true
 		a.cost += c.Cost + g.Cost
 		a.bound += c.Bound + g.Bound
 		found.take(a)
+	}
+	if !fits {
+		return short
 	}
 	return nil
 }
 
 // solveDevice solves one device's problem, nil where nothing fits; short learns
 // what it needs at least.
-func (x *machine) solveDevice(d memory.Device, a *assignment, held, copied uint64, short *MachineError) (*knapsack.Solution, error) {
+func (x *machine) solveDevice(d memory.Device, a *assignment, held uint64, copied memory.Copies, short *MachineError) (*knapsack.Solution, error) {
 	limit := x.w.frame.problem.Run.limit(d)
 	p := x.part(d)
 	if d == memory.CPU {
 		p.allowed = func(c *cell, i int) bool {
-			return c.candidates[i].SizeBytes <= copied || !x.shape.Copied(c.slot.tensor, x.placement)
+			return copied.Holds(c.candidates[i].SizeBytes) || !x.shape.Copied(c.slot.tensor, &x.options)
 		}
 	}
 	need, lacks := held, held > limit
@@ -353,41 +356,53 @@ func (x *machine) solveDevice(d memory.Device, a *assignment, held, copied uint6
 	return nil, nil
 }
 
-// copyBounds lists the sizes that the largest copied tensor can have, from the
-// least that is possible.
-func (x *machine) copyBounds() []uint64 {
-	least := x.largest
-	var sizes []uint64
+// copyBounds lists what the copied tensors' sizes can be bounded by, from what
+// takes the least of the card: all of one size, or one and others below.
+func (x *machine) copyBounds() []memory.Copies {
+	all := []uint64{0, x.fixed.LargestBytes, x.fixed.SecondBytes}
+	// Each is a choice of sizes, all of which a bound must hold for one of them.
+	choices := [][][]uint64{{{x.fixed.LargestBytes, x.fixed.SecondBytes}}}
 	for _, members := range x.w.tied() {
-		if !x.shape.Copied(x.w.cells[members[0]].slot.tensor, x.placement) {
+		if !x.shape.Copied(x.w.cells[members[0]].slot.tensor, &x.options) {
 			continue
 		}
-		smallest := uint64(math.MaxUint64)
+		var choice [][]uint64
 		for _, picks := range x.w.common(members) {
-			size := uint64(0)
+			var sizes []uint64
 			for m, c := range members {
-				size = max(size, x.w.cells[c].candidates[picks[m]].SizeBytes)
+				sizes = append(sizes, x.w.cells[c].candidates[picks[m]].SizeBytes)
 			}
-			smallest = min(smallest, size)
-			sizes = append(sizes, size)
+			choice, all = append(choice, sizes), append(all, sizes...)
 		}
-		least = max(least, smallest)
+		choices = append(choices, choice)
 	}
-	sizes = append(sizes, least)
-	slices.Sort(sizes)
-	sizes = slices.Compact(sizes)
-	return slices.DeleteFunc(sizes, func(n uint64) bool { return n < least })
+	slices.Sort(all)
+	all = slices.Compact(all)
+	bounds := []memory.Copies{}
+	for i, largest := range all {
+		for _, second := range all[:max(1, i)] {
+			b := memory.Copies{LargestBytes: largest, SecondBytes: min(largest, second)}
+			none := func(choice [][]uint64) bool { return !slices.ContainsFunc(choice, b.HoldsAll) }
+			if !slices.ContainsFunc(choices, none) {
+				bounds = append(bounds, b)
+			}
+		}
+	}
+	slices.SortFunc(bounds, func(a, b memory.Copies) int {
+		return cmp.Or(cmp.Compare(x.run.CopiesOf(a), x.run.CopiesOf(b)), cmp.Compare(a.LargestBytes, b.LargestBytes), cmp.Compare(a.SecondBytes, b.SecondBytes))
+	})
+	return bounds
 }
 
 // copies is what the card holds of copies of what a plan has in RAM.
 func (x *machine) copies(a *assignment) uint64 {
-	largest := x.largest
+	copied := x.fixed
 	for c := range x.w.cells {
-		if cell := &x.w.cells[c]; x.shape.Copied(cell.slot.tensor, x.placement) {
-			largest = max(largest, cell.candidates[a.choice[c][0]].SizeBytes)
+		if cell := &x.w.cells[c]; x.shape.Copied(cell.slot.tensor, &x.options) {
+			copied.Add(cell.candidates[a.choice[c][0]].SizeBytes)
 		}
 	}
-	return x.options.CopiesOf(largest)
+	return x.run.CopiesOf(copied)
 }
 
 // split solves the split plan within the bytes that each device has left for

@@ -125,7 +125,7 @@ func bestFit(t *testing.T, p *Problem) (least float64, ok bool) {
 			for i := range weights {
 				if w.cellOf[i] < 0 {
 					for _, d := range on[i] {
-						fixed[d] += memory.HeldBytes(d, &p.Model.Tensors[i], weights[i].Type, weights[i].SizeBytes)
+						fixed[d] += shape.HeldBytes(d, &p.Model.Tensors[i], weights[i].Type, weights[i].SizeBytes)
 					}
 				}
 			}
@@ -136,7 +136,7 @@ func bestFit(t *testing.T, p *Problem) (least float64, ok bool) {
 					return
 				}
 				if c == len(w.cells) {
-					if held[memory.GPU]+shape.CopyBytes(p.Model, weights, o) <= p.Run.limit(memory.GPU) {
+					if held[memory.GPU]+beside.CopiesOf(shape.CopiedWeights(p.Model, weights, &o)) <= p.Run.limit(memory.GPU) {
 						best = cost
 					}
 					return
@@ -145,7 +145,7 @@ func bestFit(t *testing.T, p *Problem) (least float64, ok bool) {
 				for i, x := range cell.candidates {
 					next, more := held, cost
 					for _, d := range on[cell.index] {
-						next[d] += memory.HeldBytes(d, cell.slot.tensor, x.Type.GGML, x.SizeBytes)
+						next[d] += shape.HeldBytes(d, cell.slot.tensor, x.Type.GGML, x.SizeBytes)
 					}
 					for e := range cell.cost {
 						more += cell.cost[e][i]

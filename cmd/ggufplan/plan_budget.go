@@ -353,6 +353,18 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 	return &planner.NamedErrors{FileID: stats.Identify("plan --measure", data), Result: e}, nil
 }
 
+// machineWords says what a machine lacks.
+func machineWords(e *planner.MachineError) string {
+	size := func(n uint64) string { return fmt.Sprintf("%s (%d bytes)", review.Size(n), n) }
+	text := "no types fit"
+	for _, d := range []memory.Device{memory.GPU, memory.CPU} {
+		if e.Needs[d] > e.Limit[d] {
+			text += fmt.Sprintf("; the %s needs at least %s and has %s: %s too few", d, size(e.Needs[d]), size(e.Limit[d]), size(e.Needs[d]-e.Limit[d]))
+		}
+	}
+	return text
+}
+
 // hintBudgetError adds what to try instead, and makes an unreachable budget a
 // finding.
 func hintBudgetError(err error, model string, statistics []string) error {
@@ -363,7 +375,7 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	var unknown *memory.UnknownError
 	switch {
 	case errors.As(err, &machine):
-		return &findingError{hinted(err, "less context, a smaller cache (--kv-type q8_0) or smaller types (--types all)")}
+		return &findingError{hinted(errors.New(machineWords(machine)), "less context, a smaller cache (--kv-type q8_0) or smaller types (--types all)")}
 	case errors.As(err, &unknown):
 		return hinted(err, "bound the file instead: --target-size 12GiB")
 	case errors.As(err, &unreachable):

@@ -98,14 +98,15 @@ func (s *Shape) cache(o *Options) ([]layerCache, error) {
 		if l.Windowed {
 			n = windowed
 		}
+		rule := s.rule(o.Placement.device(i, int(s.blocks)))
 		var sum sizes
 		if l.Cached {
-			sum.tensor(&keys, l.KeyHead, l.KeyWidth, n*o.Sequences)
-			sum.tensor(&values, l.ValueHead, l.ValueWidth, n*o.Sequences)
+			sum.tensor(rule, &keys, l.KeyHead, l.KeyWidth, n*o.Sequences)
+			sum.tensor(rule, &values, l.ValueHead, l.ValueWidth, n*o.Sequences)
 		}
 		if l.Indexed {
-			sum.tensor(&keys, l.IndexKey, l.IndexKey, full*o.Sequences)
-			sum.tensor(&values, l.IndexValue, l.IndexValue, full*o.Sequences)
+			sum.tensor(rule, &keys, l.IndexKey, l.IndexKey, full*o.Sequences)
+			sum.tensor(rule, &values, l.IndexValue, l.IndexValue, full*o.Sequences)
 		}
 		out[i].cacheBytes = sum.bytes
 		if sum.err != nil {
@@ -114,8 +115,8 @@ func (s *Shape) cache(o *Options) ([]layerCache, error) {
 		if l.Recurrent {
 			var state sizes
 			f32, _ := quant.Lookup(quant.F32)
-			state.tensor(&f32, 1, l.ShiftState, o.Sequences)
-			state.tensor(&f32, 1, l.MainState, o.Sequences)
+			state.tensor(rule, &f32, 1, l.ShiftState, o.Sequences)
+			state.tensor(rule, &f32, 1, l.MainState, o.Sequences)
 			if state.err != nil {
 				return nil, fmt.Errorf("blk.%d: %w", i, state.err)
 			}
@@ -125,17 +126,14 @@ func (s *Shape) cache(o *Options) ([]layerCache, error) {
 	return out, nil
 }
 
-// hostAlignment is that of tensors in llama.cpp's CPU buffers.
-const hostAlignment = 32
-
-// sizes adds up tensors as buffers of the CPU hold them.
+// sizes adds up tensors as a buffer holds them.
 type sizes struct {
 	bytes uint64
 	err   error
 }
 
 // tensor adds rows of a width; head is what of a row must divide into blocks.
-func (s *sizes) tensor(f *quant.Format, head, width, rows uint64) {
+func (s *sizes) tensor(b *bufferRule, f *quant.Format, head, width, rows uint64) {
 	if s.err != nil || width == 0 || rows == 0 {
 		return
 	}
@@ -148,11 +146,38 @@ func (s *sizes) tensor(f *quant.Format, head, width, rows uint64) {
 		s.err = err
 		return
 	}
-	s.add(ggufio.Padded(n, hostAlignment))
+	s.add(b.held(f, width, n))
 }
 
 func (s *sizes) add(n uint64) {
 	if s.bytes += n; s.bytes > math.MaxInt64 || n > math.MaxInt64 {
 		s.bytes, s.err = 0, fmt.Errorf("its memory adds up to more than 2^63-1 bytes")
 	}
+}
+
+// A bufferRule is how the buffers of a device hold tensors.
+type bufferRule struct {
+	alignment  uint64
+	rowWeights uint64 // what the last row of a quantized tensor is padded to a multiple of
+}
+
+// GPUAlignment is that of tensors in CUDA's buffers.
+const GPUAlignment = 128
+
+// The rules of CPU buffers, and of CUDA's: ggml-cuda.cu,
+// ggml_backend_cuda_buffer_type_get_alloc_size.
+var (
+	hostRule = bufferRule{alignment: 32, rowWeights: 1}
+	cudaRule = bufferRule{alignment: GPUAlignment, rowWeights: 512}
+)
+
+// held is what a tensor of a row width takes.
+func (b *bufferRule) held(f *quant.Format, width, sizeBytes uint64) uint64 {
+	if f.Layout.WeightsPerBlock > 1 && width%b.rowWeights != 0 {
+		short := b.rowWeights - width%b.rowWeights
+		if n, err := f.Layout.EncodedBytes(1, ggufio.Padded(short, f.Layout.WeightsPerBlock)); err == nil {
+			sizeBytes += n
+		}
+	}
+	return ggufio.Padded(sizeBytes, b.alignment)
 }

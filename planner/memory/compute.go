@@ -1,10 +1,10 @@
 package memory
 
 import (
-	"math"
-	"slices"
+	"math/bits"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
 // dims are the widths of what a run computes, in values per token.
@@ -48,9 +48,7 @@ func (s *Shape) readDims(m *ggufio.Model, h *header) {
 	d.expertWidth, d.used = most("expert_feed_forward_length"), most("expert_used_count")
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		// The last block computes no more than the rows that are asked for.
-		pruned := uint64(t.Layer)+s.next+1 >= n && s.architecture != "cohere2moe"
-		if len(t.Shape) < 2 || t.Layer < 0 || pruned {
+		if len(t.Shape) < 2 || t.Layer < 0 || s.prunes(t) {
 			continue
 		}
 		d.experts = max(d.experts, uint64(t.Experts()))
@@ -73,73 +71,124 @@ func (s *Shape) readDims(m *ggufio.Model, h *header) {
 	}
 }
 
-// computeBytes estimates from above what llama.cpp's graph of a batch needs
-// beside weights and caches. The graph is a chain of stages whose results are
-// given up one after the other, so that the widest stage decides: attention,
-// a dense or an expert feed-forward network, a recurrent block, an index.
-// Inputs, above all the attention mask of cells × tokens in F16, last as long
-// as the graph. The widths were read off the graphs of the architectures and
-// checked against what llama.cpp logs for them.
-//
-// inputs is the part of all that the CPU holds for a model that lies on the
-// card.
-func (s *Shape) computeBytes(o *Options) (all, inputs uint64) {
+// prunes reports whether a tensor's block computes its feed-forward network for
+// the outputs that are asked for alone: the last one does.
+func (s *Shape) prunes(t *ggufio.Tensor) bool {
+	return uint64(t.Layer)+s.next+1 >= s.blocks && s.architecture != "cohere2moe"
+}
+
+// A graph is what llama.cpp's graph of a batch takes beside weights and caches,
+// in bytes, estimated from above. The graph is a chain of stages whose results
+// are given up one after the other, so that the widest stage decides:
+// attention, a dense or an expert feed-forward network, a recurrent block, an
+// index, the output. The widths were read off the graphs of the architectures
+// and checked against what llama.cpp logs for them.
+type graph struct {
+	inputs    uint64 // that last as long as the graph, above all masks of cells × tokens
+	attention uint64 // the stage of attention
+	rest      uint64 // the widest of the other stages
+	states    uint64 // copies of states
+}
+
+// bytes is what the graph takes where all of it runs on one device.
+func (g *graph) bytes() uint64 { return g.inputs + max(g.attention, g.rest) + g.states }
+
+// graph estimates the graph of a batch, with flash attention or without.
+func (s *Shape) graph(o *Options, tokens uint64, flash bool) graph {
 	full, windowed := s.cells(o)
-	tokens := o.batch(full * o.Sequences)
 	d := &s.dims
-	var masks, state, scores uint64
-	var cached, window bool
+	var state, cells, masks, turns uint64
+	kinds := map[bool]uint64{true: windowed, false: full}
 	for i := range s.layers {
 		l := &s.layers[i]
-		cached = cached || l.Cached && !l.Windowed
-		window = window || l.Cached && l.Windowed
 		state = max(state, l.ShiftState+l.MainState)
-	}
-	if cached {
-		masks += 2 * full
-	}
-	if window {
-		masks += 2 * windowed
+		if n, ok := kinds[l.Windowed]; ok && l.Cached {
+			cells, masks, turns = max(cells, n), masks+n, turns+o.turnBytes(l)
+			delete(kinds, l.Windowed)
+		}
 	}
 	if cacheless[s.architecture] {
-		masks = 2 * tokens
+		masks = tokens
 	}
-	if s.architecture == "grok" { // without flash attention
-		scores = 4*full*d.heads + 2*full
+	g := graph{inputs: 2*tokens*masks + turns + 64*tokens + 1<<14} // and numbers of tokens and cells
+	if !flash {
+		g.inputs += 2 * tokens * masks // of F32
+		if d.index > 0 {
+			g.inputs += 2 * tokens * full // the index has a mask of F16 still
+		}
+	}
+	if s.architecture == "minimax-01" {
+		g.inputs += times(4, tokens, tokens, d.heads) // decay between any two tokens
 	}
 	e := s.embd
-	wide := d.used * d.expertWidth
-	stages := []uint64{
-		2*e + 2*d.query + 2*d.key + 2*d.value + 2*d.latent, // attention
-		6*e + 3*d.feedForward,
+	stage := func(width uint64) uint64 { return times(4, tokens, width+width/32) }
+	g.attention = stage(2*e + 2*d.query + 2*d.key + 2*d.value + 2*d.latent)
+	if d.index > 0 {
+		g.attention = max(g.attention, stage(4*e+2*d.index+s.indexScores()*full))
 	}
+	if !flash {
+		g.attention += times(4, tokens, cells, d.heads)
+	}
+	g.rest = stage(6*e + 3*d.feedForward)
 	if d.experts > 0 {
+		wide := d.used * d.expertWidth
 		experts := 6*e + 3*wide + 3*d.experts
 		if d.used*e > 2*wide {
 			// What the experts give does not fit where their inner values were.
 			experts += d.used * e
 		}
-		stages = append(stages, experts)
+		g.rest = max(g.rest, stage(experts))
 	}
 	if state > 0 {
-		stages = append(stages, 2*e+2*(2*d.inner+2*d.groups)+2*(d.inner+2*d.groups))
+		recurrent := stage(2*e + 2*(2*d.inner+2*d.groups) + 2*(d.inner+2*d.groups))
+		if g.rest = max(g.rest, recurrent); recurrences[s.architecture].kind == recurrentBoth {
+			g.attention += recurrent
+		}
 	}
-	if d.index > 0 {
-		stages = append(stages, 4*e+2*d.index+s.indexScores()*full)
-	}
-	top := uint64(0)
-	for _, n := range stages {
-		top = max(top, n)
-	}
-	outputs := o.Sequences * (s.vocab + 4*e) // the last stage
+	outputs := o.Sequences * (s.vocab + 4*e)
+	g.rest = max(g.rest, 4*(2*tokens*e+outputs+outputs/32))
 	// Delta rules write the new state beside the old one.
 	copies := uint64(6)
 	if recurrences[s.architecture].kind == recurrentInterval || d.kda {
 		copies = 9
 	}
-	top += top / 32
-	all = tokens*(masks+scores) + 4*max(tokens*top, 2*tokens*e+outputs+outputs/32) + copies*o.Sequences*state
-	return all, tokens*(masks+8*e) + 4*outputs
+	g.states = times(copies, o.Sequences, state)
+	return g
+}
+
+// tooMany is more bytes than any run takes.
+const tooMany = 1 << 60
+
+// times is a product of numbers that may come from a header, at most tooMany.
+func times(factors ...uint64) uint64 {
+	product := uint64(1)
+	for _, f := range factors {
+		if hi, lo := bits.Mul64(product, f); hi == 0 && lo < tooMany {
+			product = lo
+		} else {
+			product = tooMany
+		}
+	}
+	return product
+}
+
+// turnBytes is the size of the matrices that turn keys and values of a
+// quantized cache: llama_kv_cache's build_input_k_rot.
+func (o *Options) turnBytes(l *layer) uint64 {
+	sum := uint64(0)
+	if quantized(o.KeyType) && l.KeyHead%64 == 0 {
+		n := l.KeyHead & -l.KeyHead // the largest power of 2 in it
+		sum += 4 * n * n
+	}
+	if quantized(o.ValueType) && l.ValueHead%64 == 0 {
+		sum += 4 * 64 * 64
+	}
+	return sum
+}
+
+func quantized(t quant.Type) bool {
+	f, ok := quant.Lookup(t)
+	return ok && f.Layout.WeightsPerBlock > 1
 }
 
 // indexScores is how many values per token and cell an index takes.
@@ -149,47 +198,3 @@ func (s *Shape) indexScores() uint64 {
 	}
 	return 5
 }
-
-// addCompute puts the compute buffers where they lie. With a card they are on
-// both sides, since parts of the graph may run on either.
-func (s *Shape) addCompute(r *Run, m *ggufio.Model, o *Options) {
-	all, inputs := s.computeBytes(o)
-	r.CPU.Compute = o.scaled(all)
-	if o.Placement.GPULayers == 0 {
-		return
-	}
-	r.GPU.Compute = o.scaled(all)
-	if !slices.ContainsFunc(m.Tensors, func(t ggufio.Tensor) bool { return t.Layer >= 0 && s.use(&t, o.Placement, false).on[CPU] }) {
-		r.CPU.Compute = o.scaled(inputs)
-	}
-}
-
-// scaled applies the margin.
-func (o *Options) scaled(n uint64) uint64 {
-	if o.ComputeMargin == 0 {
-		return n
-	}
-	return uint64(math.Ceil(o.ComputeMargin * float64(n)))
-}
-
-// CopyBytes is what the card's compute buffer holds of weights that stay in
-// RAM: for a batch that is worth it, llama.cpp copies them over, a tensor at a
-// time (ggml_backend_sched with op_offload). That is the largest, and as much
-// again where it does not fit into the place of a smaller one before it.
-func (s *Shape) CopyBytes(m *ggufio.Model, weights []Weight, o Options) uint64 {
-	largest := uint64(0)
-	for i := range m.Tensors {
-		if s.Copied(&m.Tensors[i], o.Placement) {
-			largest = max(largest, weights[i].SizeBytes)
-		}
-	}
-	return o.CopiesOf(largest)
-}
-
-// Copied reports whether a tensor is one that [Shape.CopyBytes] counts.
-func (s *Shape) Copied(t *ggufio.Tensor, p Placement) bool {
-	return p.GPULayers > 0 && t.Layer >= 0 && s.use(t, p, false).on[CPU]
-}
-
-// CopiesOf is what copies take of tensors the largest of which has a size.
-func (o *Options) CopiesOf(largestBytes uint64) uint64 { return o.scaled(2 * largestBytes) }

@@ -27,6 +27,8 @@ type Run struct {
 	// CacheUnknown says why caches and states are not counted; nil where they
 	// are.
 	CacheUnknown *UnknownError
+
+	card cardCompute
 }
 
 // Estimate returns what a run of a model takes with the given weights.
@@ -45,13 +47,13 @@ func (s *Shape) Estimate(m *ggufio.Model, weights []Weight, o Options) (*Run, er
 	}
 	r.MappedBytes, r.GPU.Weights, r.CPU.Weights = w.Mapped, w.GPU, w.CPU
 	if s.unknown == nil {
-		r.GPU.Compute += s.CopyBytes(m, weights, o)
+		r.GPU.Compute += r.CopiesOf(s.CopiedWeights(m, weights, &o))
 	}
 	return r, nil
 }
 
 // Beside returns what a run takes beside weights, and beside the copies of
-// expert tensors that [Shape.CopyBytes] counts.
+// them that [Run.CopiesOf] counts.
 func (s *Shape) Beside(m *ggufio.Model, o Options) (*Run, error) {
 	o.Sequences = max(1, o.Sequences)
 	if err := o.check(); err != nil {
@@ -78,9 +80,9 @@ func (s *Shape) Beside(m *ggufio.Model, o Options) (*Run, error) {
 			}
 			b.Cache, b.State = total[d].cache.bytes, total[d].state.bytes
 		}
-	}
-	if s.unknown == nil {
-		s.addCompute(r, m, &o)
+		if err := s.addCompute(r, m, &o, layers); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }

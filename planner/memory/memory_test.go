@@ -114,6 +114,8 @@ func wantMiB(t *testing.T, what string, bytes uint64, mib float64, lines int) {
 func wantCompute(t *testing.T, log string, bytes uint64) {
 	t.Helper()
 	mib, _ := logged(log, "compute")
+	outputs, _ := logged(log, "output")
+	mib += outputs
 	if ratio := float64(bytes) / (1 << 20) / mib; ratio < 1 || ratio > 2 {
 		t.Errorf("compute buffers: estimated %s MiB, llama.cpp logs %.2f: %.2f times", llamacpp.MiB(bytes), mib, ratio)
 	}
@@ -308,6 +310,17 @@ func TestWhatCannotBe(t *testing.T) {
 		change(&o)
 		if _, err := s.Estimate(m, SourceWeights(m), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	wide := filepath.Join(t.TempDir(), "wide.gguf")
+	if err := (gguftest.MoE{Sparse: true}).Builder().Set("qwen3moe.attention.head_count", uint32(1<<20)).Set("qwen3moe.attention.key_length", uint32(1<<20)).WriteFile(wide); err != nil {
+		t.Fatal(err)
+	}
+	m, s = open(t, wide)
+	for _, p := range []Placement{{}, {GPULayers: 1}, {GPULayers: AllLayers}} {
+		o := Options{ContextTokens: MaxContextTokens, BatchTokens: MaxContextTokens, KeyType: quant.F16, ValueType: quant.F16, Placement: p}
+		if _, err := s.Estimate(m, SourceWeights(m), o); err == nil || !strings.Contains(err.Error(), "more than 2^60 bytes") {
+			t.Errorf("%+v: heads of 2^40 values: %v", p, err)
 		}
 	}
 	for key, value := range map[string]uint32{"qwen3moe.attention.key_length": 1 << 31, "qwen3moe.embedding_length": math.MaxUint32, "qwen3moe.expert_feed_forward_length": 1 << 30} {

@@ -25,6 +25,7 @@ type layer struct {
 	Cached                bool // keys, and values where ValueWidth is not 0
 	KeyWidth, ValueWidth  uint64
 	KeyHead, ValueHead    uint64 // of one head
+	Group                 uint64 // query heads per head of keys
 	Windowed              bool   // keeps a window's worth of tokens alone
 	Indexed               bool   // keeps index keys as well
 	IndexKey, IndexValue  uint64
@@ -41,6 +42,8 @@ type Shape struct {
 	windowTokens uint64  // 0: no window
 	latent       bool    // keys alone are cached
 	unknown      *UnknownError
+	card         bufferRule
+	positions    bool // the input is more than a token's embedding
 
 	dims dims
 }
@@ -127,10 +130,11 @@ func (h *header) perBlock(key string, blocks, otherwise uint64) []uint64 {
 func NewShape(m *ggufio.Model) (*Shape, error) {
 	a := &m.Architecture
 	h := &header{meta: m.Metadata, prefix: a.Name + "."}
-	s := &Shape{architecture: a.Name, blocks: uint64(a.BlockCount), next: uint64(a.NextNBlocks)}
+	s := &Shape{card: cudaRule, architecture: a.Name, blocks: uint64(a.BlockCount), next: uint64(a.NextNBlocks)}
 	s.embd = h.number("embedding_length", 0)
 	s.vocab = vocabulary(m, h)
 	s.layers = make([]layer, s.blocks)
+	s.positions = a.Name == "grok" || slices.ContainsFunc(m.Tensors, func(t ggufio.Tensor) bool { return t.Name == "position_embd.weight" })
 	s.readDims(m, h)
 	if s.unknown = s.known(h); s.unknown == nil && !cacheless[a.Name] {
 		s.readLayers(h)
@@ -215,6 +219,9 @@ func (s *Shape) readLayers(h *header) {
 		l.KeyHead, l.ValueHead = key, value
 		if l.Windowed {
 			l.KeyHead, l.ValueHead = keySWA, valueSWA
+		}
+		if headsKV[i] > 0 {
+			l.Group = heads[i] / headsKV[i]
 		}
 		l.KeyWidth, l.ValueWidth = l.KeyHead*headsKV[i], l.ValueHead*headsKV[i]
 		if latent {

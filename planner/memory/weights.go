@@ -51,7 +51,7 @@ func (p Placement) device(block, blocks int) Device {
 // inputNames are the tensors outside blocks that belong to the input, which
 // stays on the CPU; all others belong to the output.
 var inputNames = map[string]bool{
-	"token_embd": true, "token_types": true, "position_embd": true, "per_layer_token_embd": true, "hrm_z_l_init": true,
+	"token_embd": true, "token_types": true, "position_embd": true, "per_layer_token_embd": true, "hrm.z_l_init": true,
 }
 
 // firstNames are the tensors outside blocks that lie where the first block is.
@@ -138,12 +138,6 @@ type WeightBytes struct {
 	Repacked uint64 // on the CPU besides the other two, in a layout of its own
 }
 
-// GPUAlignment is that of tensors in CUDA's buffers.
-const GPUAlignment = 128
-
-// gpuRowWeights is what CUDA pads quantized tensors' last row to a multiple of.
-const gpuRowWeights = 512
-
 // weightUse is where one tensor's weights go.
 type weightUse struct {
 	on     [deviceCount]bool
@@ -196,12 +190,21 @@ func isExpertWeight(name string) bool {
 	return false
 }
 
-// HeldBytes is what a buffer of a device holds of a tensor's weights.
-func HeldBytes(d Device, t *ggufio.Tensor, typ quant.Type, sizeBytes uint64) uint64 {
+// rule is how a device's buffers hold tensors.
+func (s *Shape) rule(d Device) *bufferRule {
 	if d == GPU {
-		return ggufio.Padded(gpuBytes(t, &Weight{Type: typ, SizeBytes: sizeBytes}), GPUAlignment)
+		return &s.card
 	}
-	return ggufio.Padded(sizeBytes, hostAlignment)
+	return &hostRule
+}
+
+// HeldBytes is what a buffer of a device holds of a tensor's weights.
+func (s *Shape) HeldBytes(d Device, t *ggufio.Tensor, typ quant.Type, sizeBytes uint64) uint64 {
+	f, ok := quant.Lookup(typ)
+	if !ok {
+		return ggufio.Padded(sizeBytes, s.rule(d).alignment)
+	}
+	return s.rule(d).held(&f, t.Shape[0], sizeBytes)
 }
 
 // Devices says which devices hold each tensor of a model: none for one that is
@@ -230,19 +233,19 @@ func (s *Shape) weightBytes(m *ggufio.Model, weights []Weight, p Placement, repa
 		t, w := &m.Tensors[i], &weights[i]
 		u := s.use(t, p, tied)
 		if u.on[GPU] {
-			gpu.add(HeldBytes(GPU, t, w.Type, w.SizeBytes))
+			gpu.add(s.HeldBytes(GPU, t, w.Type, w.SizeBytes))
 		}
 		if !u.on[CPU] {
 			continue
 		}
 		relaid := p.GPULayers == 0 && repack.repacks(w.Type, rowsOfMatrix(t)) && isMatrix(t)
 		if relaid && (t.Layer >= 0 || u.output || t.Role == ggufio.RoleOutput) {
-			repacked.add(ggufio.Padded(w.SizeBytes, hostAlignment))
+			repacked.add(s.HeldBytes(CPU, t, w.Type, w.SizeBytes))
 			if !u.output {
 				continue
 			}
 		}
-		cpu.add(ggufio.Padded(w.SizeBytes, hostAlignment))
+		cpu.add(s.HeldBytes(CPU, t, w.Type, w.SizeBytes))
 		at, ok := spans[w.File]
 		if !ok {
 			at = span{w.OffsetBytes, 0}
@@ -269,20 +272,6 @@ func isTied(m *ggufio.Model) bool {
 		}
 	}
 	return true
-}
-
-// gpuBytes is what CUDA allocates for a tensor.
-func gpuBytes(t *ggufio.Tensor, w *Weight) uint64 {
-	f, ok := quant.Lookup(w.Type)
-	if !ok || f.Layout.WeightsPerBlock == 1 || t.Shape[0]%gpuRowWeights == 0 {
-		return w.SizeBytes
-	}
-	short := gpuRowWeights - t.Shape[0]%gpuRowWeights
-	n, err := f.Layout.EncodedBytes(1, ggufio.Padded(short, f.Layout.WeightsPerBlock))
-	if err != nil {
-		return w.SizeBytes
-	}
-	return w.SizeBytes + n
 }
 
 // isMatrix reports whether a tensor is one that llama.cpp multiplies with as a

@@ -22,6 +22,12 @@ type Library struct {
 	ggmlTypeTraits    func(typ uint32) uintptr
 	ggmlRowSize       func(typ uint32, rowWeights int64) uintptr
 
+	cpuBufferType func() uintptr
+	backendLoad   func(path string) uintptr
+	backendUnload func(reg uintptr)
+	regDevice     func(reg, i uintptr) uintptr
+	regAddress    func(reg uintptr, name string) uintptr
+
 	quantizeDefaults func(out unsafe.Pointer) uintptr
 	quantize         func(in, out string, params unsafe.Pointer) uint32
 	modelDefaults    func(out unsafe.Pointer) uintptr
@@ -63,6 +69,12 @@ func open(dir string) (*Library, error) {
 	purego.RegisterLibFunc(&l.ggmlQuantizeChunk, base, "ggml_quantize_chunk")
 	purego.RegisterLibFunc(&l.ggmlTypeTraits, base, "ggml_get_type_traits")
 	purego.RegisterLibFunc(&l.ggmlRowSize, base, "ggml_row_size")
+
+	purego.RegisterLibFunc(&l.cpuBufferType, base, "ggml_backend_cpu_buffer_type")
+	purego.RegisterLibFunc(&l.backendLoad, ggml, "ggml_backend_load")
+	purego.RegisterLibFunc(&l.backendUnload, ggml, "ggml_backend_unload")
+	purego.RegisterLibFunc(&l.regDevice, base, "ggml_backend_reg_dev_get")
+	purego.RegisterLibFunc(&l.regAddress, base, "ggml_backend_reg_get_proc_address")
 
 	purego.RegisterLibFunc(&l.quantizeDefaults, llama, "llama_model_quantize_default_params")
 	purego.RegisterLibFunc(&l.quantize, llama, "llama_model_quantize")

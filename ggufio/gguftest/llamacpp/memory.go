@@ -22,6 +22,12 @@ type RunOptions struct {
 	MapFile       bool // mmap
 	Repack        bool // allow the CPU's own layouts of weights
 	DryRun        bool // allocate nothing: buffers of weights and caches are then not logged, their sizes are
+
+	// With a card: n_gpu_layers, and how many blocks' routed experts stay on
+	// the CPU.
+	Card            *Card
+	GPULayers       int
+	CPUExpertLayers int
 }
 
 // A Buffer is a buffer that the log of a load names.
@@ -65,9 +71,13 @@ func (l *Library) LoadLog(path string, o RunOptions) (string, error) {
 		*loadMode = 1
 	}
 	flags[2], flags[4] = o.Repack, o.DryRun
+	place, keep := l.placement(&o)
+	params[0], params[1] = uint64(place[0]), uint64(place[1])
+	*(*int32)(unsafe.Pointer(&params[2])) = int32(o.GPULayers)
 	name := append([]byte(path), 0)
 	model := callWithStruct(l.modelLoad, uintptr(unsafe.Pointer(&name[0])), params)
 	runtime.KeepAlive(name)
+	runtime.KeepAlive(keep)
 	if model == 0 {
 		log := l.log.String()
 		return log, fmt.Errorf("%s: llama.cpp cannot load it: %s", path, lastLine(log))
