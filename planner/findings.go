@@ -156,15 +156,17 @@ func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
 	}
 	if f.lacksImatrix(s, t.Type) {
 		list = append(list, Finding{CodeNeedsImatrix, s.tensor.Name,
-			fmt.Sprintf("llama-quantize writes %s with an importance matrix only, and the statistics have none under the tensor's own name", t.Type.Name)})
+			fmt.Sprintf("%s needs an importance matrix, and the statistics have none under the tensor's own name", t.Type.Name)})
 	}
 	return list
 }
 
 // lacksImatrix reports whether llama-quantize would stop at the tensor for
-// want of an importance matrix: where the source's type stays as well.
+// want of an importance matrix, where the source's type stays as well, or apply
+// would.
 func (f *frame) lacksImatrix(s *slot, t frequency.Type) bool {
-	if t.Declared || !quant.NeedsImatrix(s.tensor.Name, t.GGML) || !llamaquantize.Quantizable(s.tensor) {
+	encoded := t != s.source && quant.EncodeNeedsWeights(t.GGML)
+	if t.Declared || !encoded && !quant.NeedsImatrix(s.tensor.Name, t.GGML) || !llamaquantize.Quantizable(s.tensor) {
 		return false
 	}
 	return !f.hasImatrix(s.tensor)

@@ -207,7 +207,7 @@ func TestNeedsImatrix(t *testing.T) {
 	ev := counted([]uint64{100, 5, 5, 5})
 	ev.Columns = columns{"blk.0.ffn_up_exps.weight": 4 * 256, "blk.0.ffn_gate_exps.weight": 256}
 	plan := solve(t, &Problem{Model: m, Evidence: ev, Policy: policy})
-	want := "needs-imatrix blk.0.attn_q.weight, needs-imatrix blk.0.ffn_gate_exps.weight, needs-imatrix blk.0.ffn_down_exps.weight"
+	want := "needs-imatrix token_embd.weight, needs-imatrix blk.0.attn_q.weight, needs-imatrix blk.0.ffn_gate_exps.weight, needs-imatrix blk.0.ffn_down_exps.weight"
 	var got []string
 	for _, f := range plan.Findings {
 		if f.Code == CodeNeedsImatrix {

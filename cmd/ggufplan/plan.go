@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/ggufplan/ggufplan/ggufio"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner"
+	"github.com/ggufplan/ggufplan/planner/export"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/planner/review"
 )
@@ -327,10 +330,10 @@ func summarise(w io.Writer, p *planFlags, problem *planner.Problem, model string
 	fmt.Fprintf(w, "%-12s%s\n", "next", review.Printable(p.next(model, m)))
 }
 
-// next is the command that carries the plan out.
+// next is the command that carries the plan out, or what must come before it.
 func (p *planFlags) next(model string, m *manifest.Manifest) string {
-	if find("apply") == nil {
-		return "ggufplan " + shellQuote("export", p.output, "--to", "llama-quantize", "-o", "tensor-types.txt")
+	if text := p.obstacle(model, m); text != "" {
+		return text
 	}
 	words := []string{"apply", p.output, model}
 	if m.Statistics != nil {
@@ -340,5 +343,47 @@ func (p *planFlags) next(model string, m *manifest.Manifest) string {
 			}
 		}
 	}
-	return "ggufplan " + shellQuote(append(words, "-o", strings.TrimSuffix(model, ".gguf")+"-planned.gguf")...)
+	return "ggufplan " + shellQuote(append(words, "-o", export.PlannedName(m, model))...)
+}
+
+// obstacle says what to do about a plan that apply refuses, "" where it does
+// not.
+func (p *planFlags) obstacle(model string, m *manifest.Manifest) string {
+	var declared, bare []*manifest.Tensor
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		named := func(d manifest.DefinedType) bool { return d.Name == t.PlannedType }
+		found := func(f manifest.Finding) bool { return f.Code == planner.CodeNeedsImatrix && f.Subject == t.Name }
+		switch {
+		case t.PlannedType == t.SourceType: // copied
+		case slices.ContainsFunc(m.Policy.DefinedTypes, named):
+			declared = append(declared, t)
+		case slices.ContainsFunc(m.Findings, found):
+			bare = append(bare, t)
+		}
+	}
+	switch {
+	case declared != nil:
+		return fmt.Sprintf("ggufplan %s, for the program that writes %s", shellQuote("export", p.output, "--to", "csv", "-o", "tensors.csv"), declared[0].PlannedType)
+	case bare != nil:
+		return "plan again " + withImatrix(model, bare)
+	}
+	return ""
+}
+
+// withImatrix says how to get the importance matrix that tensors' types need.
+func withImatrix(model string, tensors []*manifest.Tensor) string {
+	for _, t := range tensors {
+		if quant.IsTokenEmbedding(t.Name) {
+			return fmt.Sprintf("without %s for %s, of which llama-imatrix records nothing", t.PlannedType, t.Name)
+		}
+	}
+	what, words := tensors[0].Name, []string{"llama-imatrix", "-m", model, "-f", "text.txt", "-o", "imatrix.gguf"}
+	if n := len(tensors) - 1; n > 0 {
+		what += fmt.Sprintf(" and %d more", n)
+	}
+	if slices.ContainsFunc(tensors, func(t *manifest.Tensor) bool { return t.Name == quant.OutputTensor }) {
+		words = append(words, "--process-output")
+	}
+	return fmt.Sprintf("without %s, or with an imatrix of %s: %s", tensors[0].PlannedType, what, shellQuote(words...))
 }

@@ -67,3 +67,7 @@ const OutputTensor = "output.weight"
 func NeedsImatrix(name string, t Type) bool {
 	return byType[t].NeedsImatrix && !IsTokenEmbedding(name) && name != OutputTensor
 }
+
+// AssertsImatrix reports whether GGML stops where a tensor is encoded to t
+// without an importance matrix, whatever its name.
+func AssertsImatrix(t Type) bool { return t == IQ2_XXS || t == IQ2_XS || t == IQ1_S }

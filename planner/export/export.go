@@ -122,13 +122,21 @@ func sourceAndOutput(m *manifest.Manifest, out string) (source, output string, e
 	}
 	source = m.Model.Files[0].Name
 	if out == "" {
-		out = strings.TrimSuffix(source, ".gguf")
-		if n := len(m.Model.Files); n > 1 {
-			out = strings.TrimSuffix(out, fmt.Sprintf("-00001-of-%05d", n))
-		}
-		out += "-planned.gguf"
+		out = PlannedName(m, source)
 	}
 	return operand(source), operand(out), nil
+}
+
+// PlannedName returns a name for a plan's file beside its model's, of which path
+// may be any shard.
+func PlannedName(m *manifest.Manifest, path string) string {
+	path = strings.TrimSuffix(path, ".gguf")
+	if n := len(m.Model.Files); n > 1 {
+		if i := strings.LastIndex(path, "-of-"); i >= 6 && path[i:] == fmt.Sprintf("-of-%05d", n) {
+			path = path[:i-6]
+		}
+	}
+	return path + "-planned.gguf"
 }
 
 // operand keeps a name from being taken for an option.

@@ -47,7 +47,8 @@ func LlamaQuantize(m *manifest.Manifest, paths Paths) (*Quantization, error) {
 		if imatrix != "" && hasFinding(m, stats.CodeImatrixSize, t.Name) {
 			return fmt.Sprintf("its entry in %s has a size at which llama-quantize stops; ggufplan apply goes without it", imatrix)
 		}
-		if !quant.NeedsImatrix(t.Name, f.Type) {
+		asserts := t.PlannedType != t.SourceType && quant.AssertsImatrix(f.Type)
+		if !asserts && !quant.NeedsImatrix(t.Name, f.Type) {
 			return ""
 		}
 		if imatrix == "" {
