@@ -14,7 +14,8 @@ type codebook struct {
 	// number of its second halves filled up to a multiple of four by repetition,
 	// and laneBytes × each of those.
 	list  []uint16
-	place []int      // where the n-th first half begins in list
+	first []uint8    // the n-th first half
+	place []int      // where it begins in list
 	id    []uint16   // the codeword of each place in list
 	word  [][8]uint8 // levels of each codeword
 }
@@ -52,6 +53,7 @@ func newCodebook(codes []uint16, levels []int8) *codebook {
 		for len(ids)%4 != 0 {
 			ids = append(ids, ids[len(ids)-1])
 		}
+		b.first = append(b.first, uint8(first))
 		b.place = append(b.place, len(b.list))
 		b.list = append(b.list, uint16(laneBytes*first), uint16(len(ids)))
 		b.id = append(b.id, 0, 0)
@@ -94,7 +96,7 @@ func (s *searcher) tables(x, w []lanes, scale *lanes) {
 	sums(s.hi[:], s.p[18:27], s.p[27:36])
 }
 
-func (s *searcher) scan() { scan(&s.best, &s.rank, s.lo[:], s.hi[:], s.book.list) }
+func (s *searcher) scan() { scan(&s.best, &s.rank, s.lo[:], s.hi[:], s.book) }
 
 // codeword returns the codeword that the last scan found in a lane: the first
 // of its cost.

@@ -134,11 +134,10 @@ func checkLengths(t Type, weights, size int) error {
 // ways are in BenchmarkEncode and BenchmarkDecode, in turns with the library. The
 // table is written by go test ./ggufio/quant -run DocTable -update.
 //
-// Without AVX2, with the build tag purego on the same core, K types run at 0.5
-// (Q3_K, Q6_K) to 1.5 times the library's speed with AVX2, IQ4 at 2.7 and 3.7, IQ2
-// and IQ3 at 0.36 to 0.6, legacy types at 0.5 to 1.4, and IQ1_S and IQ1_M, which
-// scan their whole codebook, at 0.04. So it is on arm64, as far as its cores are
-// like: there is no code for NEON.
+// Without AVX2, with the build tag purego on the same core, K types run at 0.3
+// (Q3_K, Q6_K) to 1.2 times the library's speed with AVX2, IQ4 at 2.9 and 4, IQ2
+// and IQ3 at 0.8 to 1.5, legacy types at 0.5 to 1.3, IQ1_S and IQ1_M at 0.3. So it
+// is on arm64, as far as its cores are like: there is no code for NEON.
 //
 //	type     bits    error     speed
 //	Q4_0     4.5     0.0053    1.5

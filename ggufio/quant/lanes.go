@@ -1,5 +1,7 @@
 package quant
 
+import "math"
+
 // A lanes holds one number for each of eight groups that are searched together.
 type lanes [8]float32
 
@@ -43,33 +45,43 @@ func sumsGo(dst, p, q []lanes) {
 }
 
 // scanGo finds, in each lane, the lowest cost of a codeword, lo + hi, and the
-// first half that has it, by its rank in the book's list.
-func scanGo(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
-	*best = unscanned
-	for n := int32(0); len(list) > 0; n++ {
-		first, his := list[0]/laneBytes, list[2:2+list[1]]
-		m := hi[his[0]/laneBytes]
-		for _, h := range his[1:] {
-			lower(&m, &hi[h/laneBytes])
+// first half that has it, by its rank in the book. Rounding keeps order, so a
+// first half that would cost too much with the cheapest second half of all is
+// passed over without a look at those that may follow it, and most are.
+func scanGo(best *lanes, rank *[8]int32, lo, hi []lanes, book *codebook) {
+	for i := range best {
+		least, low := hi[0][i], 0
+		for h := range hi {
+			least = min(least, hi[h][i])
 		}
-		for i := range m {
-			if c := lo[first][i] + m[i]; c < best[i] {
-				best[i], rank[i] = c, n
+		for n, first := range book.first {
+			if lo[first][i] < lo[book.first[low]][i] {
+				low = n
 			}
 		}
-		list = list[2+len(his):]
+		// Of equal costs the first counts, so this one, found out of order, is a bound and no result.
+		bound := lo[book.first[low]][i] + book.cheapestSecond(low, hi, i)
+		best[i] = math.Float32frombits(math.Float32bits(bound) + 1)
+		for n, first := range book.first {
+			if lo[first][i]+least < best[i] {
+				if c := lo[first][i] + book.cheapestSecond(n, hi, i); c < best[i] {
+					best[i], rank[i] = c, int32(n)
+				}
+			}
+		}
 	}
 }
 
-var unscanned = lanes{maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost}
-
-// lower lowers m to v where v is less.
-func lower(m, v *lanes) {
-	for i := range m {
-		if v[i] < m[i] {
-			m[i] = v[i]
-		}
+// cheapestSecond returns the lowest cost in a lane of the second halves that follow
+// the n-th first half. Costs are not negative, so their bits compare as they do,
+// and integers do without a branch.
+func (b *codebook) cheapestSecond(n int, hi []lanes, lane int) float32 {
+	at := b.place[n]
+	least := uint32(math.MaxUint32)
+	for _, h := range b.list[at+2 : at+2+int(b.list[at+1])] {
+		least = min(least, math.Float32bits(hi[h/laneBytes][lane]))
 	}
+	return math.Float32frombits(least)
 }
 
 // sum adds the lanes, the first to the last.

@@ -20,14 +20,15 @@ func sums(dst, p, q []lanes) {
 	sumsAVX2(&dst[0], &p[0], &q[0], len(p), len(q))
 }
 
-// scan's list must be a codebook's: its offsets are within lo and hi.
-func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
+var unscanned = lanes{maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost, maxCost}
+
+func scan(best *lanes, rank *[8]int32, lo, hi []lanes, book *codebook) {
 	if !vectors {
-		scanGo(best, rank, lo, hi, list)
+		scanGo(best, rank, lo, hi, book)
 		return
 	}
 	*best = unscanned
-	scanAVX2(best, rank, &lo[0], &hi[0], &list[0], len(list))
+	scanAVX2(best, rank, &lo[0], &hi[0], &book.list[0], len(book.list))
 }
 
 func largestBits(x []float32, mask uint32) uint32 {

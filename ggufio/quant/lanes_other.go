@@ -6,8 +6,8 @@ func distances(dst, x, w []lanes, s *lanes, levels []float32) { distancesGo(dst,
 
 func sums(dst, p, q []lanes) { sumsGo(dst, p, q) }
 
-func scan(best *lanes, rank *[8]int32, lo, hi []lanes, list []uint16) {
-	scanGo(best, rank, lo, hi, list)
+func scan(best *lanes, rank *[8]int32, lo, hi []lanes, book *codebook) {
+	scanGo(best, rank, lo, hi, book)
 }
 
 func largestBits(x []float32, mask uint32) uint32 { return largestBitsGo(x, mask) }

@@ -124,47 +124,76 @@ type shellSearch struct {
 // first batch.
 func (s *shellSearch) searchGo(b *shellBook, n int, inverse, scale float32) {
 	s.qx, s.qq = lanes{}, lanes{}
-	highest, bits, mask := float32(b.levels-1), b.bits(), uint16(1<<b.bits()-1)
-	var q, scaled [8]float32
-	for l := range b.levels {
+	dims, levels, highest, bits := b.dims, b.levels, float32(b.levels-1), b.bits()
+	var scaled [8]float32
+	for l := range levels {
 		scaled[l] = float32(scale * float32(2*l+1))
 	}
-	for k := range n * 8 / b.dims {
-		begin := k * b.dims
+	for k := range n * 8 / dims {
+		begin := k * dims
+		x, w, pick := s.x[begin:][:dims], s.w[begin:][:dims], s.pick[begin:][:dims]
 		p, power := 0, 1
-		for _, v := range s.x[begin : begin+b.dims] {
+		for _, v := range x {
 			p += power * int(roundClamp(float32(float32(v*inverse)-1)*0.5, 0, highest))
-			power *= b.levels
-		}
-		var cost [8][8]float32
-		for j := range b.dims {
-			for l, v := range scaled[:b.levels] {
-				t := v - s.x[begin+j]
-				cost[j][l] = float32(float32(t*t) * s.pick[begin+j])
-			}
+			power *= levels
 		}
 		entry := b.entry[p]
 		words := b.words[batchWords*(entry>>entryPlaceBit):][:batchWords*(entry&entryBatches)]
-		least, word := float32(0), uint16(0)
-		for lane := range batchWords {
-			for i := lane; i < len(words); i += batchWords {
-				v := words[i]
-				c := cost[0][v&mask]
-				for j := 1; j < b.dims; j++ {
-					c += cost[j][v>>(j*bits)&mask]
+		word := words[0]
+		if entry&entryWord == 0 {
+			var cost shellCosts
+			for j, v := range x {
+				row := &cost[j%8]
+				for l, level := range scaled[:levels] {
+					t := level - v
+					row[l] = float32(float32(t*t) * pick[j])
 				}
-				if i == 0 || c < least {
-					least, word = c, v
-				}
+			}
+			if dims == 8 {
+				word = cost.cheapest8(words)
+			} else {
+				word = cost.cheapest4(words)
 			}
 		}
 		s.word[k], s.entry[k] = word, entry
-		for j := range b.dims {
-			i := begin + j
-			q[i%8] = float32(2*(word>>(j*bits)&mask) + 1)
-			wq := s.w[i] * q[i%8]
-			s.qx[i%8] += float32(wq * s.x[i])
-			s.qq[i%8] += float32(wq * q[i%8])
+		qx, qq := s.qx[begin%8:][:dims], s.qq[begin%8:][:dims]
+		for j, v := range x {
+			q := float32(2*(word&(1<<bits-1)) + 1)
+			word >>= bits
+			wq := w[j] * q
+			qx[j] += float32(wq * v)
+			qq[j] += float32(wq * q)
 		}
 	}
+}
+
+// A shellCosts is what each weight of a group costs at each level.
+type shellCosts [8][8]float32
+
+// cheapest8 returns the cheapest word of eight weights. Costs are not negative,
+// so their bits compare as they do; the place of a word, below them, decides
+// between equal ones, and integers are compared without a branch.
+func (c *shellCosts) cheapest8(words []uint16) uint16 {
+	least := uint64(math.MaxUint64)
+	for i, v := range words {
+		sum := c[0][v&3] + c[1][v>>2&3] + c[2][v>>4&3] + c[3][v>>6&3] + c[4][v>>8&3] + c[5][v>>10&3] + c[6][v>>12&3] + c[7][v>>14]
+		least = min(least, wordKey(sum, i, v))
+	}
+	return uint16(least)
+}
+
+// cheapest4 is cheapest8 for words of four weights.
+func (c *shellCosts) cheapest4(words []uint16) uint16 {
+	least := uint64(math.MaxUint64)
+	for i, v := range words {
+		sum := c[0][v&7] + c[1][v>>3&7] + c[2][v>>6&7] + c[3][v>>9&7]
+		least = min(least, wordKey(sum, i, v))
+	}
+	return uint16(least)
+}
+
+// wordKey orders words by cost, then place in a batch, then batch.
+func wordKey(cost float32, i int, word uint16) uint64 {
+	at := uint64(i)
+	return uint64(math.Float32bits(cost))<<32 | at%batchWords<<24 | at/batchWords<<16 | uint64(word)
 }
