@@ -14,13 +14,11 @@ import (
 // the integers around each real scale by exact error. Where levels are few,
 // least squares adjusts d to them and the integers are chosen once more.
 type symmetric struct {
+	signedLevels
 	sub              int
-	lo, hi           float32 // levels, if not nonlinear
-	nonlinear        bool
 	minCode, maxCode int32 // range of the scale; 0 only where no level is zero
 	room             float32
-	low, high        []lanes   // level, real, that the largest magnitude is mapped to
-	plain            []float32 // the same without importance, if it has a search of its own
+	plain            []float32 // low without importance, if it has a search of its own
 	objective        objective
 	pack             func(dst []byte, s *symmetricScratch)
 	blockLen         int
@@ -28,8 +26,7 @@ type symmetric struct {
 
 type symmetricScratch struct {
 	*symmetric
-	importance
-	wx    [superBlock]float32
+	fitScratch
 	gain  [2]float32     // of the scales of the sub-block in hand
 	scale [2][16]float32 // best real scales that map the largest weight below and above 0
 	least float32        // error of the integer of the sub-block in hand
@@ -197,26 +194,71 @@ func (s *symmetricScratch) zero() {
 	}
 }
 
+// signedLevels are the levels of a type without offsets.
+type signedLevels struct {
+	lo, hi    float32 // if not nonlinear
+	nonlinear bool
+	low, high []lanes // level, real, that the largest magnitude is mapped to
+}
+
+// A fitScratch is the memory of a search for scales.
+type fitScratch struct {
+	importance
+	wx  [superBlock]float32 // w × x
+	inv lanes
+	moments
+}
+
 // residuals sums w × (x × inv − level)² in each lane.
-func (s *symmetric) residuals(sum *lanes, x, w []float32, inv *lanes) {
-	if s.nonlinear {
+func (l *signedLevels) residuals(sum *lanes, x, w []float32, inv *lanes) {
+	if l.nonlinear {
 		nonLinearResiduals(sum, x, w, inv)
 		return
 	}
-	residuals(sum, x, w, inv, &noOffset, s.lo, s.hi)
+	residuals(sum, x, w, inv, &noOffset, l.lo, l.hi)
 }
 
 var noOffset lanes
 
 // round writes the places of the nearest levels to x × inv.
-func (s *symmetric) round(q []uint8, x []float32, inv float32) {
-	if s.nonlinear {
+func (l *signedLevels) round(q []uint8, x []float32, inv float32) {
+	if l.nonlinear {
 		for i, v := range x {
 			q[i] = nonLinearPlace(float32(v * inv))
 		}
 		return
 	}
-	roundLevels(q, x, inv, 0, s.lo, s.hi, -s.lo)
+	roundLevels(q, x, inv, 0, l.lo, l.hi, -l.lo)
+}
+
+// scan tries the scales that suit the range of the weights, and that of those
+// that have importance. Take is told the side of the levels that the inverse
+// scales s.inv favour; least squares over s.moments gives the scale that suits
+// those levels best and the error that it removes.
+func (l *signedLevels) scan(s *fitScratch, x, w []float32, all, used valueRange, take func(side int)) {
+	wx := s.wx[:len(x)]
+	for i, v := range x {
+		wx[i] = float32(w[i] * v)
+	}
+	for n, r := range [2]valueRange{used, all} {
+		top := r.farther()
+		if magnitude(top) < 0x1p-60 || n == 1 && all == used { // below any scale, or done
+			continue
+		}
+		for side, family := range [2][]lanes{l.low, l.high} {
+			for f := range family {
+				for j := range ways {
+					s.inv[j] = family[f][j] / top
+				}
+				if l.nonlinear {
+					nonLinearMoments(&s.moments, x, w, wx, &s.inv)
+				} else {
+					fitMoments(&s.moments, x, w, wx, &s.inv, &noOffset, l.lo, l.hi)
+				}
+				take(side)
+			}
+		}
+	}
 }
 
 // realScale finds the real scales of sub-block k.
@@ -227,52 +269,23 @@ func (s *symmetricScratch) realScale(x, w []float32, k int) {
 		s.best[k] = used.farther() / s.lo
 		return
 	}
-	wx := s.wx[:len(x)]
-	for i, v := range x {
-		wx[i] = float32(w[i] * v)
-	}
 	s.gain = [2]float32{-1, -1}
-	s.scan(x, w, wx, k, used)
-	if all != used {
-		s.scan(x, w, wx, k, all)
-	}
+	s.scan(&s.fitScratch, x, w, all, used, func(side int) {
+		for j := range ways {
+			// As inv has the sign of its side, so has the best scale,
+			// unless the levels are worth nothing.
+			if !(s.qq[j] > 0) || s.xq[j] > 0 != (s.inv[j] > 0) {
+				continue
+			}
+			scale := s.xq[j] / s.qq[j]
+			if gain := scale * s.xq[j]; gain > s.gain[side]*(1+1e-6) {
+				s.gain[side], s.scale[side][k] = gain, scale
+			}
+		}
+	})
 	s.best[k] = s.scale[0][k]
 	if s.gain[1] > s.gain[0] {
 		s.best[k] = s.scale[1][k]
-	}
-}
-
-// scan tries the scales that suit a range. Least squares over the levels of
-// each gives the scale that suits those best and the error that it removes.
-func (s *symmetricScratch) scan(x, w, wx []float32, k int, r valueRange) {
-	top := r.farther()
-	if magnitude(top) < 0x1p-60 { // below any scale
-		return
-	}
-	var inv lanes
-	var m moments
-	for side, family := range [2][]lanes{s.low, s.high} {
-		for f := range family {
-			for j := range ways {
-				inv[j] = family[f][j] / top
-			}
-			if s.nonlinear {
-				nonLinearMoments(&m, x, w, wx, &inv)
-			} else {
-				fitMoments(&m, x, w, wx, &inv, &noOffset, s.lo, s.hi)
-			}
-			for j := range ways {
-				// As inv has the sign of its side, so has the best scale,
-				// unless the levels are worth nothing.
-				if !(m.qq[j] > 0) || m.xq[j] > 0 != (inv[j] > 0) {
-					continue
-				}
-				scale := m.xq[j] / m.qq[j]
-				if gain := scale * m.xq[j]; gain > s.gain[side]*(1+1e-6) {
-					s.gain[side], s.scale[side][k] = gain, scale
-				}
-			}
-		}
 	}
 }
 
@@ -399,22 +412,29 @@ func (s *symmetricScratch) adjust(x []float32) bool {
 var (
 	symmetricQ3K = symmetric{
 		objective: objective{2, squared},
-		sub:       16, lo: -4, hi: 3, minCode: -32, maxCode: 31, room: 31,
-		low:   []lanes{{-4, -3.7, -3.4, -3.1, -4.3, -4.6, -4.9, -2.8}},
-		high:  []lanes{{3, 2.7, 2.45, 3.25, 3.5, 3.75, 4, 4.3}},
+		sub:       16, minCode: -32, maxCode: 31, room: 31,
+		signedLevels: signedLevels{
+			lo: -4, hi: 3,
+			low:  []lanes{{-4, -3.7, -3.4, -3.1, -4.3, -4.6, -4.9, -2.8}},
+			high: []lanes{{3, 2.7, 2.45, 3.25, 3.5, 3.75, 4, 4.3}},
+		},
 		plain: []float32{-4, -4.6},
 		pack:  packQ3_K, blockLen: q3kBytes,
 	}
 	symmetricQ6K = symmetric{
 		objective: objective{0, squared},
-		sub:       16, lo: -32, hi: 31, minCode: -128, maxCode: 127, room: 119,
-		pack: packQ6_K, blockLen: q6kBytes,
+		sub:       16, minCode: -128, maxCode: 127, room: 119,
+		signedLevels: signedLevels{lo: -32, hi: 31},
+		pack:         packQ6_K, blockLen: q6kBytes,
 	}
 	symmetricIQ4XS = symmetric{
 		objective: objective{2, offsetAbs},
-		sub:       32, nonlinear: true, minCode: -32, maxCode: 31, room: 31,
-		low:  []lanes{{-127, -122, -117, -111, -132, -138, -144, -104}},
-		high: []lanes{{113, 108, 103, 98, 118, 123, 129, 136}},
+		sub:       32, minCode: -32, maxCode: 31, room: 31,
+		signedLevels: signedLevels{
+			nonlinear: true,
+			low:       []lanes{{-127, -122, -117, -111, -132, -138, -144, -104}},
+			high:      []lanes{{113, 108, 103, 98, 118, 123, 129, 136}},
+		},
 		pack: packIQ4_XS, blockLen: iq4xsBytes,
 	}
 )

@@ -13,15 +13,10 @@ import (
 
 // blockScratch is the memory of one encoder of 32-weight blocks.
 type blockScratch struct {
-	importance
-	wx  [32]float32
-	q   [32]uint8
-	low []lanes // see symmetric
-	hi  []lanes
-
-	lo, up    float32 // range of levels
+	signedLevels
+	fitScratch
+	q         [32]uint8
 	objective objective
-	nonlinear bool
 	bytes     int
 	pack      func(dst []byte, h uint16, q *[32]uint8)
 }
@@ -34,69 +29,42 @@ func newScaled(b blockScratch) func() rowEncoder {
 type scaledEncoder blockScratch
 
 func (s *scaledEncoder) encodeRow(dst []byte, row, weights []float32) int {
-	if weights == nil && !s.nonlinear {
-		return s.encodePlain(dst, row)
+	var mean float32
+	if weights != nil {
+		mean = meanSquare(row)
 	}
-	mean := meanSquare(row)
 	for block := 0; len(row) >= 32 && len(dst) >= s.bytes; block++ {
 		x := row[:32]
-		if s.nonlinear {
-			mean = meanSquare(x)
+		var h uint16
+		if weights == nil && !s.nonlinear { // the largest weight is the lowest level
+			h = floatToHalf(farthest(x) / s.lo)
+		} else {
+			if s.nonlinear {
+				mean = meanSquare(x)
+			}
+			s.load(x, columnsOf(weights, block*32, 32), s.objective, mean)
+			h = s.search(x)
 		}
-		s.load(x, columnsOf(weights, block*32, 32), s.objective, mean)
-		h := s.search(x)
 		if isHalfInf(h) {
 			return block
 		}
-		s.round(x, h)
+		var inv float32
+		if h&0x7fff != 0 {
+			inv = 1 / HalfToFloat(h)
+		}
+		s.round(s.q[:], x, inv)
 		s.pack(dst[:s.bytes], h, &s.q)
 		row, dst = row[32:], dst[s.bytes:]
 	}
 	return -1
-}
-
-// encodePlain maps the largest weight of each block to the lowest level.
-func (s *scaledEncoder) encodePlain(dst []byte, row []float32) int {
-	for block := 0; len(row) >= 32 && len(dst) >= s.bytes; block++ {
-		x := row[:32]
-		h := floatToHalf(farthest(x) / s.lo)
-		if isHalfInf(h) {
-			return block
-		}
-		s.round(x, h)
-		s.pack(dst[:s.bytes], h, &s.q)
-		row, dst = row[32:], dst[s.bytes:]
-	}
-	return -1
-}
-
-// round writes the places of the levels nearest to x.
-func (s *scaledEncoder) round(x []float32, h uint16) {
-	var inv float32
-	if h&0x7fff != 0 {
-		inv = 1 / HalfToFloat(h)
-	}
-	if s.nonlinear {
-		for i, v := range x {
-			s.q[i] = nonLinearPlace(float32(v * inv))
-		}
-		return
-	}
-	roundLevels(s.q[:], x, inv, 0, s.lo, s.up, -s.lo)
 }
 
 // search returns the scale of a block with the smallest weighted error.
 func (s *scaledEncoder) search(x []float32) uint16 {
 	w := s.w[:32]
-	for i, v := range x {
-		s.wx[i] = float32(w[i] * v)
-	}
 	all, used := ranges(x, w)
 	best := scaleFit{gain: -1}
-	s.scan(&best, x, w, used)
-	if all != used {
-		s.scan(&best, x, w, all)
-	}
+	s.scan(&s.fitScratch, x, w, all, used, func(int) { best.take(&s.moments) })
 	// The nearest binary16, and its neighbours.
 	var inv, sum, scale lanes
 	var half [ways]uint16
@@ -118,11 +86,7 @@ func (s *scaledEncoder) search(x []float32) uint16 {
 	if isHalfInf(h) {
 		return h
 	}
-	if s.nonlinear {
-		nonLinearResiduals(&sum, x, w, &inv)
-	} else {
-		residuals(&sum, x, w, &inv, &noOffset, s.lo, s.up)
-	}
+	s.residuals(&sum, x, w, &inv)
 	least := float32(math.MaxFloat32)
 	if s.nonlinear { // no level is zero, so a scale of zero may be best
 		least, h = 0, 0
@@ -141,28 +105,6 @@ func (s *scaledEncoder) search(x []float32) uint16 {
 // A scaleFit is the scale that least squares gives a block's best levels, and
 // the error it removes.
 type scaleFit struct{ scale, gain float32 }
-
-func (s *scaledEncoder) scan(best *scaleFit, x, w []float32, r valueRange) {
-	top := r.farther()
-	if magnitude(top) < 0x1p-60 { // below any scale
-		return
-	}
-	var inv lanes
-	var m moments
-	for _, family := range [2][]lanes{s.low, s.hi} {
-		for f := range family {
-			for j := range ways {
-				inv[j] = family[f][j] / top
-			}
-			if s.nonlinear {
-				nonLinearMoments(&m, x, w, s.wx[:], &inv)
-			} else {
-				fitMoments(&m, x, w, s.wx[:], &inv, &noOffset, s.lo, s.up)
-			}
-			best.take(&m)
-		}
-	}
-}
 
 // take keeps the best scale of a scan. What is not clearly better is rounding.
 func (b *scaleFit) take(m *moments) {
@@ -212,18 +154,21 @@ func packNibbles5(dst *[16]byte, q *[32]uint8) (high uint32) {
 
 var (
 	newQ4_0 = newScaled(blockScratch{
-		objective: objective{weighted: 1}, lo: -8, up: 7, bytes: q4_0Bytes, pack: packQ4_0,
-		low: []lanes{{-8, -7.6, -7.2, -6.8, -8.4, -8.8, -9.3, -6.3}},
-		hi:  []lanes{{7, 6.6, 6.2, 7.4, 7.8, 5.8, 8.2, 8.7}},
+		objective: objective{weighted: 1}, bytes: q4_0Bytes, pack: packQ4_0,
+		signedLevels: signedLevels{lo: -8, hi: 7,
+			low:  []lanes{{-8, -7.6, -7.2, -6.8, -8.4, -8.8, -9.3, -6.3}},
+			high: []lanes{{7, 6.6, 6.2, 7.4, 7.8, 5.8, 8.2, 8.7}},
+		},
 	})
 	newQ5_0 = newScaled(blockScratch{
-		objective: objective{weighted: 1}, lo: -16, up: 15, bytes: q5_0Bytes, pack: packQ5_0,
-		low: []lanes{{-16, -15.6, -15.2, -14.8, -16.4, -16.8, -17.3, -14.2}},
-		hi:  []lanes{{15, 14.6, 14.2, 15.4, 15.8, 13.6, 16.2, 16.8}},
+		objective: objective{weighted: 1}, bytes: q5_0Bytes, pack: packQ5_0,
+		signedLevels: signedLevels{lo: -16, hi: 15,
+			low:  []lanes{{-16, -15.6, -15.2, -14.8, -16.4, -16.8, -17.3, -14.2}},
+			high: []lanes{{15, 14.6, 14.2, 15.4, 15.8, 13.6, 16.2, 16.8}},
+		},
 	})
 	newIQ4_NL = newScaled(blockScratch{
-		objective: objective{2, offsetAbs}, nonlinear: true, bytes: iq4nlBytes, pack: packQ4_0,
-		low: symmetricIQ4XS.low, hi: symmetricIQ4XS.high,
+		objective: objective{2, offsetAbs}, signedLevels: symmetricIQ4XS.signedLevels, bytes: iq4nlBytes, pack: packQ4_0,
 	})
 )
 
