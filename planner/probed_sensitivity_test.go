@@ -127,7 +127,7 @@ func TestPredictedKLD(t *testing.T) {
 	}
 	fit := s.Probe.Fit
 	got := plan.Totals.PredictedKLD
-	if got == nil || !near(got.KLD, *fit.Y0+*fit.K*sum) || !near(got.Low, got.KLD/1.35) || !near(got.High, got.KLD*1.35) || others == 0 {
+	if got == nil || !near(got.KLD, *fit.Y0+*fit.K*sum) || !near(got.Low, got.KLD/1.5) || !near(got.High, got.KLD*1.5) || others == 0 {
 		t.Fatalf("%+v, want %v + %v × %v (%v of it beside the experts)", got, *fit.Y0, *fit.K, sum, others)
 	}
 	if x := plan.Totals.SplitPredictedKLD; x == nil || x.KLD <= *fit.Y0 {

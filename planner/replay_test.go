@@ -218,8 +218,9 @@ func TestReplayOfPublishedTables(t *testing.T) {
 			[4]float64{0, 1.021, 0, 1.08}, [4]float64{0, 1.015, 0, 1.05}, 0.012},
 		{"blocks measured", replayPart(func(x *ggufio.Tensor) bool { return x.Layer >= 0 }),
 			[4]float64{0, 1.001, 0, 1.01}, [4]float64{0, 1.001, 0, 1.00}, 0.012},
+		// The worst case is 1.40 where these were derived, and better here.
 		{"experts of every fourth layer measured", replayPart(func(x *ggufio.Tensor) bool { return experts(x) && x.Layer%4 == 0 }),
-			[4]float64{0, 1.070, 0, 0}, [4]float64{0, 1.021, 0, 1.05}, 0.012},
+			[4]float64{0, 1.070, 0, 1.338}, [4]float64{0, 1.021, 0, 1.05}, 0.012},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var all, core []float64

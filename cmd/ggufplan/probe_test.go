@@ -83,7 +83,7 @@ func TestProbeWithLlamaPerplexity(t *testing.T) {
 	if d.Mean > 1.15*table+2*d.StandardError {
 		t.Errorf("%d bytes: KL divergence %.5f, the table's plan has %.5f", bytes, d.Mean, table)
 	}
-	if d := seen.divergence(filepath.Join(dir, "plan.gguf")); predicted == nil || d.Mean < predicted.Low || d.Mean > predicted.High {
+	if d := seen.divergence(filepath.Join(dir, "plan.gguf")); predicted == nil || !holdsOnOwnText(predicted, d) {
 		t.Errorf("%d bytes: KL divergence %.5f, predicted %+v", bytes, d.Mean, predicted)
 	}
 }
@@ -99,10 +99,19 @@ func probedPlan(t *testing.T, e *evaluator, dir, name, errors, sensitivity strin
 	return d, decodeManifest(t, filepath.Join(dir, name+".json")).Totals.PredictedKLD
 }
 
+// ownTextBand is the factor either side of a prediction that holds on the text
+// of the probe. The printed band is wider: it speaks for other texts too.
+const ownTextBand = 1.35
+
+func holdsOnOwnText(p *manifest.PredictedKLD, d llamacpp.Divergence) bool {
+	return math.Abs(math.Log(p.KLD/d.Mean)) <= math.Log(ownTextBand)
+}
+
 // With -probe-table plans from a probe by tensor, from one of four bands and
 // from the table of single runs are made at every size of the README's table and
-// run on text that none of them saw. Predictions are of the text of the probe:
-// the other is easier by a quarter.
+// run on text that none of them saw, prose where the probe's is code, and which
+// is easier by a quarter: the band holds there at four of five sizes, and on the
+// text of the probe a narrower one.
 func TestProbeTable(t *testing.T) {
 	if !*probeTable {
 		t.Skip("takes minutes: testdata/bytemoe-2x8/probe.sh")
@@ -121,7 +130,8 @@ func TestProbeTable(t *testing.T) {
 		files[bands] = path
 		t.Logf("%s: k %.3f, spread %.3f, y0 %.5f, %d runs", bands, *p.Fit.K, *p.Fit.Spread, *p.Fit.Y0, len(p.Runs))
 	}
-	log, n, within, predictions := 0.0, 0, 0, 0
+	log, n, predictions := 0.0, 0, 0
+	own, other := 0, 0 // predictions that held on the probe's text and on the other
 	for _, tt := range append(reached, struct {
 		bytes             int64
 		divergence, alone float64
@@ -139,17 +149,21 @@ func TestProbeTable(t *testing.T) {
 		}
 		predictions++
 		here := seen.divergence(filepath.Join(dir, fmt.Sprintf("tensor-%d.gguf", tt.bytes)))
-		t.Logf("%d: by tensor on the text of the probe %.5f, predicted %s", tt.bytes, here.Mean, review.PredictedKLD(predicted))
-		if here.Mean >= predicted.Low && here.Mean <= predicted.High {
-			within++
+		t.Logf("%d: predicted by tensor %s, %.3f times that of the text of the probe, %.5f, and %.3f times that of the other", tt.bytes,
+			review.PredictedKLD(predicted), predicted.KLD/here.Mean, here.Mean, predicted.KLD/tensor.Mean)
+		if holdsOnOwnText(predicted, here) {
+			own++
+		}
+		if tensor.Mean >= predicted.Low && tensor.Mean <= predicted.High {
+			other++
 		}
 	}
 	mean := math.Exp(log / float64(n))
-	t.Logf("4 bands over the table %.3f in the geometric mean; %d of %d predictions within their bands", mean, within, predictions)
+	t.Logf("4 bands over the table %.3f in the geometric mean; of %d predictions %d within %v on the text of the probe, %d within their bands on the other", mean, predictions, own, ownTextBand, other)
 	if mean > 1.15 {
 		t.Errorf("4 bands: %.3f times the table", mean)
 	}
-	if within < predictions-1 {
-		t.Errorf("%d of %d predictions within their bands", within, predictions)
+	if least := predictions - 1; own < least || other < least {
+		t.Errorf("of %d predictions %d hold on the text of the probe, %d on the other", predictions, own, other)
 	}
 }

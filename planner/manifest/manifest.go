@@ -249,7 +249,8 @@ type Baseline struct {
 	PredictedKLD *PredictedKLD `json:"predicted_kld" null:"allowed" since:"1"` // as that of the totals
 }
 
-// A PredictedKLD is a mean KL divergence in nats per token, with its band.
+// A PredictedKLD is a mean KL divergence in nats per token on the text of the
+// probe, with a band that speaks for other texts too.
 type PredictedKLD struct {
 	KLD  float64 `json:"kld"`
 	Low  float64 `json:"low"`
