@@ -355,7 +355,12 @@ func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.Na
 
 // machineWords says what a machine lacks.
 func machineWords(e *planner.MachineError) string {
-	size := func(n uint64) string { return fmt.Sprintf("%s (%d bytes)", review.Size(n), n) }
+	size := func(n uint64) string {
+		if n < 1024 {
+			return review.Size(n)
+		}
+		return fmt.Sprintf("%s (%d bytes)", review.Size(n), n)
+	}
 	text := "no types fit"
 	for _, d := range []memory.Device{memory.GPU, memory.CPU} {
 		if e.Needs[d] > e.Limit[d] {

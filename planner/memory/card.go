@@ -79,7 +79,8 @@ func (s *Shape) attentionExtra(o *Options, layers []layerCache, tokens uint64, f
 			host = max(host, 2*layers[i].cacheBytes)
 			continue
 		}
-		if !onGPU && tokens < offloadTokens {
+		if !onGPU && (tokens < offloadTokens || flash && !l.attends(o)) {
+			host = max(host, 1) // attention itself
 			continue
 		}
 		extra := uint64(0)
@@ -99,8 +100,10 @@ func (s *Shape) attentionExtra(o *Options, layers []layerCache, tokens uint64, f
 			}
 			extra += result + 4*tokens*6*s.embd
 		}
-		if !flash && s.latent {
-			extra += layers[i].cacheBytes // values, turned round
+		if !flash {
+			if extra += layers[i].cacheBytes; s.latent {
+				extra += 2 * layers[i].cacheBytes // values, turned round
+			}
 		}
 		if !onGPU {
 			extra += layers[i].cacheBytes + layers[i].cacheBytes/2 // and what does not fit into a place before
@@ -152,6 +155,11 @@ func (s *Shape) addCompute(r *Run, m *ggufio.Model, o *Options, layers []layerCa
 	host := g.inputs + 8*tokens*s.embd
 	if blocksInRAM || s.positions {
 		host += 4 * tokens * s.embd
+	}
+	if blocksInRAM && !flash {
+		// Scores and masks have several copies, of which little is known.
+		host += 3 * tokens * full
+		r.card.attention += times(4, tokens, full, s.dims.heads)
 	}
 	if hostExtra > 0 {
 		host += g.attention + hostExtra

@@ -195,6 +195,7 @@ func TestCardComputeAsLogged(t *testing.T) {
 					{context: 131072, sequences: 1, batch: 512, key: quant.F16, value: quant.F16}, {context: 131072, sequences: 1, batch: 512, key: quant.Q8_0, value: quant.Q4_0},
 					{context: 65536, sequences: 4, batch: 2048, key: quant.BF16, value: quant.BF16}, {context: 32768, sequences: 64, batch: 128, key: quant.F16, value: quant.F16},
 					{context: 8192, sequences: 1, batch: 4096, key: quant.F16, value: quant.F16}, {context: 8192, sequences: 1, batch: 16, key: quant.F16, value: quant.F16},
+					{context: 32768, sequences: 1, batch: 512, key: quant.IQ4_NL, value: quant.F16}, {context: 32768, sequences: 2, batch: 512, key: quant.F16, value: quant.IQ4_NL},
 				} {
 					if c.dry = true; recurrent {
 						c.sequences = min(c.sequences, 2) // states take memory in a dry run too
@@ -206,6 +207,10 @@ func TestCardComputeAsLogged(t *testing.T) {
 					switch {
 					case c.batch < offloadTokens: // megabytes at most
 						most = nil
+					case c.key == quant.IQ4_NL || c.value == quant.IQ4_NL: // CUDA has no flash attention for it
+						most = nil
+					case p.GPULayers <= blocks && c.sequences >= offloadTokens: // no flash attention
+						most[GPU], most[CPU] = 2.7, 2.7
 					case p.GPULayers <= blocks:
 						most[GPU] = 2.3
 						if recurrent {

@@ -127,7 +127,7 @@ func (s *Shape) graph(o *Options, tokens uint64, flash bool) graph {
 		g.attention = max(g.attention, stage(4*e+2*d.index+s.indexScores()*full))
 	}
 	if !flash {
-		g.attention += times(4, tokens, cells, d.heads)
+		g.attention += g.attention + times(4, tokens, cells, d.heads)
 	}
 	g.rest = stage(6*e + 3*d.feedForward)
 	if d.experts > 0 {
