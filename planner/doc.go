@@ -7,7 +7,8 @@
 //
 //	problem    what was asked, and of which model
 //	frame      what no policy decides: kept tensors, pins, the base, MoE layers
-//	cells      each open tensor with its candidates: bytes and damage of each
+//	cells      each open tensor with its candidates: bytes and damage of each,
+//	           which weighing.go makes of errors, traffic and sensitivities
 //	groups     cells as a multiple-choice knapsack; split plans have one a
 //	           tensor's expert, of the few types that a tensor's experts share
 //	knapsack   solved exactly by a core of the problem (Pisinger 1995) between

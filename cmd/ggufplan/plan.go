@@ -197,7 +197,7 @@ func (p *planFlags) run(c *call, model string) error {
 	answers := c.stdout
 	switch {
 	case screen:
-		review.WritePlan(c.page(), m, review.ScreenLines)
+		review.WritePlan(c.page(), m, listLimit(false))
 		if !p.quiet {
 			c.say("hint", "to keep it: ggufplan %s -o plan.json", shellQuote(c.args...))
 		}

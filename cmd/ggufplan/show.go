@@ -60,12 +60,15 @@ type showFlags struct {
 	machine       *runFlags
 }
 
+// screenLines is how many lines that repeat a kind a person is shown unasked.
+const screenLines = 20
+
 // listLimit is how many lines that repeat a kind a command prints.
-func listLimit(verbose bool) int {
+func listLimit(verbose bool) review.Limit {
 	if verbose {
-		return 0
+		return review.Limit{}
 	}
-	return review.ScreenLines
+	return review.Limit{Lines: screenLines, All: "--verbose lists all"}
 }
 
 func (s *showFlags) run(c *call, path string) error {

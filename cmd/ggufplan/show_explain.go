@@ -97,7 +97,7 @@ func (x *explanation) onlyExpert(expert int) error {
 	return nil
 }
 
-func (x *explanation) write(w io.Writer, m *manifest.Manifest, flags *pflag.FlagSet, limit int) {
+func (x *explanation) write(w io.Writer, m *manifest.Manifest, flags *pflag.FlagSet, limit review.Limit) {
 	switch {
 	case flags.Changed("tensor"):
 		x.WriteTensor(w)

@@ -13,7 +13,7 @@ import (
 )
 
 // write prints the report for a person.
-func (r *statsReport) write(w io.Writer, limit int) {
+func (r *statsReport) write(w io.Writer, limit review.Limit) {
 	files := review.NewTable("file", "format", "traffic", "phase", ">size", "sha256")
 	for _, in := range r.Inputs {
 		files.Add(review.Printable(in.Name), in.Format, in.Kind, review.ValueOr(in.Phase, "-"), review.Size(in.SizeBytes), in.SHA256[:min(16, len(in.SHA256))])
@@ -41,7 +41,7 @@ func (r *statsReport) write(w io.Writer, limit int) {
 	}
 	if len(lines) > 0 {
 		fmt.Fprintln(w)
-		review.WriteFirst(w, lines, limit, review.AllLines)
+		review.WriteFirst(w, lines, limit)
 	}
 }
 

@@ -103,7 +103,7 @@ func writeReport(w io.Writer, report *verify.Report, verbose bool) {
 		for _, g := range groupDifferences(report.Differences) {
 			lines = append(lines, review.Printable(g.String()))
 		}
-		review.WriteFirst(w, lines, review.ScreenLines, "--verbose lists every difference")
+		review.WriteFirst(w, lines, review.Limit{Lines: screenLines, All: "--verbose lists every difference"})
 	}
 	sum := fmt.Sprintf("%s of %s tensors are as planned", review.Count(uint64(report.Matching)), review.Count(uint64(report.Tensors)))
 	if report.FoundBytes != nil {

@@ -8,7 +8,8 @@
 // most 2 % more, and for the IQ2 and IQ3 types, and those for which GGML searches
 // nothing, at most 2 % less. Its bytes are its own.
 // [CanDecode], [CanEncode] and [EncodeNeedsWeights] say what is there for a
-// type; [Encoder] lists what each costs.
+// type; [Encoder] lists what each costs. A type is added to the table of formats
+// (table.go) and to that of codecs (codec.go).
 //
 // # Determinism
 //

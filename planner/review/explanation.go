@@ -157,7 +157,7 @@ func (x *Explanation) WriteTensors(w io.Writer) {
 }
 
 // WriteFindings prints the findings about what was selected.
-func (x *Explanation) WriteFindings(w io.Writer, m *manifest.Manifest, limit int) {
+func (x *Explanation) WriteFindings(w io.Writer, m *manifest.Manifest, limit Limit) {
 	subjects := map[string]bool{}
 	for i := range x.Layers {
 		subjects[fmt.Sprintf("blk.%d", x.Layers[i].Layer)] = true

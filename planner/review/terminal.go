@@ -10,9 +10,8 @@ import (
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
 
-// WritePlan prints a manifest for a person, at most limit lines of findings; 0
-// is no limit.
-func WritePlan(w io.Writer, m *manifest.Manifest, limit int) {
+// WritePlan prints a manifest for a person, its findings up to a limit.
+func WritePlan(w io.Writer, m *manifest.Manifest, limit Limit) {
 	showHead(w, m)
 	fmt.Fprintln(w)
 	showTotals(w, m)
@@ -244,7 +243,7 @@ func showOthers(w io.Writer, m *manifest.Manifest) {
 
 // WriteFindings prints findings, those of one code that say the same in one
 // line, at most limit lines.
-func WriteFindings(w io.Writer, findings []manifest.Finding, limit int) {
+func WriteFindings(w io.Writer, findings []manifest.Finding, limit Limit) {
 	fmt.Fprintln(w, "findings")
 	var lines []string
 	for i := 0; i < len(findings); {
@@ -260,8 +259,5 @@ func WriteFindings(w io.Writer, findings []manifest.Finding, limit int) {
 		lines = append(lines, fmt.Sprintf("  %s: %s: %s", Printable(f.Code), subject, Printable(f.Message)))
 		i = j
 	}
-	WriteFirst(w, lines, limit, AllLines)
+	WriteFirst(w, lines, limit)
 }
-
-// AllLines says how a command lists what was cut.
-const AllLines = "--verbose lists all"

@@ -114,21 +114,24 @@ func Ranges(numbers []int) string {
 	return strings.Join(parts, ", ")
 }
 
-// ScreenLines is how many lines that repeat a kind a person is shown unasked.
-const ScreenLines = 20
+// A Limit says how many lines of a list are written, 0 for all, and how to see
+// the others.
+type Limit struct {
+	Lines int
+	All   string
+}
 
-// WriteFirst writes the first lines of a list, and how many more there are; all
-// says how to see them. A limit of 0 is none.
-func WriteFirst(w io.Writer, lines []string, limit int, all string) {
+// WriteFirst writes the first lines of a list, and how many more there are.
+func WriteFirst(w io.Writer, lines []string, limit Limit) {
 	cut := lines
-	if limit > 0 && len(lines) > limit {
-		cut = lines[:limit]
+	if limit.Lines > 0 && len(lines) > limit.Lines {
+		cut = lines[:limit.Lines]
 	}
 	for _, line := range cut {
 		fmt.Fprintln(w, line)
 	}
 	if more := len(lines) - len(cut); more > 0 {
-		fmt.Fprintf(w, "and %d more; %s\n", more, all)
+		fmt.Fprintf(w, "and %d more; %s\n", more, limit.All)
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package read turns any known file of activation statistics into
 // [stats.Evidence]: imatrix files in both formats, routing traces, count
 // matrices, torch and numpy files, responses of serving engines, and the
-// canonical JSON, which [MarshalCanonical] writes. [Formats] lists them.
+// canonical JSON, which [MarshalCanonical] writes. [Formats] lists them, and
+// readers in detect.go is where one is added.
 //
 // A format is told by the content, never by the name; gzip and zstd are
 // unwrapped. What a source cannot know stays nil; what is neither usable nor
