@@ -103,6 +103,12 @@ func completedCommands() []completedCommand {
 			done.flags = append(done.flags, completedFlag{name: f.Name, shorthand: f.Shorthand, usage: usage, takesValue: f.NoOptDefVal == "",
 				values: f.Annotations[valuesAnnotation], list: several && f.Value.Type() == "stringSlice", endings: flagEndings[f.Name], tensors: cmd.name == "show" && f.Name == "tensor"})
 		})
+		for _, f := range done.flags {
+			if f.name == "stats" && flags.Lookup("imatrix") == flags.Lookup("stats") {
+				f.name, f.endings = "imatrix", flagEndings["imatrix"]
+				done.flags = append(done.flags, f)
+			}
+		}
 		done.flags = append(done.flags, completedFlag{name: "help", shorthand: "h", usage: "show usage, flags and an example"})
 		list = append(list, done)
 	}

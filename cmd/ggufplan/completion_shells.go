@@ -159,7 +159,7 @@ end
 function __ggufplan_list
 	set -l before (string match -r '.*,' -- (commandline -ct))
 	for value in $argv
-		echo $before$value
+		echo "$before$value"
 	end
 end
 `)

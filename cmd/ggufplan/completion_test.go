@@ -67,6 +67,8 @@ func TestBashCompletion(t *testing.T) {
 		{[]string{"ggufplan", "completion", "z"}, []string{"zsh"}},
 		{[]string{"ggufplan", "completion", "p"}, []string{"powershell"}},
 		{[]string{"ggufplan", "plan", "--fail-on", "unseen-experts,sca"}, []string{"unseen-experts,scarce-experts"}},
+		{[]string{"ggufplan", "plan", "--types", "k,IQ4"}, []string{"k,IQ4_NL", "k,IQ4_XS"}},
+		{[]string{"ggufplan", "plan", "--im"}, []string{"--imatrix"}},
 		{[]string{"ggufplan", "inspect", "m"}, []string{"m.gguf"}},
 		{[]string{"ggufplan", "plan", "--errors", ""}, []string{"folder", "p.json"}},
 		{[]string{"ggufplan", "verify", ""}, []string{"folder", "m.gguf", "p.json"}},
@@ -77,6 +79,30 @@ func TestBashCompletion(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s completes to %v, want %v", strings.Join(tt.words, " "), got, tt.want)
+		}
+	}
+}
+
+// Fish offers a list's values alone and after a comma.
+func TestFishCompletion(t *testing.T) {
+	fish, err := exec.LookPath("fish")
+	if err != nil {
+		t.Skip("there is no fish: apt-get install fish")
+	}
+	script := ggufplan(t, exitDone, "completion", "fish")
+	for typed, want := range map[string]string{
+		"plan m.gguf --fail-on uns":                "unseen-experts",
+		"plan m.gguf --fail-on unseen-experts,mos": "unseen-experts,mostly-cold",
+		"plan m.gguf --types k,IQ4_X":              "k,IQ4_XS",
+		"plan m.gguf --im":                         "--imatrix",
+	} {
+		out, err := exec.Command(fish, "-c", script+"\ncomplete -C 'ggufplan "+typed+"'").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		got, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\t")
+		if got != want {
+			t.Errorf("%s completes to %q, want %s", typed, out, want)
 		}
 	}
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/ggufplan/ggufplan/planner"
@@ -16,8 +18,9 @@ func (c *call) openInput(path string) (io.ReadCloser, error) {
 		return io.NopCloser(c.stdin), nil
 	}
 	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+	var fault *fs.PathError
+	if errors.As(err, &fault) {
+		return nil, fmt.Errorf("%s: %w", path, fault.Err)
 	}
 	if info.IsDir() {
 		return nil, fmt.Errorf("%s: is a directory, not a file", path)

@@ -85,6 +85,7 @@ Examples:
 			flags.StringArrayVar(&o.stats, "stats", nil, "activation statistics: counts and column weights, `FILE`; several merge")
 			flags.StringVarP(&o.out, "output", "o", "", "write to `OUT` instead of standard output, and keep resumable state in OUT.partial")
 			flags.StringSliceVar(&o.types, "types", nil, "candidate types: `LIST` of types and of the sets "+strings.Join(planner.TypeSetNames(), ", ")+"; "+planner.DefaultTypeSet+" if not given")
+			oneOf(flags, "types", typesAndSets()...)
 			flags.BoolVar(&o.full, "full", false, "read every row instead of a sample")
 			flags.StringVar(&o.accuracy, "precision", "5%", "sample until an expert's error is known within `P`, such as 2% or 0.02; its tensor's within a fifth")
 			flags.BoolVar(&o.quick, "quick", false, "a rough sample: the same as --precision 20%")

@@ -192,6 +192,8 @@ func (p *planFlags) run(c *call, model string) error {
 	}
 	if p.output != "" && !p.quiet {
 		summarise(c.wrapped(c.stderr), p, problem, model, m)
+		// A command is left whole, to be copied.
+		fmt.Fprintf(c.stderr, "%-12s%s\n", "next", review.Printable(p.next(model, m)))
 	}
 	p.reports.annotatePlan(c, p.output != "", m, missed)
 	answers := c.stdout
@@ -314,7 +316,7 @@ func hintPlanError(err error, model string, statistics []string) error {
 	return hintBudgetError(err, model, statistics)
 }
 
-// summarise says in at most eight lines what was planned, and what to do next.
+// summarise says in at most seven lines what was planned.
 func summarise(w io.Writer, p *planFlags, problem *planner.Problem, model string, m *manifest.Manifest) {
 	policy := m.Policy.Name + " policy"
 	if m.Policy.Preset != nil {
@@ -327,7 +329,6 @@ func summarise(w io.Writer, p *planFlags, problem *planner.Problem, model string
 	if text := p.budget.measureTime(problem); text != "" {
 		fmt.Fprintf(w, "%-12s%s\n", "better", text)
 	}
-	fmt.Fprintf(w, "%-12s%s\n", "next", review.Printable(p.next(model, m)))
 }
 
 // next is the command that carries the plan out, or what must come before it.

@@ -62,6 +62,9 @@ func addBudgetFlags(flags *pflag.FlagSet) *budgetFlags {
 	flags.StringVar(&b.sensitivityType, "sensitivity-type", "", "the `TYPE` that the tensors of --sensitivity were quantized to, such as Q2_K; errors in it are divided out")
 	oneOf(flags, "objective", objectives...)
 	oneOf(flags, "like", fileTypeNames()...)
+	oneOf(flags, "types", typesAndSets()...)
+	oneOf(flags, "min-type", plannableTypeNames()...)
+	oneOf(flags, "sensitivity-type", plannableTypeNames()...)
 	oneOf(flags, "scope-tensors", string(planner.ScopeAll), string(planner.ScopeExperts))
 	return b
 }

@@ -296,6 +296,9 @@ func fileTypeNames() []string {
 	return names
 }
 
+// typesAndSets lists what --types takes.
+func typesAndSets() []string { return append(planner.TypeSetNames(), plannableTypeNames()...) }
+
 // plannableTypeNames lists the types that llama-quantize writes.
 func plannableTypeNames() []string {
 	var names []string

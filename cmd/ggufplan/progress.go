@@ -45,7 +45,11 @@ func (p *progress) update(done, total uint64) {
 	}
 	if elapsed := now.Sub(p.start).Seconds(); elapsed > 0.5 && done > p.first {
 		rate := float64(done-p.first) / elapsed
-		line += fmt.Sprintf(", %s/s", p.unit(uint64(rate)))
+		if rate < 2 {
+			line += fmt.Sprintf(", %.1f s each", 1/rate)
+		} else {
+			line += fmt.Sprintf(", %s/s", p.unit(uint64(rate)))
+		}
 		if total > done {
 			line += fmt.Sprintf(", %s left", time.Duration(float64(total-done)/rate*float64(time.Second)).Round(time.Second))
 		}

@@ -163,13 +163,21 @@ func sparkLine(shares []float64) string {
 }
 
 func (r *statsReport) writeConfidence(w io.Writer) {
-	t := review.NewTable(">layer", ">design effect", ">effective tokens", "hottest, 95 %", "coldest, 95 %", ">scarce", ">low", ">more tokens", "halves")
+	columns := []string{">layer", ">design effect", ">effective tokens", ">hottest", ">coldest", ">scarce", ">low", ">more tokens"}
+	halves := slices.ContainsFunc(r.Layers, func(l statsLayer) bool { return l.Deff != nil && l.Verdict != string(stats.VerdictUnknown) })
+	if halves {
+		columns = append(columns, "halves")
+	}
+	t := review.NewTable(columns...)
 	for i := range r.Layers {
 		l := &r.Layers[i]
 		if l.Deff == nil {
 			continue
 		}
-		cells := []string{strconv.Itoa(l.Layer), fmt.Sprintf("%d (guess)", stats.DefaultDeff), "-", "-", "-", strconv.Itoa(len(l.ScarceExperts)), strconv.Itoa(len(l.LowExperts)), "-", l.Verdict}
+		cells := []string{strconv.Itoa(l.Layer), fmt.Sprintf("%d (guess)", stats.DefaultDeff), "-", "-", "-", strconv.Itoa(len(l.ScarceExperts)), strconv.Itoa(len(l.LowExperts)), "-"}
+		if halves {
+			cells = append(cells, l.Verdict)
+		}
 		if l.DeffMeasured {
 			cells[1] = fmt.Sprintf("%.3g (%d blocks)", *l.Deff, l.Blocks)
 		}
@@ -183,6 +191,7 @@ func (r *statsReport) writeConfidence(w io.Writer) {
 		t.Add(cells...)
 	}
 	t.Write(w, "")
+	fmt.Fprintln(w, "hottest, coldest: 95 % intervals of the share of tokens that use the expert")
 	switch {
 	case r.TokensNeeded != nil && *r.TokensNeeded > 0:
 		fmt.Fprintf(w, "about %s more tokens would leave no expert scarce; one never seen may need many times as many\n", review.Count(*r.TokensNeeded))
@@ -205,7 +214,7 @@ func (l *statsLayer) interval(expert int) string {
 	if iv == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f-%.1f %% of tokens", 100*iv[0], 100*iv[1])
+	return fmt.Sprintf("%.1f-%.1f %%", 100*iv[0], 100*iv[1])
 }
 
 func (d *statsDiff) write(w io.Writer) {

@@ -110,14 +110,20 @@ func (cmd *command) explainParse(err error, flags *pflag.FlagSet) error {
 	switch {
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
+		names := flagNames(flags)
+		for _, f := range slices.Clone(names) {
+			if natural, ok := naturalNames[f]; ok && !slices.Contains(names, natural) {
+				names = append(names, natural)
+			}
+		}
 		if short := unknown.GetSpecifiedShortnames(); short != "" {
 			err := fmt.Errorf("%s has no flag -%s", cmd.name, name)
 			if len(short) > 2 { // a long name with one hyphen
-				return didYouMean(err, short, flagNames(flags), "--", help)
+				return didYouMean(err, short, names, "--", help)
 			}
 			return hinted(err, help)
 		}
-		return didYouMean(fmt.Errorf("%s has no flag --%s", cmd.name, name), name, flagNames(flags), "--", help)
+		return didYouMean(fmt.Errorf("%s has no flag --%s", cmd.name, name), name, names, "--", help)
 	case errors.As(err, &missing):
 		f := missing.GetFlag()
 		varname, usage := pflag.UnquoteUsage(f)

@@ -152,4 +152,16 @@ func TestTerminalManners(t *testing.T) {
 	if !strings.HasPrefix(rest, "errors.json: ") || strings.Count(rest, "\n") != 2 {
 		t.Errorf("progress leaves %q", rest)
 	}
+	shown, code = onTerminal(t, 80, []string{"NO_COLOR=1"}, "plan", "model-f16.gguf", "--imatrix", "mix.imatrix.gguf", "--frontier")
+	if code != exitDone || !strings.Contains(shown, "ggufplan: frontier: 0.0 % of 17 sizes") {
+		t.Errorf("status %d: no progress in %q", code, shown)
+	}
+	if rest = shown[strings.LastIndex(shown, "\x1b[K")+len("\x1b[K"):]; !strings.Contains(rest, "budget ") || strings.Contains(rest, "frontier: ") {
+		t.Errorf("progress leaves %q", rest)
+	}
+	// What comes next is a command to copy: one line, however long.
+	shown, _ = onTerminal(t, 80, []string{"NO_COLOR=1"}, "plan", "model-f16.gguf", "--imatrix", "mix.imatrix.gguf", "-o", "plan.json")
+	if want := "\nnext        ggufplan apply plan.json model-f16.gguf --imatrix mix.imatrix.gguf -o model-f16-planned.gguf\n"; !strings.Contains(shown, want) {
+		t.Errorf("the next command is not on one line: %q", shown)
+	}
 }
