@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,17 +60,18 @@ func (c *standing) remove() {
 // make writes the copy as the reference is.
 func (c *standing) make(ctx context.Context, progress func(done, total uint64)) error {
 	if c.simulated {
-		total := c.reference.FileBytes()
-		done := uint64(0)
-		for i, path := range c.paths {
-			if err := copyFile(ctx, path, c.reference.Files[i].Path, func(n uint64) {
-				done += n
-				progress(done, total)
-			}); err != nil {
-				return err
-			}
+		c.remove()
+		l, err := apply.Copy(c.reference, nil, c.names(), nil)
+		before, all := uint64(0), c.reference.FileBytes()
+		for i := 0; i < len(c.paths) && err == nil; i++ {
+			err = writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(doing string, done, _ uint64) {
+				if doing == "writing" {
+					progress(before+done, all)
+				}
+			})
+			before += c.reference.Files[i].SizeBytes
 		}
-		return nil
+		return err
 	}
 	for i := range c.paths {
 		if err := c.writeShard(ctx, i, nil); err != nil {
@@ -82,37 +82,12 @@ func (c *standing) make(ctx context.Context, progress func(done, total uint64)) 
 	return nil
 }
 
-// copyChunkBytes is copied at a time, so that an interrupt is heeded.
-const copyChunkBytes = 64 << 20
-
-func copyFile(ctx context.Context, to, from string, wrote func(n uint64)) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+// names returns the names of the copy's files.
+func (c *standing) names() (names []string) {
+	for _, path := range c.paths {
+		names = append(names, filepath.Base(path))
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := out.Close(); err == nil {
-			err = e
-		}
-	}()
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.CopyN(out, in, copyChunkBytes)
-		wrote(uint64(n))
-		if err == io.EOF {
-			return out.Sync()
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return names
 }
 
 // change writes a run's tensors in its types. It refuses a run whose file is
@@ -251,11 +226,7 @@ func (c *standing) writeShard(ctx context.Context, i int, types map[string]quant
 			return t.Type
 		}
 	}
-	names := make([]string, len(c.paths))
-	for k, path := range c.paths {
-		names[k] = filepath.Base(path)
-	}
-	l, err := apply.Typed(source, typeOf, apply.Options{Names: names, Columns: c.columns(), Part: func(t *ggufio.Tensor) int { return c.parts[t.Name] }})
+	l, err := apply.Typed(source, typeOf, apply.Options{Names: c.names(), Columns: c.columns(), Part: func(t *ggufio.Tensor) int { return c.parts[t.Name] }})
 	if err != nil {
 		return err
 	}
