@@ -156,7 +156,7 @@ func (o *outputs) discard() {
 }
 
 // refuseOverwrite reports the first input that writing to out would overwrite.
-// "" and "-" are no files.
+// "" and "-" are not files.
 func refuseOverwrite(out string, inputs ...string) error {
 	for _, in := range inputs {
 		if in != "" && in != "-" && out != "" && out != "-" && sameFile(in, out) {

@@ -35,7 +35,7 @@ func (r *reportFlags) validate() error {
 	return namesFile(r.flags, "junit", r.junit)
 }
 
-// namesFile refuses what is no file: standard output has what was found.
+// namesFile refuses what is not a file: standard output has what was found.
 func namesFile(flags *pflag.FlagSet, flag, path string) error {
 	if flags.Changed(flag) && (path == "" || path == "-") {
 		ending := map[string]string{"junit": ".xml", "markdown": ".md", "html": ".html"}[flag]
