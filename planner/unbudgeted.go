@@ -32,8 +32,12 @@ func (f *frame) forecast(plan *Plan, d *decision) (x forecast) {
 		if x.weighing, x.err = f.weighPlan(); x.weighing == nil {
 			return x
 		}
+		own := *x.weighing
+		own.cellOf, own.shares = slices.Clone(own.cellOf), &layerShares{w: &own}
+		splitRatio := make(chan *float64, 1)
+		go func() { splitRatio <- own.splitRatio(plan) }()
 		x.weighing.forecast(plan, &x)
-		x.splitRatio = x.weighing.splitRatio(plan)
+		x.splitRatio = <-splitRatio
 	}
 	if x.damage != nil {
 		x.kld = x.weighing.predict(func(i, _ int) frequency.Type { return plan.Tensors[i].Type })
@@ -165,10 +169,11 @@ func (w *weighing) losses(c *cell, x *TensorPlan) (fused float64, split *float64
 
 // splitRatio returns how many times the split plan's predicted damage a fused
 // plan of its tiers' types has that takes no more bytes, over routed experts:
-// the plan's own bytes are no target. It is nil where that is not known.
+// the plan's own bytes are no target. It is nil where that is not known. The
+// weighing is used up.
 func (w *weighing) splitRatio(plan *Plan) *float64 {
-	own, budget := *w, *w.budget
-	own.budget = &budget
+	budget := *w.budget
+	w.budget = &budget
 	fr := &plan.Problem.Policy.Frequency
 	for _, t := range []frequency.Type{fr.HotType, fr.WarmType, fr.ColdType} {
 		if t.Declared {
@@ -178,14 +183,13 @@ func (w *weighing) splitRatio(plan *Plan) *float64 {
 			budget.Types = append(budget.Types, t)
 		}
 	}
-	own.cellOf = slices.Clone(w.cellOf)
-	if own.weighCells() != nil || own.setScale() != nil {
+	if w.weighCells() != nil || w.setScale() != nil {
 		return nil // a type whose error is not known, or that takes an imatrix
 	}
 	var bytes uint64
 	split := 0.0
-	for c := range own.cells {
-		cell := &own.cells[c]
+	for c := range w.cells {
+		cell := &w.cells[c]
 		x := &plan.Tensors[cell.index]
 		bytes += x.SplitSizeBytes
 		for e, t := range x.ExpertTypes {
@@ -196,9 +200,9 @@ func (w *weighing) splitRatio(plan *Plan) *float64 {
 			split += cell.damage[e][i]
 		}
 	}
-	fused, err := own.solveFused(0, bytes)
+	fused, err := w.solveFused(0, bytes)
 	if err != nil || split == 0 {
 		return nil
 	}
-	return ratio(own.damageOf(fused.cost), split)
+	return ratio(w.damageOf(fused.cost), split)
 }

@@ -520,13 +520,17 @@ func (w *weighing) setScale() error {
 	}
 	_, exponent := math.Frexp(total)
 	w.scale = 61 - exponent
-	w.otherCost = uint64(math.RoundToEven(math.Ldexp(w.otherLoss, w.scale)))
+	costOf := func(damage float64) uint64 { return uint64(math.RoundToEven(math.Ldexp(damage, w.scale))) }
+	if factor := math.Ldexp(1, w.scale); factor > 0 && factor <= math.MaxFloat64 {
+		costOf = func(damage float64) uint64 { return uint64(math.RoundToEven(float64(damage * factor))) } // the same, faster
+	}
+	w.otherCost = costOf(w.otherLoss)
 	for c := range w.cells {
 		cell := &w.cells[c]
 		cell.cost = grid[uint64](len(cell.damage), len(cell.candidates))
 		for e, damages := range cell.damage {
 			for i, d := range damages {
-				cell.cost[e][i] = uint64(math.RoundToEven(math.Ldexp(d, w.scale)))
+				cell.cost[e][i] = costOf(d)
 			}
 		}
 	}
