@@ -23,6 +23,9 @@ func postponeCollection() {
 		}
 	}
 	percent := debug.SetGCPercent(-1)
+	if percent < 0 {
+		return // postponed already, by an earlier call in this process
+	}
 	debug.SetMemoryLimit(collectFromBytes)
 	runtime.AddCleanup(&struct{ *byte }{new(byte)}, func(percent int) {
 		debug.SetMemoryLimit(math.MaxInt64)
