@@ -181,7 +181,7 @@ func (c *checker) damage(m *Manifest) {
 	case b != nil && predicted:
 		c.failf("policy.prediction", "a budget says itself what its damage is predicted from")
 	case b == nil && (t.Damage != nil) != predicted:
-		c.failf("policy.prediction", "null or not unlike totals.damage")
+		c.failf("policy.prediction", "want it null where totals.damage is null, and only there")
 	case t.Damage == nil && t.SplitDamage != nil:
 		c.failf("totals.split_damage", "%v, but totals.damage is null", *t.SplitDamage)
 	}

@@ -293,7 +293,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"percentiles", `"hot_percentile": 0.9`, `"hot_percentile": 0.3`, "policy.hot_percentile: 0.3 is not above the cold percentile 0.3"},
 		{"damage of nothing", `"damage": null,
     "split_damage"`, `"damage": 1,
-    "split_damage"`, "policy.prediction: null or not unlike totals.damage"},
+    "split_damage"`, "policy.prediction: want it null where totals.damage is null, and only there"},
 		{"budget under frequency", `"hot_percentile": 0.9`, `"hot_percentile": null`, "policy.hot_percentile: the frequency policy needs it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

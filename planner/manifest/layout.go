@@ -56,8 +56,8 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 }
 
 // appendBlock writes n elements between brackets, at the given depth or inLine.
-// The second half of the manifest's own lists is written meanwhile by another
-// goroutine.
+// The second half of a list of the manifest's own is written meanwhile by
+// another goroutine.
 func appendBlock(b []byte, begin, end byte, n, depth int, element func(b []byte, i, depth int) []byte) []byte {
 	inner := depth
 	if depth != inLine {
@@ -78,7 +78,7 @@ func appendBlock(b []byte, begin, end byte, n, depth int, element func(b []byte,
 		return b
 	}
 	b = append(b, begin)
-	if depth == 1 && n > 1 {
+	if begin == '[' && depth == 1 && n > 1 {
 		rest := make(chan []byte, 1)
 		go func(size int) { rest <- elements(make([]byte, 0, size), n/2, n) }((cap(b) - len(b)) / 2)
 		b = append(elements(b, 0, n/2), <-rest...)
