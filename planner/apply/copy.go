@@ -13,8 +13,9 @@ import (
 
 // Copy lays out a copy of the model, file by file. The tensors are the model's,
 // in its order, whole, with the types that they are to be rounded to and stored
-// in; without any, nothing changes. Every byte outside of changed tensors is the source's; where some of a
-// file's are stored in another type, all but its tensors' offsets and padding.
+// in; without any, nothing changes. Every byte outside of changed tensors is the
+// source's, but in a file some of whose tensors are stored in another type: there
+// tensors' types, offsets and padding are new.
 func Copy(model *ggufio.Model, tensors []Tensor, names []string, columns stats.Columns) (*Layout, error) {
 	l := &Layout{model: model, columns: columns}
 	for file := range model.Files {
