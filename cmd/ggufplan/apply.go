@@ -347,10 +347,14 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 	if free, ok := freeBytes(filepath.Dir(layout.Files[chosen[0]].Name)); ok {
 		fmt.Fprintf(c.page(), "%s free there\n", review.Size(free))
 	}
-	// 5 to 40 million weights a second and core, by type; half of that without AVX2.
 	if encode > 0 {
-		cores := float64(cmp.Or(o.workers, runtime.GOMAXPROCS(0)))
-		fmt.Fprintf(c.page(), "takes about %s to %s\n", seconds(float64(encode)/40e6/cores), seconds(float64(encode)/5e6/cores))
+		// With AVX2 5 to 40 million weights a second and core, by type; without, a
+		// quarter of that.
+		rate := 1e6 * float64(cmp.Or(o.workers, runtime.GOMAXPROCS(0)))
+		if !quant.HasVectors() {
+			rate /= 4
+		}
+		fmt.Fprintf(c.page(), "takes about %s to %s\n", seconds(float64(encode)/40/rate), seconds(float64(encode)/5/rate))
 	}
 	return nil
 }

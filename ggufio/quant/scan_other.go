@@ -2,6 +2,9 @@
 
 package quant
 
+// HasVectors reports whether encoders use the processor's vectors here.
+func HasVectors() bool { return false }
+
 func residuals(sum *lanes, x, w []float32, inv, off *lanes, lo, hi float32) {
 	residualsGo(sum, x, w, inv, off, lo, hi)
 }
