@@ -18,9 +18,11 @@ func (c *call) openInput(path string) (io.ReadCloser, error) {
 		return io.NopCloser(c.stdin), nil
 	}
 	info, err := os.Stat(path)
-	var fault *fs.PathError
-	if errors.As(err, &fault) {
-		return nil, fmt.Errorf("%s: %w", path, fault.Err)
+	if fault := new(fs.PathError); errors.As(err, &fault) {
+		err = fmt.Errorf("%s: %w", path, fault.Err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if info.IsDir() {
 		return nil, fmt.Errorf("%s: is a directory, not a file", path)

@@ -31,7 +31,7 @@ func addFrontierFlags(flags *pflag.FlagSet) *frontierFlags {
 	mayStandAlone(flags, "frontier", `^[^-./\\][^/\\]*:[^/\\]*$`)
 	flags.BoolVar(&f.json, "json", false, "print the frontier as JSON")
 	flags.StringVar(&f.svg, "svg", "", "draw the frontier into `FILE`, a PNG if its name ends in .png, else an SVG; - for standard output")
-	flags.StringVar(&f.mark, "mark", "", "point out the budget plan in `FILE` in the picture")
+	flags.StringVar(&f.mark, "mark", "", "point out the plan in `FILE` in the picture")
 	return f
 }
 

@@ -110,7 +110,7 @@ func holdsOnOwnText(p *manifest.PredictedKLD, d llamacpp.Divergence) bool {
 // With -probe-table plans from a probe by tensor, from one of four bands and
 // from the table of single runs are made at every size of the README's table and
 // run on text that none of them saw, prose where the probe's is code, and which
-// is easier by a quarter: the band holds there at four of five sizes, and on the
+// is easier by a quarter: at all sizes but one the band must hold there, and on the
 // text of the probe a narrower one.
 func TestProbeTable(t *testing.T) {
 	if !*probeTable {
