@@ -38,22 +38,22 @@ func (l *layer) attends(o *Options) bool {
 // if the card lacks it, unless the cache's values need it; then the CPU has it.
 // It tries a token per sequence, and finds none for a block in RAM either whose
 // work the card takes over then.
-func (s *Shape) flash(o *Options) (any, onCard bool) {
+func (s *Shape) flash(o *Options) (anywhere, onCard bool) {
 	if s.architecture == "grok" {
 		return false, false
 	}
-	any, onCard = true, true
+	anywhere, onCard = true, true
 	for i := range s.layers {
 		l := &s.layers[i]
 		switch onGPU := o.Placement.onGPU(i, int(s.blocks)); {
 		case !l.Cached:
 		case onGPU && !l.attends(o):
-			any, onCard = quantized(o.ValueType), false
+			anywhere, onCard = quantized(o.ValueType), false
 		case !onGPU && o.Sequences >= offloadTokens:
-			any = any && quantized(o.ValueType)
+			anywhere = anywhere && quantized(o.ValueType)
 		}
 	}
-	return any, any && onCard
+	return anywhere, anywhere && onCard
 }
 
 // attentionExtra is what attention on the card takes beside its stage: F16
