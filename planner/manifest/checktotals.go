@@ -147,10 +147,10 @@ func (c *checker) totals(m *Manifest) {
 		if b.Damage != nil && !(*b.Damage >= 0) {
 			c.failf(c.key("totals.baselines", i, ".damage"), "%v: want 0 or more", *b.Damage)
 		}
-		c.predicted(c.key("totals.baselines", i, ".predicted_kld"), b.PredictedKLD)
+		c.predicted(c.key("totals.baselines", i, ".predicted_kld"), m, b.PredictedKLD)
 	}
-	c.predicted("totals.predicted_kld", t.PredictedKLD)
-	c.predicted("totals.split_predicted_kld", t.SplitPredictedKLD)
+	c.predicted("totals.predicted_kld", m, t.PredictedKLD)
+	c.predicted("totals.split_predicted_kld", m, t.SplitPredictedKLD)
 	if x := m.Measured; x != nil {
 		if !(x.KLD >= 0) || !(x.StandardError >= 0) {
 			c.failf("measured", "%v with a standard error of %v: want 0 or more", x.KLD, x.StandardError)
@@ -187,8 +187,18 @@ func (c *checker) damage(m *Manifest) {
 	}
 }
 
-func (c *checker) predicted(path string, p *PredictedKLD) {
-	if p != nil && !(p.Low >= 0 && p.Low <= p.KLD && p.KLD <= p.High) {
+func (c *checker) predicted(path string, m *Manifest, p *PredictedKLD) {
+	if p == nil {
+		return
+	}
+	from := m.Policy.Prediction
+	if b := m.Policy.Budget; b != nil && b.Sensitivity != nil {
+		from = &Prediction{Sensitivity: *b.Sensitivity}
+	}
+	if from == nil || from.Sensitivity.Kind != "probe" {
+		c.failf(path, "only a probe's sensitivities predict one")
+	}
+	if !(p.Low >= 0 && p.Low <= p.KLD && p.KLD <= p.High) {
 		c.failf(path, "%v lies outside %v to %v", p.KLD, p.Low, p.High)
 	}
 }

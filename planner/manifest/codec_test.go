@@ -294,6 +294,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"damage of nothing", `"damage": null,
     "split_damage"`, `"damage": 1,
     "split_damage"`, "policy.prediction: want it null where totals.damage is null, and only there"},
+		{"prediction without a probe", `"split_predicted_kld": null`, `"split_predicted_kld": {"kld": 0.1, "low": 0.05, "high": 0.2}`, "totals.split_predicted_kld: only a probe's sensitivities predict one"},
 		{"budget under frequency", `"hot_percentile": 0.9`, `"hot_percentile": null`, "policy.hot_percentile: the frequency policy needs it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
