@@ -336,7 +336,7 @@ func (p *planFlags) next(model string, m *manifest.Manifest) string {
 	if text := p.obstacle(model, m); text != "" {
 		return text
 	}
-	words := []string{"apply", p.output, model}
+	words := []string{"apply", export.Operand(p.output), export.Operand(model)}
 	if m.Statistics != nil {
 		for i, in := range m.Statistics.Inputs {
 			if strings.HasPrefix(in.Format, "imatrix") && len(m.Statistics.Inputs) == len(p.stats) {
@@ -365,7 +365,7 @@ func (p *planFlags) obstacle(model string, m *manifest.Manifest) string {
 	}
 	switch {
 	case declared != nil:
-		return fmt.Sprintf("ggufplan %s, for the program that writes %s", shellQuote("export", p.output, "--to", "csv", "-o", "tensors.csv"), declared[0].PlannedType)
+		return fmt.Sprintf("for the program that writes %s: ggufplan %s", declared[0].PlannedType, shellQuote("export", export.Operand(p.output), "--to", "csv", "-o", "tensors.csv"))
 	case bare != nil:
 		return "plan again " + withImatrix(model, bare)
 	}

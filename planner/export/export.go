@@ -124,7 +124,7 @@ func sourceAndOutput(m *manifest.Manifest, out string) (source, output string, e
 	if out == "" {
 		out = PlannedName(m, source)
 	}
-	return operand(source), operand(out), nil
+	return Operand(source), Operand(out), nil
 }
 
 // PlannedName returns a name for a plan's file beside its model's, of which path
@@ -139,8 +139,8 @@ func PlannedName(m *manifest.Manifest, path string) string {
 	return path + "-planned.gguf"
 }
 
-// operand keeps a name from being taken for an option.
-func operand(name string) string {
+// Operand keeps a name from being taken for an option.
+func Operand(name string) string {
 	if strings.HasPrefix(name, "-") {
 		return "./" + name
 	}

@@ -85,10 +85,10 @@ func LlamaQuantize(m *manifest.Manifest, paths Paths) (*Quantization, error) {
 		if strings.HasSuffix(in.Name, ".zst") {
 			unpack = "zstd"
 		}
-		q.Commands = append(q.Commands, review.CommandLine(unpack, "-dk", operand(in.Name)))
+		q.Commands = append(q.Commands, review.CommandLine(unpack, "-dk", Operand(in.Name)))
 	}
 	if len(merge) > 1 {
-		words := []string{"llama-imatrix", "-m", operand(m.Model.Files[0].Name)} // asked for, not read
+		words := []string{"llama-imatrix", "-m", Operand(m.Model.Files[0].Name)} // asked for, not read
 		for _, name := range merge {
 			words = append(words, "--in-file", name)
 		}
