@@ -448,6 +448,9 @@ func (w *weighing) relativeError(s *slot, expert, experts int, t frequency.Type)
 			return m.Experts[expert].Types[k].Relative, true
 		}
 	}
+	if lossless(t) {
+		return 0, true
+	}
 	return typicalError(t.GGML)
 }
 

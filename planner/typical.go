@@ -1,6 +1,9 @@
 package planner
 
-import "github.com/ggufplan/ggufplan/ggufio/quant"
+import (
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/planner/frequency"
+)
 
 // typicalError returns the relative error of a type on real weights, and
 // whether it is known.
@@ -11,6 +14,10 @@ func typicalError(t quant.Type) (float64, bool) {
 	r, ok := typicalErrors[t]
 	return r, ok
 }
+
+// lossless reports whether a type holds the weights of every source that is
+// planned, which are read as float32.
+func lossless(t frequency.Type) bool { return !t.Declared && t.GGML == quant.F32 }
 
 // halfError is the relative error of rounding a float32 to F16 in its normal
 // range: a third of the square of half a unit of 11 bits, 2^-24 / 3, times the

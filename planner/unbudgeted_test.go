@@ -8,6 +8,7 @@ import (
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/manifest"
 )
@@ -135,5 +136,26 @@ func TestDamageThatIsNotKnown(t *testing.T) {
 	want = "no damage is predicted: the error of "
 	if i = slices.IndexFunc(plan.Findings, func(f Finding) bool { return f.Code == CodePartialDamage }); i < 0 || !strings.HasPrefix(plan.Findings[i].Message, want) {
 		t.Errorf("findings %+v", plan.Findings)
+	}
+}
+
+// F32 holds what any source does: a tensor pinned to it loses nothing, and no
+// prediction leaves it out.
+func TestNothingIsLostInF32(t *testing.T) {
+	p := frequencyProblem(tinyMoE(t, gguftest.MoE{Layers: 5, Type: quant.F16}))
+	p.Policy.Budget.Sensitivity = probedOf(t, p)
+	p.Policy.Pins = []Pin{{regexp.MustCompile(`attn_v|0\.ffn_down_exps`), frequency.GGML(quant.F32)}}
+	for _, kind := range []string{"measured", "typical"} {
+		plan := solve(t, p)
+		tot := &plan.Totals
+		if tot.Damage == nil || tot.PredictedKLD == nil || strings.Contains(codesOf(plan), CodePartialDamage) {
+			t.Fatalf("%s errors: damage %v, %+v; findings %s", kind, tot.Damage, tot.PredictedKLD, codesOf(plan))
+		}
+		all := *p
+		all.Policy.Pins = []Pin{{regexp.MustCompile(`weight$`), frequency.GGML(quant.F32)}}
+		if d := solve(t, &all).Totals.Damage; d == nil || *d != 0 {
+			t.Errorf("%s errors: all in F32 lose %v", kind, d)
+		}
+		p.Policy.Budget.Errors = nil
 	}
 }

@@ -476,6 +476,9 @@ func (t typeErrors) relative(expert int) float64 {
 }
 
 func (t typeErrors) plain(expert int) float64 {
+	if t.measured == nil {
+		return t.typical // 0: typical errors are relative
+	}
 	return t.measured.Experts[expert].Types[t.index].PlainError
 }
 
@@ -488,6 +491,9 @@ func (e *MissingErrorError) Error() string {
 
 func (w *weighing) errorsOf(c *cell, t frequency.Type) (typeErrors, error) {
 	name := c.slot.tensor.Name
+	if lossless(t) {
+		return typeErrors{}, nil
+	}
 	if w.budget.Errors == nil {
 		r, ok := typicalError(t.GGML)
 		if !ok {
