@@ -252,3 +252,18 @@ func TestNormaliseRefusesOverflow(t *testing.T) {
 		t.Errorf("by traffic: %v, error %v", shares, err)
 	}
 }
+
+// Types that need an importance matrix are left out where the statistics are
+// none, and a finding says so.
+func TestTypesLeftOut(t *testing.T) {
+	p := budgetProblem(tinyMoE(t, gguftest.MoE{Layers: 2, Experts: 4}), 4, 0)
+	p.Policy.Budget.Errors, p.Policy.Budget.Types, p.Evidence.Columns = nil, nil, nil
+	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, frequency.MakeFraction(4)
+	if got := codesOf(solve(t, p)); !strings.Contains(got, CodeTypesLeftOut) {
+		t.Errorf("findings %s", got)
+	}
+	p.Policy.Budget.Types = []frequency.Type{frequency.GGML(quant.Q2_K), frequency.GGML(quant.Q4_K)}
+	if got := codesOf(solve(t, p)); strings.Contains(got, CodeTypesLeftOut) {
+		t.Errorf("with types that need none: findings %s", got)
+	}
+}

@@ -14,8 +14,9 @@ import (
 )
 
 // A Choice is what a tensor, or one expert of it, would take and cost in each
-// type. Damage is the budget policy's, all sensitivities taken as 1; under
-// another policy it is that of the default objective.
+// type. Damage is the budget policy's, by the sensitivity that the plan records
+// of the tensor, 1 where it records none; under another policy it is that of the
+// default objective.
 type Choice struct {
 	Tensor       string        `json:"tensor"`
 	Expert       *int          `json:"expert"` // null for the whole tensor
@@ -125,6 +126,9 @@ func (x *chooser) choice(n *manifest.Tensor, t *measure.TensorLoss, expert int) 
 		}
 		if x.objective != ObjectiveMSE {
 			a.Damage = a.Relative
+		}
+		if n.Sensitivity != nil {
+			a.Damage *= *n.Sensitivity
 		}
 		if total > 0 {
 			a.Relative /= total

@@ -12,10 +12,10 @@ import (
 )
 
 // choicesProblem is a solved budget problem whose errors name the model.
-func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective) (*Plan, *manifest.Manifest, *measure.Result) {
+func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective, sensitivity *NamedSensitivity) (*Plan, *manifest.Manifest, *measure.Result) {
 	m := tinyMoE(t, o)
 	p := budgetProblem(m, 4, 0)
-	p.Policy.Budget.Objective = objective
+	p.Policy.Budget.Objective, p.Policy.Budget.Sensitivity = objective, sensitivity
 	p.Policy.Budget.Target, p.Policy.Budget.BitsPerWeight = TargetBPW, frequency.MakeFraction(3.6)
 	e := p.Policy.Budget.Errors.Result
 	e.Model.Files = m.FileIDs()
@@ -32,8 +32,9 @@ func choicesProblem(t *testing.T, o gguftest.MoE, objective Objective) (*Plan, *
 // What show says every planned type costs adds up to the plan's damages.
 func TestChoicesAddUp(t *testing.T) {
 	for _, o := range []Objective{ObjectiveOutputShare, ObjectiveTraffic, ObjectiveRelative, ObjectiveMSE, ObjectiveInverseTraffic} {
-		for _, separate := range []bool{false, true} {
-			plan, m, e := choicesProblem(t, gguftest.MoE{Layers: 2, Experts: 4, Separate: separate}, o)
+		for i := range 4 {
+			separate, sensitivity := i%2 == 1, []*NamedSensitivity{nil, {Kind: SensitivityTypical}}[i/2]
+			plan, m, e := choicesProblem(t, gguftest.MoE{Layers: 2, Experts: 4, Separate: separate}, o, sensitivity)
 			choices, err := Choices(m, e, m.Tensors, -1)
 			if err != nil {
 				t.Fatal(err)
@@ -99,7 +100,7 @@ func TestChoicesSteps(t *testing.T) {
 }
 
 func TestChoicesRefuse(t *testing.T) {
-	_, m, e := choicesProblem(t, gguftest.MoE{}, ObjectiveOutputShare)
+	_, m, e := choicesProblem(t, gguftest.MoE{}, ObjectiveOutputShare, nil)
 	own := *e
 	own.Model.Files = []ggufio.FileID{{Name: "x.gguf", SizeBytes: 1}}
 	if _, err := Choices(m, &own, m.Tensors, -1); err == nil || !strings.Contains(err.Error(), "another model") {

@@ -31,6 +31,7 @@ const (
 	CodeFlatSensitivity        = "flat-sensitivity"
 	CodeMostlyCold             = "mostly-cold"
 	CodeProbeSpread            = "probe-spread"
+	CodeTypesLeftOut           = "types-left-out"
 )
 
 // FindingCodes lists the codes a manifest of this version may hold, in
@@ -43,7 +44,7 @@ func FindingCodes() []string {
 
 func ownCodes() []string {
 	return []string{CodeLayerWithoutStatistics, CodeUnseenExperts, CodeScarceExperts, CodeShapeFallback, CodeRequantize,
-		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodePartialDamage, CodeFlatSensitivity, CodeMostlyCold, CodeProbeSpread}
+		CodeEnlarges, CodeAlignment, CodeNeedsImatrix, CodeSuperExpert, CodeTypicalErrors, CodePartialDamage, CodeFlatSensitivity, CodeMostlyCold, CodeProbeSpread, CodeTypesLeftOut}
 }
 
 // findings collects what a reviewer should know about a plan, sorted by code

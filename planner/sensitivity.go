@@ -548,6 +548,10 @@ func (w *weighing) damageFindings() []Finding {
 		}
 		list = append(list, Finding{CodeTypicalErrors, w.frame.modelFile(), message})
 	}
+	if n := len(w.withoutImatrix); n > 0 && w.frame.problem.Policy.Name == PolicyBudget {
+		list = append(list, Finding{CodeTypesLeftOut, w.frame.modelFile(),
+			fmt.Sprintf("routed experts cannot have %s: they take an importance matrix, and the statistics have none for all of these tensors", strings.Join(w.withoutImatrix, ", "))})
+	}
 	if len(w.leftOut) > 0 {
 		list = append(list, w.partialDamage("predicted damage leaves out %d tensors whose error is not known: %s", w.leftOut))
 	}

@@ -35,6 +35,8 @@ type weighing struct {
 	otherCost uint64   // the same in units of 2^-scale
 	leftOut   []string // tensors whose damage is not known
 
+	withoutImatrix []string // types that a routed expert's tensor cannot have for want of an importance matrix
+
 	price        *float64 // damage per byte at the fused plan's cut; nil where all fits
 	paletteBound *uint64  // a cost below which no fused plan of so few types is; nil for any number
 
@@ -341,6 +343,9 @@ func (w *weighing) candidates(s *slot) ([]candidate, error) {
 			continue
 		}
 		if f, ok := quant.Lookup(o.Type.GGML); ok && f.NeedsImatrix && o.Type != s.source && !w.frame.hasImatrix(s.tensor) {
+			if s.layer >= 0 && !slices.Contains(w.withoutImatrix, o.Type.Name) {
+				w.withoutImatrix = append(w.withoutImatrix, o.Type.Name)
+			}
 			continue
 		}
 		if w.budget.Types == nil && o.Type != s.source && !w.isKnown(s, o.Type) {

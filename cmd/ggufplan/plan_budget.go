@@ -387,7 +387,7 @@ func hintBudgetError(err error, model string, statistics []string) error {
 	case errors.As(err, &unknown):
 		return hinted(err, "bound the file instead: --target-size 12GiB")
 	case errors.As(err, &unreachable):
-		return &findingError{hinted(err, fmt.Sprintf("a target that leaves %d bytes, or smaller types: --types all", unreachable.CheapestBytes))}
+		return &findingError{hinted(err, fmt.Sprintf("a target of %d bytes or more, or smaller types: IQ types with an --imatrix, else --types all", unreachable.CheapestBytes))}
 	case errors.As(err, &limit):
 		return hinted(err, fmt.Sprintf("--max-types %d", limit.Needed))
 	case errors.Is(err, planner.ErrNeedsMeasured), errors.As(err, &missing):

@@ -69,9 +69,9 @@ func (x *explanation) writeChoices(w io.Writer) {
 			case a.Type == c.Planned:
 				note, planned = "planned", true
 			case c.Up != nil && a.Type == c.Up.Type:
-				note = stepNote("up", c.Up, signed)
+				note = stepNote("larger", c.Up, signed)
 			case c.Down != nil && a.Type == c.Down.Type:
-				note = stepNote("down", c.Down, signed)
+				note = stepNote("smaller", c.Down, signed)
 			case len(x.Choices) > maxFullChoices:
 				continue
 			}
@@ -84,6 +84,8 @@ func (x *explanation) writeChoices(w io.Writer) {
 	}
 }
 
+// stepNote says what the next type of those that were measured changes; the
+// plan's own steps are to candidates.
 func stepNote(way string, s *planner.Step, signed func(float64) string) string {
-	return fmt.Sprintf("a step %s: %s bytes, %s damage", way, review.SignedCount(s.Bytes), signed(s.Damage))
+	return fmt.Sprintf("next %s measured: %s bytes, %s damage", way, review.SignedCount(s.Bytes), signed(s.Damage))
 }
