@@ -232,7 +232,7 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 	}
 	for _, i := range chosen {
 		if o.sha256 {
-			fmt.Fprintf(c.page(), "%s  %s\n", digests[i], layout.Files[i].Name)
+			fmt.Fprintf(c.stdout, "%s  %s\n", digests[i], review.Printable(layout.Files[i].Name)) // not wrapped: sha256sum -c reads it
 		}
 	}
 	if !o.quiet {
@@ -345,7 +345,11 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 	}
 	fmt.Fprintf(c.page(), "%d tensors encoded, %d copied; reads %s, writes %s\n", changed, copied, review.Size(read), review.Size(size))
 	if free, ok := freeBytes(filepath.Dir(layout.Files[chosen[0]].Name)); ok {
-		fmt.Fprintf(c.page(), "%s free there\n", review.Size(free))
+		enough := ""
+		if checkSpace(layout, chosen) != nil {
+			enough = ": too little"
+		}
+		fmt.Fprintf(c.page(), "%s free there%s\n", review.Size(free), enough)
 	}
 	if encode > 0 {
 		// With AVX2 5 to 40 million weights a second and core, by type; without, a

@@ -72,7 +72,7 @@ exit status: 0 done; 1 a gate is missed or no plan fits the target; 2 trouble`,
 		min:    1, max: 1,
 		setup: func(flags *pflag.FlagSet) func(*call, []string) error {
 			p := &planFlags{}
-			flags.StringArrayVar(&p.stats, "stats", nil, "activation statistics in `FILE`, such as llama-imatrix writes; repeatable")
+			flags.StringArrayVar(&p.stats, "stats", nil, "activation statistics in `FILE`, such as llama-imatrix writes; repeatable; --imatrix is the same")
 			flags.StringVarP(&p.output, "output", "o", "", "write the manifest to `FILE`; without it, or with -, to standard output")
 			flags.BoolVarP(&p.quiet, "quiet", "q", false, "no summary")
 			p.policy = addPolicyFlags(flags)
