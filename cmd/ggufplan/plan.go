@@ -323,10 +323,11 @@ func summarise(w io.Writer, p *planFlags, problem *planner.Problem, model string
 		policy += ", preset " + *m.Policy.Preset
 	}
 	fmt.Fprintf(w, "%s: %s, %s, base %s\n", review.Printable(p.output), review.Printable(m.Model.Name), policy, m.Policy.Base)
-	for _, f := range review.Verdict(m) {
+	facts := review.Verdict(m)
+	for _, f := range facts {
 		fmt.Fprintf(w, "%-12s%s\n", f[0], review.Printable(f[1]))
 	}
-	if text := p.budget.measureTime(problem); text != "" {
+	if text := p.budget.measureTime(problem); text != "" && len(facts) < review.MaxFacts {
 		fmt.Fprintf(w, "%-12s%s\n", "better", text)
 	}
 }

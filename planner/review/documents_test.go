@@ -132,3 +132,18 @@ func TestMarkdownTables(t *testing.T) {
 		}
 	}
 }
+
+// A verdict is eight lines at most with the next command, whatever is known.
+func TestVerdictIsShort(t *testing.T) {
+	m := manifesttest.TwoExperts()
+	damage := 0.5
+	m.Totals.Damage = &damage
+	m.Totals.PredictedKLD = &manifest.PredictedKLD{KLD: 0.1, Low: 0.05, High: 0.2}
+	m.Totals.Tiers = []manifest.TierTotal{{Tier: "hot"}}
+	m.Findings = []manifest.Finding{{Code: "enlarges"}}
+	m.Totals.Baselines = []manifest.Baseline{{Name: "Q4_K_M"}}
+	m.Policy.Run, m.Totals.Run = &manifest.Run{}, &manifest.RunTotals{}
+	if facts := Verdict(m); len(facts) != MaxFacts {
+		t.Errorf("%d facts: %q", len(facts), facts)
+	}
+}

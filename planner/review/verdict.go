@@ -51,7 +51,7 @@ func Verdict(m *manifest.Manifest) [][2]string {
 	if run := RunFact(m); run != "" {
 		fact("run", "%s", run)
 	}
-	if len(t.Tiers) > 0 {
+	if len(t.Tiers) > 0 && len(facts) < MaxFacts-1 {
 		var parts []string
 		for _, tier := range t.Tiers {
 			parts = append(parts, Count(tier.Experts)+" "+tier.Tier)
@@ -63,6 +63,10 @@ func Verdict(m *manifest.Manifest) [][2]string {
 	}
 	return facts
 }
+
+// MaxFacts is how many facts a verdict has at most: with the next command eight
+// lines.
+const MaxFacts = 7
 
 // worthwhileSplit is how many times the split plan's damage the fused plan must
 // have for the split plan to be worth a special runtime.
