@@ -1,10 +1,8 @@
 package planner
 
 import (
-	"fmt"
 	"slices"
 
-	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 )
 
@@ -79,64 +77,6 @@ func (g *group) add(fits bool, picks []int, o knapsack.Option) {
 		g.picks = append(g.picks, picks)
 		g.options = append(g.options, o)
 	}
-}
-
-// tied lists the cells that share a choice, in the order of the cells: pairs of
-// gate and up of a layer and expert where they are tied, else single ones.
-func (w *weighing) tied() [][]int {
-	type place struct{ layer, expert int }
-	ups := map[place]int{}
-	for c := range w.cells {
-		if t := w.cells[c].slot.tensor; w.budget.TieGateUp && t.Role == ggufio.RoleExpertUp {
-			ups[place{t.Layer, t.Expert}] = c
-		}
-	}
-	var out [][]int
-	partner := map[int]bool{}
-	for c := range w.cells {
-		if partner[c] {
-			continue
-		}
-		members := []int{c}
-		if t := w.cells[c].slot.tensor; t.Role == ggufio.RoleExpertGate {
-			if up, ok := ups[place{t.Layer, t.Expert}]; ok {
-				members = append(members, up)
-				partner[up] = true
-			}
-		}
-		out = append(out, members)
-	}
-	return out
-}
-
-// common lists the types that all members can have, as candidates of each. A
-// source's own type that stays is the same type only where it has the same
-// name.
-func (w *weighing) common(members []int) [][]int {
-	var out [][]int
-	for i, first := range w.cells[members[0]].candidates {
-		picks := []int{i}
-		for _, c := range members[1:] {
-			j := slices.IndexFunc(w.cells[c].candidates, func(x candidate) bool { return x.Type == first.Type })
-			if j >= 0 {
-				picks = append(picks, j)
-			}
-		}
-		if len(picks) == len(members) {
-			out = append(out, picks)
-		}
-	}
-	return out
-}
-
-// checkTies reports a gate and an up that are to have the same type and cannot.
-func (w *weighing) checkTies() error {
-	for _, members := range w.tied() {
-		if len(w.common(members)) == 0 {
-			return fmt.Errorf("%s and %s have no type in common", w.cells[members[0]].slot.tensor.Name, w.cells[members[1]].slot.tensor.Name)
-		}
-	}
-	return nil
 }
 
 // A window narrows an expert's candidates by the bytes one expert takes.

@@ -254,66 +254,6 @@ func (w *weighing) findCells() error {
 	return w.checkTies()
 }
 
-// tieToPin notes the type of an open gate or up that is tied to a pinned one.
-func (w *weighing) tieToPin(i int) bool {
-	if p := w.pinnedPartner(i); p != nil {
-		w.tiedTo[i] = p.settled
-		return true
-	}
-	return false
-}
-
-// pinnedPartner returns the pinned tensor that a gate or up is tied to, or nil.
-func (w *weighing) pinnedPartner(i int) *slot {
-	s := &w.frame.slots[i]
-	partner := map[ggufio.Role]ggufio.Role{ggufio.RoleExpertGate: ggufio.RoleExpertUp, ggufio.RoleExpertUp: ggufio.RoleExpertGate}[s.tensor.Role]
-	if !w.budget.TieGateUp || partner == "" || s.layer < 0 {
-		return nil
-	}
-	for _, j := range w.frame.layers[s.layer].slots {
-		p := &w.frame.slots[j]
-		if p.tensor.Role == partner && p.tensor.Expert == s.tensor.Expert && p.state == slotPinned {
-			return p
-		}
-	}
-	return nil
-}
-
-// checkPinnedTies refuses pins that leave a gate and an up that are tied with
-// two types.
-func (w *weighing) checkPinnedTies() error {
-	for i := range w.frame.slots {
-		s, p := &w.frame.slots[i], w.pinnedPartner(i)
-		if p == nil {
-			continue
-		}
-		pinned, err := p.resolve(p.settled, true)
-		if err != nil {
-			return err
-		}
-		own := s.settled
-		if s.state == slotOpen {
-			own = p.settled
-		}
-		tied, err := s.resolve(own, s.state == slotPinned)
-		if err != nil {
-			return err
-		}
-		if tied.Type != pinned.Type {
-			return &TieError{[2]string{s.tensor.Name, p.tensor.Name}, [2]string{tied.Type.Name, pinned.Type.Name}}
-		}
-	}
-	return nil
-}
-
-// A TieError reports a gate and an up that are to have one type, where pins
-// leave them with two.
-type TieError struct{ Tensors, Types [2]string }
-
-func (e *TieError) Error() string {
-	return fmt.Sprintf("gate and up are tied, but pins make %s %s and %s %s", e.Tensors[0], e.Types[0], e.Tensors[1], e.Types[1])
-}
-
 // hasCounts reports whether the evidence says how busy experts are.
 func (f *frame) hasCounts() bool {
 	ev := f.problem.Evidence
