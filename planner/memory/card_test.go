@@ -55,18 +55,24 @@ func cardPlacements(blocks int) map[string]Placement {
 	return all
 }
 
-// wantBuffers holds a load's weights, cache and state to what is logged of both
-// devices.
-func wantBuffers(t *testing.T, lib *llamacpp.Library, card *llamacpp.Card, path string, m *ggufio.Model, s *Shape, c cardRun, p Placement) {
+// both loads a model and estimates the same run.
+func (c cardRun) both(t *testing.T, lib *llamacpp.Library, card *llamacpp.Card, path string, m *ggufio.Model, s *Shape, p Placement) (log string, run *Run) {
 	t.Helper()
 	log, err := c.load(lib, card, path, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := s.Estimate(m, SourceWeights(m), c.options(p))
-	if err != nil {
+	if run, err = s.Estimate(m, SourceWeights(m), c.options(p)); err != nil {
 		t.Fatal(err)
 	}
+	return log, run
+}
+
+// wantBuffers holds a load's weights, cache and state to what is logged of both
+// devices.
+func wantBuffers(t *testing.T, lib *llamacpp.Library, card *llamacpp.Card, path string, m *ggufio.Model, s *Shape, c cardRun, p Placement) {
+	t.Helper()
+	log, run := c.both(t, lib, card, path, m, s, p)
 	for d, b := range map[Device]*Buffers{GPU: &run.GPU, CPU: &run.CPU} {
 		weights := b.Weights
 		if d == CPU && c.mapped {
@@ -88,17 +94,11 @@ func wantBuffers(t *testing.T, lib *llamacpp.Library, card *llamacpp.Card, path 
 // tensors as CUDA does.
 func TestDevicesAsLogged(t *testing.T) {
 	lib := llamacpp.Load(t)
-	dir := t.TempDir()
-	models := map[string]string{"bytemoe-2x8": filepath.Join("..", "..", "testdata", "bytemoe-2x8", "model-f16.gguf")}
-	for name, o := range map[string]gguftest.MoE{
-		"tied":      {Tied: true, Layers: 3, Sparse: true, Type: quant.Q8_0},
-		"quantized": {Layers: 4, Experts: 8, Sparse: true, Type: quant.Q4_K, Vocab: 1000},
-		"odd":       {Layers: 2, Embd: 96 * 4, FF: 160, Sparse: true, Type: quant.Q8_0, Vocab: 77},
-	} {
-		models[name] = filepath.Join(dir, name+".gguf")
-		if err := o.Builder().WriteFile(models[name]); err != nil {
-			t.Fatal(err)
-		}
+	models := loadable(t, t.TempDir())
+	// Rows that a card pads.
+	models["odd, quantized"] = filepath.Join(t.TempDir(), "odd.gguf")
+	if err := (gguftest.MoE{Layers: 2, Embd: 96 * 4, FF: 160, Sparse: true, Type: quant.Q8_0, Vocab: 77}).Builder().WriteFile(models["odd, quantized"]); err != nil {
+		t.Fatal(err)
 	}
 	for device, x := range map[string]struct {
 		add  func(testing.TB) *llamacpp.Card
@@ -151,14 +151,7 @@ func TestArchitecturesOnDevicesAsLogged(t *testing.T) {
 // never below what is logged. most bounds them from above; 0 does not.
 func wantCardCompute(t *testing.T, lib *llamacpp.Library, card *llamacpp.Card, path string, m *ggufio.Model, s *Shape, c cardRun, p Placement, most map[Device]float64) {
 	t.Helper()
-	log, err := c.load(lib, card, path, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := s.Estimate(m, SourceWeights(m), c.options(p))
-	if err != nil {
-		t.Fatal(err)
-	}
+	log, run := c.both(t, lib, card, path, m, s, p)
 	for d, b := range map[Device]*Buffers{GPU: &run.GPU, CPU: &run.CPU} {
 		mib, _ := loggedBy(log, "compute", d)
 		outputs, _ := loggedBy(log, "output", CPU)

@@ -121,10 +121,10 @@ func wantCompute(t *testing.T, log string, bytes uint64) {
 	}
 }
 
-// Buffers of real loads, with and without mmap, are what llama.cpp logs.
-func TestLoadsAsLogged(t *testing.T) {
-	lib := llamacpp.Load(t)
-	dir := t.TempDir()
+// loadable writes models of several shapes into dir, and returns their paths and
+// that of the trained one.
+func loadable(t *testing.T, dir string) map[string]string {
+	t.Helper()
 	models := map[string]string{"bytemoe-2x8": filepath.Join("..", "..", "testdata", "bytemoe-2x8", "model-f16.gguf")}
 	for name, o := range map[string]gguftest.MoE{
 		"tied":      {Tied: true, Layers: 3, Sparse: true, Type: quant.Q8_0},
@@ -136,6 +136,14 @@ func TestLoadsAsLogged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return models
+}
+
+// Buffers of real loads, with and without mmap, are what llama.cpp logs.
+func TestLoadsAsLogged(t *testing.T) {
+	lib := llamacpp.Load(t)
+	dir := t.TempDir()
+	models := loadable(t, dir)
 	split, err := gguftest.MoE{Layers: 4, Sparse: true, Type: quant.Q6_K}.Builder().WriteShards(dir, "split", 3)
 	if err != nil {
 		t.Fatal(err)
@@ -386,11 +394,10 @@ func TestPlacement(t *testing.T) {
 	}
 }
 
-// processor is what this machine's processor makes llama.cpp lay out anew.
+// processor is what this machine's processor makes the loaded library lay out
+// anew: AMX is not used.
 func processor() Repack {
 	switch {
-	case cpu.X86.HasAMXInt8:
-		return "" // a layout that this package does not know
 	case cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512CD:
 		return RepackAVX512
 	case cpu.X86.HasAVX2 && cpu.X86.HasFMA:
@@ -404,9 +411,6 @@ func processor() Repack {
 func TestRepackedAsLogged(t *testing.T) {
 	lib := llamacpp.Load(t)
 	repack := processor()
-	if repack == "" { // no program to install: nothing that CI could ask for
-		t.Skip("SKIPPED, NOT TESTED: this processor's AMX layout is not estimated")
-	}
 	for _, typ := range []quant.Type{quant.Q4_K, quant.Q4_0, quant.Q2_K, quant.IQ4_NL, quant.MXFP4, quant.Q6_K, quant.Q8_0, quant.F16} {
 		for _, tied := range []bool{false, true} {
 			path := filepath.Join(t.TempDir(), "m.gguf")

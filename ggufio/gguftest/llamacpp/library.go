@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/ebitengine/purego"
+	"golang.org/x/sys/cpu"
 )
 
 // A Library is the loaded llama.cpp. Methods that run inference or quantize
@@ -109,9 +110,17 @@ func open(dir string) (*Library, error) {
 	purego.RegisterLibFunc(&logSet, llama, "llama_log_set")
 	logSet(callback, 0)
 
-	var loadAll func(dir string)
-	purego.RegisterLibFunc(&loadAll, ggml, "ggml_backend_load_all_from_path")
-	loadAll(dir)
+	if cpu.X86.HasAMXInt8 {
+		// Of what AMX lays out anew nothing is estimated: such a processor is
+		// taken for one without it, which it can do as well.
+		if path := filepath.Join(dir, "libggml-cpu-icelake.so"); l.backendLoad(path) == 0 {
+			return nil, fmt.Errorf("%s does not load", path)
+		}
+	} else {
+		var loadAll func(dir string)
+		purego.RegisterLibFunc(&loadAll, ggml, "ggml_backend_load_all_from_path")
+		loadAll(dir)
+	}
 	var backendInit func()
 	purego.RegisterLibFunc(&backendInit, llama, "llama_backend_init")
 	backendInit()
