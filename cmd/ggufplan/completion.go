@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -29,9 +29,8 @@ func checkWord(flags *pflag.FlagSet, name, value string) error {
 }
 
 func completionCommand() *command {
-	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &command{
-		name: "completion", operands: "bash|zsh|fish|powershell", short: "shell completion", min: 1, max: 1,
+		name: "completion", operands: strings.Join(completionShells, "|"), short: "shell completion", min: 1, max: 1,
 		long: `Prints a script that completes ggufplan's commands, flags, values, files by
 their endings, and after show --tensor the tensors of the plan.
 
@@ -45,14 +44,14 @@ To try it in the running bash:
   $ source <(ggufplan completion bash)`,
 		setup: func(*pflag.FlagSet) func(*call, []string) error {
 			return func(c *call, operands []string) error {
-				write, ok := map[string]func(io.Writer, []completedCommand){
-					"bash": writeBashCompletion, "zsh": writeZshCompletion, "fish": writeFishCompletion, "powershell": writePowerShellCompletion,
-				}[operands[0]]
-				if !ok {
-					return didYouMean(fmt.Errorf("%q is not a shell that completion is written for", operands[0]), operands[0], shells, "ggufplan completion ", "ggufplan completion bash")
+				if shell := operands[0]; !slices.Contains(completionShells, shell) {
+					return didYouMean(fmt.Errorf("%q is not a shell that completion is written for", shell), shell, completionShells, "ggufplan completion ", "ggufplan completion bash")
 				}
-				write(c.stdout, completedCommands())
-				return nil
+				var script bytes.Buffer
+				if err := writeCompletion(&script, operands[0], completedCommands()); err != nil {
+					return err
+				}
+				return c.writeProduct(script.Bytes())
 			}
 		},
 	}
@@ -60,19 +59,19 @@ To try it in the running bash:
 
 // A completedCommand is what completion knows about a command.
 type completedCommand struct {
-	name, short string
-	flags       []completedFlag
-	operands    []string // operands to offer, where they are not files
-	endings     []string // of the files that it takes; nil for any
+	Name, Short string
+	Flags       []completedFlag
+	Operands    []string // operands to offer, where they are not files
+	Endings     []string // of the files that it takes; nil for any
 }
 
 type completedFlag struct {
-	name, shorthand, usage string
-	takesValue             bool
-	values                 []string
-	list                   bool     // several values, with commas
-	endings                []string // of the files that it names; nil for any
-	tensors                bool     // names a tensor of the plan
+	Name, Shorthand, Usage string
+	TakesValue             bool
+	Values                 []string
+	List                   bool     // several values, with commas
+	Endings                []string // of the files that it names; nil for any
+	Tensors                bool     // names a tensor of the plan
 }
 
 // Endings of files, by what flags and operands call them.
@@ -90,9 +89,9 @@ func completedCommands() []completedCommand {
 	var list []completedCommand
 	for _, cmd := range commands() {
 		flags, _ := cmd.flagSet()
-		done := completedCommand{name: cmd.name, short: cmd.short, endings: commandEndings[cmd.name]}
+		done := completedCommand{Name: cmd.name, Short: cmd.short, Endings: commandEndings[cmd.name]}
 		if cmd.name == "completion" {
-			done.operands = []string{"bash", "zsh", "fish", "powershell"}
+			done.Operands = completionShells
 		}
 		flags.VisitAll(func(f *pflag.Flag) {
 			if f.Hidden {
@@ -100,16 +99,16 @@ func completedCommands() []completedCommand {
 			}
 			_, usage := pflag.UnquoteUsage(f)
 			_, several := f.Value.(pflag.SliceValue)
-			done.flags = append(done.flags, completedFlag{name: f.Name, shorthand: f.Shorthand, usage: usage, takesValue: f.NoOptDefVal == "",
-				values: f.Annotations[valuesAnnotation], list: several && f.Value.Type() == "stringSlice", endings: flagEndings[f.Name], tensors: cmd.name == "show" && f.Name == "tensor"})
+			done.Flags = append(done.Flags, completedFlag{Name: f.Name, Shorthand: f.Shorthand, Usage: usage, TakesValue: f.NoOptDefVal == "",
+				Values: f.Annotations[valuesAnnotation], List: several && f.Value.Type() == "stringSlice", Endings: flagEndings[f.Name], Tensors: cmd.name == "show" && f.Name == "tensor"})
 		})
-		for _, f := range done.flags {
-			if f.name == "stats" && flags.Lookup("imatrix") == flags.Lookup("stats") {
-				f.name, f.endings = "imatrix", flagEndings["imatrix"]
-				done.flags = append(done.flags, f)
+		for _, f := range done.Flags {
+			if f.Name == "stats" && flags.Lookup("imatrix") == flags.Lookup("stats") {
+				f.Name, f.Endings = "imatrix", flagEndings["imatrix"]
+				done.Flags = append(done.Flags, f)
 			}
 		}
-		done.flags = append(done.flags, completedFlag{name: "help", shorthand: "h", usage: "show usage, flags and an example"})
+		done.Flags = append(done.Flags, completedFlag{Name: "help", Shorthand: "h", Usage: "show usage, flags and an example"})
 		list = append(list, done)
 	}
 	return list
