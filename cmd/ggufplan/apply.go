@@ -1,14 +1,13 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/planner/verify"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 type applyFlags struct {
@@ -187,6 +187,11 @@ func (c *call) apply(o *applyFlags, planPath, modelPath string) error {
 	return c.writeLayout(o, plan, layout, chosen)
 }
 
+// writeOptions are those of each of some files.
+func (o *applyFlags) writeOptions(files int, from []string) apply.WriteOptions {
+	return apply.WriteOptions{Resume: o.resume, KeepState: files > 1, Inputs: from, Workers: o.workers, NoCheck: o.noCheck, SHA256: o.sha256}
+}
+
 // chosen returns which files to write.
 func (o *applyFlags) chosen(files int) (list []int) {
 	for i := range files {
@@ -205,12 +210,10 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 		}
 	}
 	digests := make([]string, len(layout.Files))
+	writing := c.newLayoutWriting(layout, chosen, o.writeOptions(len(chosen), from))
 	for _, i := range chosen {
-		f := &layout.Files[i]
-		partial := f.Name + ".partial"
-		digest, err := c.writeFile(layout, i, apply.WriteOptions{
-			Path: partial, Resume: o.resume, KeepState: len(chosen) > 1, Inputs: from, Workers: o.workers, NoCheck: o.noCheck, SHA256: o.sha256,
-		})
+		partial := layout.Files[i].Name + ".partial"
+		digest, err := writing.write(c.ctx, i, partial)
 		if err != nil {
 			return c.explainApply(partial, err)
 		}
@@ -242,20 +245,37 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 	return nil
 }
 
-// writeFile writes a file of a layout and shows its progress.
-func (c *call) writeFile(layout *apply.Layout, file int, o apply.WriteOptions) (digest string, err error) {
-	name := filepath.Base(layout.Files[file].Name)
-	writing, checking := c.newProgress("writing "+name, review.Size), c.newProgress("checking "+name, review.Size)
-	defer checking.done()
-	defer writing.done()
-	o.Progress = func(doing string, done, total uint64) {
-		if doing == "writing" {
-			writing.update(done, total)
-		} else {
-			checking.update(done, total)
-		}
+// A layoutWriting writes files of a layout and shows how far it is with all of
+// them.
+type layoutWriting struct {
+	layout      *apply.Layout
+	options     apply.WriteOptions
+	bar         *progress
+	spent, left pace.Work // on files that are written, and on those that are to be
+}
+
+func (c *call) newLayoutWriting(layout *apply.Layout, files []int, o apply.WriteOptions) *layoutWriting {
+	w := &layoutWriting{layout: layout, options: o, bar: c.newProgress("", review.Size)}
+	for _, i := range files {
+		w.left = w.left.Plus(layout.Work(i, o))
 	}
-	return layout.Write(c.ctx, file, o)
+	return w
+}
+
+// write writes the next of the files.
+func (w *layoutWriting) write(ctx context.Context, file int, path string) (digest string, err error) {
+	defer w.bar.done()
+	name := filepath.Base(w.layout.Files[file].Name)
+	w.left = w.left.Minus(w.layout.Work(file, w.options))
+	o, spent := w.options, w.spent
+	o.Path = path
+	o.Progress = func(doing string, p pace.Progress) {
+		w.spent = spent.Plus(p.Spent)
+		p.Spent, p.Left = w.spent, p.Left.Plus(w.left)
+		w.bar.phase(doing + " " + name)
+		w.bar.update(p)
+	}
+	return w.layout.Write(ctx, file, o)
 }
 
 // explainApply adds what to do about a run that did not end. State that no
@@ -312,7 +332,7 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 	type move struct{ from, to quant.Type }
 	weights, tensors := map[move]uint64{}, map[move]int{}
 	var moves []move
-	var read, encode uint64
+	var read uint64
 	for _, i := range chosen {
 		for k := range layout.Files[i].Tensors {
 			t := &layout.Files[i].Tensors[k]
@@ -331,9 +351,6 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 			}
 			weights[m] += n
 			read += size
-			if t.Changed() {
-				encode += n
-			}
 		}
 	}
 	for _, m := range moves {
@@ -351,14 +368,31 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 		}
 		fmt.Fprintf(c.page(), "%s free there%s\n", review.Size(free), enough)
 	}
-	if encode > 0 {
-		// With AVX2 5 to 40 million weights a second and core, by type; without, a
-		// quarter of that.
-		rate := 1e6 * float64(cmp.Or(o.workers, runtime.GOMAXPROCS(0)))
-		if !quant.HasVectors() {
-			rate /= 4
-		}
-		fmt.Fprintf(c.page(), "takes about %s to %s\n", seconds(float64(encode)/40/rate), seconds(float64(encode)/5/rate))
+	return c.describeTime(o, layout, chosen)
+}
+
+// describeTime says how long writing takes: by what types cost, at the speed at
+// which rows go through them here, and where files are read and written in
+// memory. A disk may be slower.
+func (c *call) describeTime(o *applyFlags, layout *apply.Layout, chosen []int) error {
+	types, weighted := layout.Encoded(chosen)
+	if len(types) == 0 {
+		return nil
+	}
+	slowness, err := pace.Calibrate(types, weighted)
+	if err != nil {
+		return err
+	}
+	var work pace.Work
+	for _, i := range chosen {
+		work = work.Plus(layout.Work(i, o.writeOptions(len(chosen), nil)))
+	}
+	takes := work.Seconds() * slowness
+	least, most := seconds(takes/1.5), seconds(takes*1.5)
+	if least == most {
+		fmt.Fprintf(c.page(), "takes about %s\n", most)
+	} else {
+		fmt.Fprintf(c.page(), "takes about %s to %s\n", least, most)
 	}
 	return nil
 }

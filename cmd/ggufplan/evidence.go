@@ -65,7 +65,7 @@ func (e *evidenceFlags) read(c *call, paths []string, m *ggufio.Model) (*stats.E
 	var inputs []*stats.Evidence
 	for _, path := range paths {
 		reading := c.newProgress("reading "+path, review.Size)
-		opt.Progress = func(doneBytes, totalBytes int64) { reading.update(uint64(doneBytes), uint64(totalBytes)) }
+		opt.Progress = func(doneBytes, totalBytes int64) { reading.count(uint64(doneBytes), uint64(totalBytes)) }
 		var ev *stats.Evidence
 		var err error
 		if info, errStat := os.Stat(path); path == "-" || errStat == nil && !info.Mode().IsRegular() && !info.IsDir() {

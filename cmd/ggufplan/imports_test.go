@@ -24,7 +24,9 @@ var arrows = map[string][]string{
 	"ggufio/gguftest/llamacpp":      {"ggufio", "ggufio/quant"},
 	"stats":                         {"ggufio", "ggufio/quant"},
 	"stats/read":                    {"stats", "ggufio", "ggufio/quant"},
-	"stats/measure":                 {"stats", "ggufio", "ggufio/quant"},
+	"stats/pace":                    {"ggufio/quant"},
+	"stats/pace/pacetest":           {"stats/pace"},
+	"stats/measure":                 {"stats", "stats/pace", "ggufio", "ggufio/quant"},
 	"planner/manifest":              {},
 	"planner/manifest/manifesttest": {"planner/manifest"},
 	"planner/frequency":             {"ggufio/quant"},
@@ -34,10 +36,10 @@ var arrows = map[string][]string{
 	"planner/review":                {"planner/manifest", "ggufio/quant"},
 	"planner/export":                {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
 	"planner/verify":                {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
-	"planner/apply":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/llamaquantize", "planner/manifest", "planner/verify"},
+	"planner/apply":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "stats/pace", "planner/llamaquantize", "planner/manifest", "planner/verify"},
 	"planner/simulate":              {"ggufio", "ggufio/quant", "stats", "planner/apply", "planner/manifest", "planner/verify"},
 	"planner/llamapatch":            {},
-	"planner/probe":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner", "planner/apply", "planner/llamaquantize", "planner/manifest"},
+	"planner/probe":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "stats/pace", "planner", "planner/apply", "planner/llamaquantize", "planner/manifest"},
 }
 
 // foreign says which imports from outside the standard library a package may
@@ -169,7 +171,7 @@ func forbidden(pkg, target string) string {
 		return ""
 	}
 	if strings.HasPrefix(pkg, "cmd/") {
-		if strings.HasPrefix(inside, "ggufio/gguftest") || inside == "planner/manifest/manifesttest" {
+		if strings.HasPrefix(inside, "ggufio/gguftest") || inside == "planner/manifest/manifesttest" || inside == "stats/pace/pacetest" {
 			return "that is for tests"
 		}
 		return ""

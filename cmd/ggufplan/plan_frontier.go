@@ -101,7 +101,7 @@ func (f *frontierFlags) validate() error {
 func (c *call) solveFrontier(problem *planner.Problem, sizes []uint64) (*planner.Frontier, error) {
 	bar := c.newProgress("frontier", func(n uint64) string { return fmt.Sprintf("%d sizes", n) })
 	defer bar.done()
-	return planner.SolveFrontier(problem, sizes, bar.update)
+	return planner.SolveFrontier(problem, sizes, bar.count)
 }
 
 // show prints and draws a frontier.

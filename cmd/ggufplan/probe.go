@@ -20,6 +20,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/probe"
 	"github.com/ggufplan/ggufplan/planner/review"
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 type probeFlags struct {
@@ -301,9 +302,9 @@ func (c *call) runProbe(o *probeFlags, options *probe.Options, logs []string) er
 		return c.writeSensitivities(o, result)
 	}
 	runs := c.newProgress("", func(n uint64) string { return review.Count(n) + " tokens" })
-	e.Progress = func(doing string, done, total uint64) {
+	e.Progress = func(doing string, p pace.Progress) {
 		runs.label = doing
-		runs.update(done, total)
+		runs.update(p)
 	}
 	result, err := s.Execute(c.ctx, e)
 	runs.done()

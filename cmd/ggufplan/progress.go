@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // A progress line on a terminal; silent elsewhere.
@@ -11,6 +13,7 @@ type progress struct {
 	c       *call
 	label   string
 	unit    func(uint64) string // writes an amount
+	clock   pace.Clock
 	start   time.Time
 	last    time.Time
 	first   uint64 // done when the clock started: work of an earlier run
@@ -24,40 +27,62 @@ func (c *call) newProgress(label string, unit func(uint64) string) *progress {
 	return &progress{c: c, label: label, unit: unit}
 }
 
+// count shows how far a job is of which nothing but a number is known.
+func (p *progress) count(done, total uint64) {
+	x := pace.Progress{Done: done, Total: total}
+	x.Spent[pace.Counted], x.Left[pace.Counted] = float64(done), float64(max(total, done)-done)
+	p.update(x)
+}
+
+// phase begins a part of the job that counts something else.
+func (p *progress) phase(label string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if label != p.label {
+		p.label, p.started = label, false
+	}
+}
+
 // update shows how far the job is, at most five times a second.
-func (p *progress) update(done, total uint64) {
+func (p *progress) update(x pace.Progress) {
 	if !isTerminal(p.c.stderr) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	p.clock.See(now, &x)
 	if !p.started {
-		p.started, p.start, p.first = true, now, done
+		p.started, p.start, p.first = true, now, x.Done
 	}
 	if now.Sub(p.last) < 200*time.Millisecond {
 		return
 	}
 	p.last, p.shown = now, true
-	line := fmt.Sprintf("ggufplan: %s: %s", p.label, p.unit(done))
-	if total > 0 {
-		line = fmt.Sprintf("ggufplan: %s: %.1f %% of %s", p.label, 100*float64(done)/float64(total), p.unit(total))
-	}
-	if elapsed := now.Sub(p.start).Seconds(); elapsed > 0.5 && done > p.first {
-		rate := float64(done-p.first) / elapsed
-		if rate < 2 {
-			line += fmt.Sprintf(", %.1f s each", 1/rate)
-		} else {
-			line += fmt.Sprintf(", %s/s", p.unit(uint64(rate)))
-		}
-		if total > done {
-			line += fmt.Sprintf(", %s left", time.Duration(float64(total-done)/rate*float64(time.Second)).Round(time.Second))
-		}
-	}
+	line := "ggufplan: " + p.line(now, &x)
 	if width := terminalWidth(p.c.stderr) - 1; len(line) > width {
 		line = line[:width] // a line that wraps could not be taken back
 	}
 	fmt.Fprintf(p.c.stderr, "\r\033[K%s", line)
+}
+
+// line says what is done, how fast, and how long the rest takes.
+func (p *progress) line(now time.Time, x *pace.Progress) string {
+	line := fmt.Sprintf("%s: %s", p.label, p.unit(x.Done))
+	if x.Total > 0 {
+		line = fmt.Sprintf("%s: %.1f %% of %s", p.label, 100*float64(x.Done)/float64(x.Total), p.unit(x.Total))
+	}
+	if elapsed := now.Sub(p.start).Seconds(); elapsed > 0.5 && x.Done > p.first {
+		if rate := float64(x.Done-p.first) / elapsed; rate < 2 {
+			line += fmt.Sprintf(", %.1f s each", 1/rate)
+		} else {
+			line += fmt.Sprintf(", %s/s", p.unit(uint64(rate)))
+		}
+	}
+	if left, ok := p.clock.Left(now); ok && x.Left.Seconds() > 0 {
+		line += fmt.Sprintf(", %s left", left.Round(time.Second))
+	}
+	return line
 }
 
 // done removes the line.

@@ -115,9 +115,14 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 			return err
 		}
 	}
+	files := make([]int, len(targets))
+	for i := range files {
+		files[i] = i
+	}
+	// To the layout, the empty file is a run that was killed at once.
+	writing := c.newLayoutWriting(copied.Layout, files, apply.WriteOptions{Resume: true, Workers: o.workers})
 	for i := range targets {
-		// To the layout, the empty file is a run that was killed at once.
-		if _, err := c.writeFile(copied.Layout, i, apply.WriteOptions{Path: out.pending[i].temp.Name(), Resume: true, Workers: o.workers}); err != nil {
+		if _, err := writing.write(c.ctx, i, out.pending[i].temp.Name()); err != nil {
 			return err
 		}
 	}

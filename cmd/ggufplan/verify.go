@@ -102,7 +102,7 @@ func (c *call) compare(plan *manifest.Manifest, operands []string, log string, o
 		if data {
 			bar := c.newProgress("reading", review.Size)
 			defer bar.done()
-			if err := report.Data(c.ctx, model, 0, bar.update); err != nil {
+			if err := report.Data(c.ctx, model, 0, bar.count); err != nil {
 				return nil, err
 			}
 		}

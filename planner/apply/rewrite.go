@@ -7,12 +7,12 @@ import (
 	"hash/crc32"
 	"os"
 	"slices"
-	"sync"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // A Rounding says which type a tensor's weights are rounded to.
@@ -26,8 +26,9 @@ type RewriteOptions struct {
 	Columns stats.Columns // nil for none
 	Workers int           // 0 for one per processor
 
-	// Progress is told the bytes of the source done and in all. It may be nil.
-	Progress func(done, total uint64)
+	// Progress is told how far the writing is, in bytes of the source; what is
+	// left counts reading back. It may be nil.
+	Progress func(pace.Progress)
 }
 
 // Rewrite writes tensors of a model on disk anew, in place: the weights of
@@ -63,9 +64,14 @@ func Rewrite(ctx context.Context, target, source *ggufio.Model, roundings []Roun
 	}
 	defer data.Close()
 	r := rewriting{layout: l, data: data, options: o}
+	r.progress = progress{layout: l, tell: o.Progress, cores: float64(measure.Cores(o.Workers))}
 	for i := range files {
 		p := cut(files[i])
-		r.total += p.sourceBytes()
+		r.progress.now.Total += p.sourceBytes()
+		r.progress.now.Left = r.progress.now.Left.Plus(l.rewriteWork(&p, r.progress.cores))
+	}
+	if o.Progress != nil {
+		o.Progress(r.progress.now)
 	}
 	for i := range files {
 		if len(files[i]) == 0 {
@@ -118,12 +124,10 @@ func distinctFiles(target, source *ggufio.Model) error {
 }
 
 type rewriting struct {
-	layout  *Layout
-	data    *ggufio.Data
-	options RewriteOptions
-
-	mu          sync.Mutex // guards done
-	done, total uint64
+	layout   *Layout
+	data     *ggufio.Data
+	options  RewriteOptions
+	progress progress
 }
 
 // file writes the pieces of a file and reads them back.
@@ -143,12 +147,7 @@ func (r *rewriting) file(ctx context.Context, path string, p pieces) (err error)
 		if _, err := out.WriteAt(w.out, int64(x.offset)); err != nil {
 			return err
 		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.done += x.sourceBytes()
-		if r.options.Progress != nil {
-			r.options.Progress(r.done, r.total)
-		}
+		r.progress.made(&x)
 		return nil
 	})
 	if err != nil {
@@ -163,6 +162,7 @@ func (r *rewriting) file(ctx context.Context, path string, p pieces) (err error)
 		if crc32.Checksum(w.out, castagnoli) != sums[i] {
 			return fmt.Errorf("%s: tensor %s %w", path, x.tensor.Name, ErrReadBack)
 		}
+		r.progress.checked(x.size)
 		return nil
 	})
 }

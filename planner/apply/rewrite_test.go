@@ -11,6 +11,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 func openModel(t testing.TB, path string) *ggufio.Model {
@@ -124,16 +125,16 @@ func TestRewrite(t *testing.T) {
 	if len(there) != 3 || bytes.Equal(want, before) {
 		t.Fatalf("the test rewrites %d tensors", len(there))
 	}
-	var done, total uint64
-	o := RewriteOptions{Columns: columns{}, Workers: 3, Progress: func(a, b uint64) { done, total = a, b }}
+	var last pace.Progress
+	o := RewriteOptions{Columns: columns{}, Workers: 3, Progress: func(p pace.Progress) { last = p }}
 	if err := Rewrite(context.Background(), openModel(t, path), m, there, o); err != nil {
 		t.Fatal(err)
 	}
 	if got := readFile(t, path); !bytes.Equal(got, want) {
 		t.Error("the copy does not hold the weights as they come back from their types")
 	}
-	if done != total || total == 0 {
-		t.Errorf("progress ends at %d of %d", done, total)
+	if left := last.Left.Seconds(); last.Done != last.Total || last.Total == 0 || left > 1e-9*last.Spent.Seconds() {
+		t.Errorf("progress ends at %d of %d, with %v s left", last.Done, last.Total, left)
 	}
 	if err := Rewrite(context.Background(), openModel(t, path), m, back, o); err != nil {
 		t.Fatal(err)

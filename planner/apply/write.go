@@ -13,9 +13,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sync"
 
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // ErrPartialExists reports state of an earlier run where a new one was asked
@@ -52,8 +52,10 @@ type WriteOptions struct {
 	NoCheck bool // leave out reading back
 	SHA256  bool // return the file's digest
 
-	// Progress is told what is done and the bytes done and in all. It may be nil.
-	Progress func(doing string, done, total uint64)
+	// Progress is told what is done, "writing" or "checking", and how far that is,
+	// in bytes of the source and of the file; what is left counts both. It may be
+	// nil.
+	Progress func(doing string, p pace.Progress)
 }
 
 // PartialBytes is the size of the partial file of a file of the layout.
@@ -71,6 +73,7 @@ type writing struct {
 	records  []byte
 	identity [sha256.Size]byte
 	out      *os.File
+	progress progress
 }
 
 // Write writes a file of the layout to its partial file, reads it back, and
@@ -266,38 +269,57 @@ func (w *writing) fill(ctx context.Context) error {
 		return err
 	}
 	defer data.Close()
-	var done uint64
-	total := w.pieces.sourceBytes()
-	var mu sync.Mutex // guards the progress
+	p := w.foresee()
 	return measure.Parallel(ctx, w.pieces.count, w.options.Workers, func() *worker { return newWorker(w.layout, data) }, func(k *worker, i int) error {
 		x := w.pieces.at(i)
-		if !w.there(k, i, &x) {
-			if err := k.make(&x); err != nil {
-				return err
-			}
-			if _, err := w.out.WriteAt(k.out, int64(x.offset)); err != nil {
-				return err
-			}
-			r := w.record(i, crc32.Checksum(k.out, castagnoli))
-			copy(w.recordOf(i), r)
-			if _, err := w.out.WriteAt(r, int64(w.file.SizeBytes)+int64(stateHeaderBytes)+recordBytes*int64(i)); err != nil {
-				return err
-			}
+		if w.there(k, i, &x) {
+			return nil
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		done += x.sourceBytes()
-		if w.options.Progress != nil {
-			w.options.Progress("writing", done, total)
+		if err := k.make(&x); err != nil {
+			return err
 		}
+		if _, err := w.out.WriteAt(k.out, int64(x.offset)); err != nil {
+			return err
+		}
+		r := w.record(i, crc32.Checksum(k.out, castagnoli))
+		copy(w.recordOf(i), r)
+		if _, err := w.out.WriteAt(r, int64(w.file.SizeBytes)+int64(stateHeaderBytes)+recordBytes*int64(i)); err != nil {
+			return err
+		}
+		p.made(&x)
 		return nil
 	})
+}
+
+// foresee begins the progress: what is left, but for what an earlier run did.
+func (w *writing) foresee() *progress {
+	p := &w.progress
+	p.layout, p.cores = w.layout, float64(measure.Cores(w.options.Workers))
+	if w.options.Progress == nil {
+		return p
+	}
+	p.tell = func(x pace.Progress) { w.options.Progress("writing", x) }
+	p.now = pace.Progress{Total: w.pieces.sourceBytes(), Left: w.layout.piecesWork(&w.pieces, p.cores).Plus(checkWork(w.file.SizeBytes, &w.options))}
+	for i := range w.pieces.count {
+		if w.recorded(i) {
+			x := w.pieces.at(i)
+			p.now.Done += x.sourceBytes()
+			p.now.Left = p.now.Left.Minus(w.layout.pieceWork(&x, x.weighted(w.layout), p.cores))
+		}
+	}
+	p.tell(p.now)
+	return p
+}
+
+// recorded reports whether an earlier run says that it made a piece.
+func (w *writing) recorded(i int) bool {
+	return !bytes.Equal(w.recordOf(i), make([]byte, recordBytes))
 }
 
 // there reports whether an earlier run made a piece, and it is as it was made.
 func (w *writing) there(k *worker, i int, x *piece) bool {
 	r := w.recordOf(i)
-	if bytes.Equal(r, make([]byte, recordBytes)) {
+	if !w.recorded(i) {
 		return false
 	}
 	k.out = measure.Sized(k.out, x.size)
@@ -344,6 +366,11 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 	if !bytes.Equal(header, w.file.header) {
 		return "", differs("the header")
 	}
+	p := &w.progress
+	p.tell, p.now.Done, p.now.Total = nil, 0, w.file.SizeBytes
+	if w.options.Progress != nil {
+		p.tell = func(x pace.Progress) { w.options.Progress("checking", x) }
+	}
 	for i := range w.pieces.count {
 		if err := ctx.Err(); err != nil {
 			return "", err
@@ -359,8 +386,9 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 		if !bytes.Equal(w.recordOf(i), w.record(i, crc32.Checksum(b, castagnoli))) {
 			return "", differs(x.tensor.called())
 		}
-		if w.options.Progress != nil {
-			w.options.Progress("checking", at, w.file.SizeBytes)
+		if p.tell != nil {
+			p.now.Done = at
+			p.did(checkWork(x.size, &w.options))
 		}
 	}
 	if err := zeros(w.file.SizeBytes); err != nil || sum == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // A standing copy of the reference, in which runs change tensors.
@@ -58,18 +59,12 @@ func (c *standing) remove() {
 }
 
 // make writes the copy as the reference is.
-func (c *standing) make(ctx context.Context, progress func(done, total uint64)) error {
+func (c *standing) make(ctx context.Context, progress func(pace.Progress)) error {
 	if c.simulated {
 		c.remove()
 		l, err := apply.Copy(c.reference, nil, c.names(), nil)
-		before, all := uint64(0), c.reference.FileBytes()
 		for i := 0; i < len(c.paths) && err == nil; i++ {
-			err = writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(doing string, done, _ uint64) {
-				if doing == "writing" {
-					progress(before+done, all)
-				}
-			})
-			before += c.reference.Files[i].SizeBytes
+			err = writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(_ string, p pace.Progress) { progress(p) })
 		}
 		return err
 	}
@@ -77,7 +72,7 @@ func (c *standing) make(ctx context.Context, progress func(done, total uint64)) 
 		if err := c.writeShard(ctx, i, nil); err != nil {
 			return err
 		}
-		progress(uint64(i+1), uint64(len(c.paths)))
+		progress(counted(i+1, len(c.paths)))
 	}
 	return nil
 }
@@ -92,7 +87,7 @@ func (c *standing) names() (names []string) {
 
 // change writes a run's tensors in its types. It refuses a run whose file is
 // its base's.
-func (c *standing) change(ctx context.Context, r *Run, progress func(done, total uint64)) error {
+func (c *standing) change(ctx context.Context, r *Run, progress func(pace.Progress)) error {
 	if !c.simulated {
 		return c.writeShards(ctx, r, r.types, progress)
 	}
@@ -103,14 +98,14 @@ func (c *standing) change(ctx context.Context, r *Run, progress func(done, total
 }
 
 // restore writes a run's tensors as the reference has them.
-func (c *standing) restore(ctx context.Context, r *Run, progress func(done, total uint64)) error {
+func (c *standing) restore(ctx context.Context, r *Run, progress func(pace.Progress)) error {
 	if !c.simulated {
 		return c.writeShards(ctx, r, nil, progress)
 	}
 	return c.rewrite(ctx, r, func(t *ggufio.Tensor) quant.Type { return t.Type }, progress)
 }
 
-func (c *standing) rewrite(ctx context.Context, r *Run, to func(t *ggufio.Tensor) quant.Type, progress func(done, total uint64)) error {
+func (c *standing) rewrite(ctx context.Context, r *Run, to func(t *ggufio.Tensor) quant.Type, progress func(pace.Progress)) error {
 	target, err := ggufio.Open(c.paths[0])
 	if err != nil {
 		return err
@@ -186,7 +181,7 @@ func (c *standing) differs(r *Run) error {
 
 // writeShards writes the shards that hold a run's tensors, with them in their
 // types, or for nil in the reference's.
-func (c *standing) writeShards(ctx context.Context, r *Run, types map[string]quant.Type, progress func(done, total uint64)) error {
+func (c *standing) writeShards(ctx context.Context, r *Run, types map[string]quant.Type, progress func(pace.Progress)) error {
 	same := types != nil
 	files := map[int]bool{}
 	for name := range r.types {
@@ -198,7 +193,7 @@ func (c *standing) writeShards(ctx context.Context, r *Run, types map[string]qua
 	if same {
 		return &EqualError{r.Name}
 	}
-	done := uint64(0)
+	done := 0
 	for i := range c.paths {
 		if !files[i] {
 			continue
@@ -207,9 +202,16 @@ func (c *standing) writeShards(ctx context.Context, r *Run, types map[string]qua
 			return err
 		}
 		done++
-		progress(done, uint64(len(files)))
+		progress(counted(done, len(files)))
 	}
 	return nil
+}
+
+// counted is the progress of a job in equal steps.
+func counted(done, total int) pace.Progress {
+	p := pace.Progress{Done: uint64(done), Total: uint64(total)}
+	p.Spent[pace.Counted], p.Left[pace.Counted] = float64(done), float64(total-done)
+	return p
 }
 
 // writeShard writes a file of the set: tensors as the reference has them, or
@@ -230,10 +232,10 @@ func (c *standing) writeShard(ctx context.Context, i int, types map[string]quant
 	if err != nil {
 		return err
 	}
-	return writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(string, uint64, uint64) {})
+	return writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(string, pace.Progress) {})
 }
 
-func writeLaidOut(ctx context.Context, l *apply.Layout, i int, path string, workers int, progress func(doing string, done, total uint64)) error {
+func writeLaidOut(ctx context.Context, l *apply.Layout, i int, path string, workers int, progress func(doing string, p pace.Progress)) error {
 	part := path + ".new"
 	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
 		return err
@@ -247,7 +249,7 @@ func writeLaidOut(ctx context.Context, l *apply.Layout, i int, path string, work
 
 // WriteWhole writes the file of the whole run: every tensor that counts really
 // quantized.
-func (s *Setup) WriteWhole(ctx context.Context, path string, workers int, progress func(done, total uint64)) error {
+func (s *Setup) WriteWhole(ctx context.Context, path string, workers int, progress func(pace.Progress)) error {
 	r := s.run(measure.RunWhole)
 	l, err := apply.Typed(s.options.Model, func(t *ggufio.Tensor) quant.Type {
 		if typ, ok := r.types[t.Name]; ok && llamaquantize.Quantizable(t) {
@@ -258,7 +260,7 @@ func (s *Setup) WriteWhole(ctx context.Context, path string, workers int, progre
 	if err != nil {
 		return err
 	}
-	return writeLaidOut(ctx, l, 0, path, workers, func(_ string, done, total uint64) { progress(done, total) })
+	return writeLaidOut(ctx, l, 0, path, workers, func(_ string, p pace.Progress) { progress(p) })
 }
 
 // RunPaths returns the files that [Setup.WriteRun] writes; llama.cpp is given
@@ -272,7 +274,7 @@ func (s *Setup) RunPaths(name, out string) []string {
 
 // WriteRun writes the file of one run to be scored elsewhere: OUT, or a set of
 // files named after it: see [Setup.RunPaths].
-func (s *Setup) WriteRun(ctx context.Context, name, out string, workers int, progress func(done, total uint64)) error {
+func (s *Setup) WriteRun(ctx context.Context, name, out string, workers int, progress func(pace.Progress)) error {
 	if name == measure.RunWhole {
 		return s.WriteWhole(ctx, out, workers, progress)
 	}

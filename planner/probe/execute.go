@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // An Execution says how runs are run.
@@ -27,9 +28,9 @@ type Execution struct {
 	Resume  bool
 	Workers int // 0 for one per processor
 
-	// Progress is told what is being done, and the tokens scored and in all, as
-	// far as it is known. It may be nil.
-	Progress func(doing string, done, total uint64)
+	// Progress is told what is being done, and how far the probe is: in tokens
+	// scored and in all, as far as it is known. It may be nil.
+	Progress func(doing string, p pace.Progress)
 }
 
 // control is the run in which nothing changes.
@@ -57,7 +58,7 @@ type execution struct {
 func (s *Setup) Execute(ctx context.Context, e Execution) (*measure.Probe, error) {
 	x := &execution{Setup: s, Execution: e, runs: s.Runs()}
 	if x.Progress == nil {
-		x.Progress = func(string, uint64, uint64) {}
+		x.Progress = func(string, pace.Progress) {}
 	}
 	id, err := x.identity()
 	if err != nil {
@@ -239,6 +240,13 @@ func (x *execution) count(runs int, withBase bool) {
 	x.total += n * ScoredTokens(x.Record.ContextTokens, max(1, x.piece.Chunks))
 }
 
+// tell reports how far the probe is.
+func (x *execution) tell(doing string, done uint64) {
+	p := pace.Progress{Done: done, Total: x.total}
+	p.Spent[pace.Counted], p.Left[pace.Counted] = float64(done), float64(x.total-done)
+	x.Progress(doing, p)
+}
+
 func (x *execution) checkLogits() error {
 	if x.logits.ContextTokens != x.Record.ContextTokens {
 		return &ContextError{x.logits.path, x.logits.ContextTokens, x.Record.ContextTokens}
@@ -296,7 +304,7 @@ func (x *execution) makeLogits(ctx context.Context, runs int) (usedUp bool, err 
 	before := x.total
 	x.piece.Chunks = x.Record.Chunks
 	x.count(runs, true)
-	x.Progress("base logits", x.passes, x.total)
+	x.tell("base logits", x.passes)
 	args := x.Program.BaseArgs(x.reference.Files[0].Path, x.textPath(), x.logitsPath(), x.Record.ContextTokens, x.Record.Chunks)
 	_, message, err := x.Program.start(ctx, "base", args, nil)
 	if err != nil {
@@ -368,7 +376,7 @@ func cutText(path string, offset, most uint64) ([]byte, error) {
 
 // scoreRun makes a run's file and scores it.
 func (x *execution) scoreRun(ctx context.Context, r *Run) error {
-	writing := func(done, total uint64) { x.Progress("writing "+r.Name, x.passes, x.total) }
+	writing := func(pace.Progress) { x.tell("writing "+r.Name, x.passes) }
 	if r.Kind == measure.RunWhole {
 		x.copy.remove()
 		x.copyThere = false
@@ -397,7 +405,7 @@ func (x *execution) scoreRun(ctx context.Context, r *Run) error {
 }
 
 // clean makes the copy, or makes it again what the reference is.
-func (x *execution) clean(ctx context.Context, progress func(done, total uint64)) error {
+func (x *execution) clean(ctx context.Context, progress func(pace.Progress)) error {
 	switch {
 	case !x.copyThere:
 		if err := x.copy.make(ctx, progress); err != nil {
@@ -440,9 +448,9 @@ func (x *execution) score(ctx context.Context, run, model string) error {
 func (x *execution) scoreOnce(ctx context.Context, run, model string) error {
 	at := x.passes
 	each := ScoredTokens(x.Record.ContextTokens, 1)
-	x.Progress(run, at, x.total)
+	x.tell(run, at)
 	out, message, err := x.Program.start(ctx, run, x.Program.RunArgs(model, x.logits.path, x.Record.ContextTokens), func(n uint64) {
-		x.Progress(run, at+min(n, x.logits.Chunks)*each, x.total)
+		x.tell(run, at+min(n, x.logits.Chunks)*each)
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/llamaquantize"
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // This test's own program stands in for llama-perplexity where fakeEnv names
@@ -265,13 +266,13 @@ func TestResume(t *testing.T) {
 	b.Remove(b.Setup)
 	var steps []string
 	seen := map[string]bool{}
-	b.Progress = func(doing string, done, total uint64) {
+	b.Progress = func(doing string, p pace.Progress) {
 		if !seen[doing] {
 			seen[doing] = true
 			steps = append(steps, doing)
 		}
-		if done > total {
-			t.Errorf("%s: %d of %d tokens", doing, done, total)
+		if p.Done > p.Total {
+			t.Errorf("%s: %d of %d tokens", doing, p.Done, p.Total)
 		}
 	}
 	if _, err := b.execute(context.Background()); err != nil {
@@ -283,7 +284,7 @@ func TestResume(t *testing.T) {
 	}
 	for _, stop := range steps {
 		ctx, cancel := context.WithCancel(context.Background())
-		b.Progress = func(doing string, done, total uint64) {
+		b.Progress = func(doing string, p pace.Progress) {
 			if doing == stop {
 				cancel()
 			}
@@ -346,7 +347,7 @@ func TestProgramFaults(t *testing.T) {
 	b := newBench(t, f16, Options{Bands: "1"}, 8*128)
 	t.Setenv(fakeFaultEnv, "once")
 	lost := false
-	b.Progress = func(doing string, done, total uint64) {
+	b.Progress = func(doing string, p pace.Progress) {
 		if doing == "output" && !lost {
 			lost = true
 			if err := os.WriteFile(b.State+".kld.once", nil, 0o644); err != nil {
@@ -505,7 +506,7 @@ func (b *bench) read(t *testing.T, want *measure.Probe) {
 	logs := []NamedLog{score(ControlRun, model)}
 	for _, r := range b.Runs() {
 		path := filepath.Join(b.dir, "run.gguf")
-		if err := b.WriteRun(ctx, r.Name, path, 0, func(done, total uint64) {}); err != nil {
+		if err := b.WriteRun(ctx, r.Name, path, 0, func(pace.Progress) {}); err != nil {
 			t.Fatal(err)
 		}
 		logs = append(logs, score(r.Name, path))

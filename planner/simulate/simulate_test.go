@@ -19,6 +19,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/manifest"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 const modelPath = "../../testdata/bytemoe-2x8/model-f16.gguf"
@@ -320,8 +321,8 @@ func TestReadingBackFindsDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := filepath.Join(t.TempDir(), "damaged.gguf")
-			_, err = c.Write(context.Background(), 0, apply.WriteOptions{Path: path, Progress: func(doing string, done, total uint64) {
-				if doing == "writing" && done == total {
+			_, err = c.Write(context.Background(), 0, apply.WriteOptions{Path: path, Progress: func(doing string, p pace.Progress) {
+				if doing == "writing" && p.Done == p.Total {
 					if err := gguftest.Patch(path, int64(damage.offset), []byte{read(t, path)[damage.offset] ^ 0x10}); err != nil {
 						t.Error(err)
 					}
@@ -438,7 +439,7 @@ func TestInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Write(ctx, 0, apply.WriteOptions{Path: filepath.Join(t.TempDir(), "out.gguf"), Progress: func(string, uint64, uint64) { cancel() }})
+	_, err = c.Write(ctx, 0, apply.WriteOptions{Path: filepath.Join(t.TempDir(), "out.gguf"), Progress: func(string, pace.Progress) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupted copy returns %v", err)
 	}

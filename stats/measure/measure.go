@@ -13,6 +13,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // Options say what to measure and how.
@@ -40,10 +41,10 @@ type Options struct {
 	// Journal holds what an interrupted run had done; nil to keep none.
 	Journal *Journal
 
-	// Progress is told the work done and in all: weights times types, those
-	// that a sample may yet need or spare estimated. Calls do not overlap. It
-	// may be nil.
-	Progress func(done, total uint64)
+	// Progress is told how far the run is, counted in weights times types: what
+	// a sample may yet need or spare is foreseen. Calls do not overlap. It may be
+	// nil.
+	Progress func(pace.Progress)
 
 	Generator string // "ggufplan 0.1.0"
 }
@@ -91,7 +92,7 @@ type measurement struct {
 // measured together.
 type itemGroup struct {
 	first, count int
-	work         uint64 // expected weights times types: what progress and parts count
+	expected     work
 }
 
 // A measureItem is one expert of one tensor.
@@ -106,6 +107,7 @@ type measureItem struct {
 type measuredTensor struct {
 	tensor *ggufio.Tensor
 	types  []quant.Type
+	costs  []typeCost // of the types
 }
 
 // Measure computes the error of every expert of every expert tensor, and of
@@ -226,6 +228,7 @@ func (m *measurement) addTensor(t *ggufio.Tensor) {
 	if len(shared.types) == 0 {
 		return
 	}
+	shared.costs = m.typeCosts(shared)
 	experts := max(1, t.Experts())
 	first := len(m.items)
 	for slice := range experts {
@@ -234,15 +237,11 @@ func (m *measurement) addTensor(t *ggufio.Tensor) {
 		m.items = append(m.items, it)
 	}
 	if m.pools(experts, len(shared.types)) {
-		m.groups = append(m.groups, itemGroup{first, experts, m.pooledWork(m.items[first:])})
+		m.groups = append(m.groups, itemGroup{first, experts, m.expected(m.items[first:])})
 		return
 	}
 	for i := first; i < len(m.items); i++ {
-		rows := t.ExpertRows()
-		if !m.options.Full {
-			rows = expectedRows(m.items[i].target, rows)
-		}
-		m.groups = append(m.groups, itemGroup{i, 1, rows * t.Shape[0] * uint64(len(shared.types))})
+		m.groups = append(m.groups, itemGroup{i, 1, m.expected(m.items[i:][:1])})
 	}
 }
 
@@ -300,7 +299,6 @@ func typeNames(types []quant.Type) []string {
 // places, so their order of arrival does not matter.
 func (m *measurement) run(ctx context.Context) (*Result, error) {
 	done := make([]bool, len(m.items))
-	var progress, total uint64
 	if m.options.Journal != nil {
 		if err := m.options.Journal.begin(m, done); err != nil {
 			return nil, err
@@ -309,45 +307,48 @@ func (m *measurement) run(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 	}
-	var todo []itemGroup
-	for _, g := range m.groups {
-		total += g.work
-		if slices.Contains(done[g.first:][:g.count], false) {
-			todo = append(todo, g)
-			continue
-		}
-		progress += g.work
+	ledger := newLedger(m, done)
+	ledger.report(m.options.Progress)
+	err := m.measureGroups(ctx, ledger, m.early(ledger.todo()), done)
+	if err == nil || ctx.Err() == nil {
+		// After a fault in what was taken early, this finds the first one.
+		err = m.measureGroups(ctx, ledger, ledger.todo(), done)
 	}
-	report := func() {
-		if m.options.Progress != nil {
-			m.options.Progress(progress, total)
-		}
-	}
-	report()
-
-	var mu sync.Mutex // guards the result, the progress and the journal
-	err := Parallel(ctx, len(todo), m.options.Workers, func() *measureWorker { return newMeasureWorker(m) }, func(w *measureWorker, k int) error {
-		g := todo[k]
-		found, err := w.measureGroup(ctx, m.items[g.first:][:g.count])
-		if err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		for i, x := range found {
-			*m.items[g.first+i].place = x
-			if m.options.Journal != nil {
-				err = errors.Join(err, m.options.Journal.add(g.first+i, x))
-			}
-		}
-		progress += g.work
-		report()
-		return err
-	})
 	if err != nil {
 		return nil, err
 	}
 	return m.result, nil
+}
+
+// measureGroups measures groups, by their numbers, in that order.
+func (m *measurement) measureGroups(ctx context.Context, ledger *ledger, numbers []int, done []bool) error {
+	var mu sync.Mutex // guards the result, the ledger and the journal
+	return Parallel(ctx, len(numbers), m.options.Workers, func() *measureWorker { return newMeasureWorker(m) }, func(w *measureWorker, k int) error {
+		g := &m.groups[numbers[k]]
+		w.spend = func(x work) {
+			mu.Lock()
+			defer mu.Unlock()
+			ledger.spend(numbers[k], x)
+			ledger.report(m.options.Progress)
+		}
+		found, err := w.measureGroup(ctx, m.items[g.first:][:g.count])
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			ledger.giveUp(numbers[k])
+			return err
+		}
+		for i, x := range found {
+			*m.items[g.first+i].place = x
+			done[g.first+i] = true
+			if m.options.Journal != nil {
+				err = errors.Join(err, m.options.Journal.add(g.first+i, x))
+			}
+		}
+		ledger.finish(numbers[k])
+		ledger.report(m.options.Progress)
+		return err
+	})
 }
 
 // measureAgain measures an item that the journal holds, with those of its group,

@@ -18,6 +18,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 func openModel(t *testing.T) *ggufio.Model {
@@ -274,9 +275,8 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 	// Interrupted after a few experts, with a line torn by a crash.
 	ctx, cancel := context.WithCancel(context.Background())
 	options.Journal, options.Workers = NewJournal(path, false), 2
-	calls := 0
-	options.Progress = func(done, total uint64) {
-		if calls++; calls == 12 {
+	options.Progress = func(p pace.Progress) {
+		if 2*p.Done > p.Total {
 			cancel()
 		}
 	}
@@ -309,16 +309,12 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 	options.Journal.Close()
 
 	options.Journal, options.Seed = NewJournal(path, true), 1
-	first := uint64(0)
-	options.Progress = func(done, total uint64) {
-		if first == 0 {
-			first = done
-		}
-	}
+	var reports []uint64
+	options.Progress = func(p pace.Progress) { reports = append(reports, p.Done) }
 	if got := measureBytes(t, m, e, options); !bytes.Equal(whole, got) {
 		t.Error("a resumed run ends with other bytes")
 	}
-	if first == 0 {
+	if reports[0] == 0 {
 		t.Error("the resumed run began from nothing")
 	}
 	if err := options.Journal.Remove(); err != nil {
@@ -396,7 +392,7 @@ func TestModelChangesWhileMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	touched := false
-	_, err = Run(context.Background(), m, nil, Options{Types: []quant.Type{quant.Q8_0}, Progress: func(done, total uint64) {
+	_, err = Run(context.Background(), m, nil, Options{Types: []quant.Type{quant.Q8_0}, Progress: func(p pace.Progress) {
 		if !touched {
 			touched = true
 			if err := os.Chtimes(file, time.Time{}, time.Unix(1, 0)); err != nil {
@@ -415,7 +411,7 @@ func TestOneRunPerJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	options := Options{Types: []quant.Type{quant.Q8_0}, Workers: 1, Journal: NewJournal(path, false)}
 	var later error
-	options.Progress = func(done, total uint64) {
+	options.Progress = func(p pace.Progress) {
 		if later == nil {
 			other := Options{Types: options.Types, Journal: NewJournal(path, true)}
 			_, later = Run(context.Background(), m, nil, other)

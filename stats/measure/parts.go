@@ -13,7 +13,8 @@ const maxParts = 1 << 20
 // takePart keeps the items of the part that is asked for. A part is a run of
 // groups in the order of the file, so that each reads its own stretch of the
 // model. A group belongs to the part in which the middle of its work falls
-// when the work of all is cut into N equal shares.
+// when the expected work of all is cut into N equal shares, by the costs of one
+// machine, so that every machine cuts alike.
 func (m *measurement) takePart() error {
 	p := m.options.Part
 	if p == nil {
@@ -24,16 +25,16 @@ func (m *measurement) takePart() error {
 	}
 	var total, before uint64
 	for _, g := range m.groups {
-		total += g.work
+		total += g.expected.share()
 	}
 	var kept []measureItem
 	var groups []itemGroup
 	for _, g := range m.groups {
-		if partOf(before+g.work/2, total, p.Of) == p.Index {
-			groups = append(groups, itemGroup{len(kept), g.count, g.work})
+		if partOf(before+g.expected.share()/2, total, p.Of) == p.Index {
+			groups = append(groups, itemGroup{len(kept), g.count, g.expected})
 			kept = append(kept, m.items[g.first:][:g.count]...)
 		}
-		before += g.work
+		before += g.expected.share()
 	}
 	m.items, m.groups = kept, groups
 	return nil

@@ -60,19 +60,6 @@ func (m *measurement) pooledMembers(items []measureItem) []bool {
 	return chosen
 }
 
-// pooledWork guesses the weights times types that a group needs.
-func (m *measurement) pooledWork(items []measureItem) uint64 {
-	t, work := items[0].tensor, uint64(0)
-	for i, member := range m.pooledMembers(items) {
-		if member {
-			work += expectedRows(m.memberTarget(&items[i]), t.ExpertRows()) * t.Shape[0] * uint64(len(items[i].types))
-		} else {
-			work += expectedRows(items[i].target*pooledAnchor, t.ExpertRows()) * t.Shape[0]
-		}
-	}
-	return work
-}
-
 // memberTarget is what an expert that is measured in every type is measured to.
 func (m *measurement) memberTarget(it *measureItem) float64 {
 	return min(it.target, m.options.Precision*pooledTarget)

@@ -16,6 +16,7 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 const manyExperts = 36
@@ -174,8 +175,8 @@ func TestPooledMeasurementIsTheSame(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	ctx, cancel := context.WithCancel(context.Background())
 	options.Journal, options.Workers = NewJournal(path, false), 1
-	options.Progress = func(done, _ uint64) {
-		if done > 0 {
+	options.Progress = func(p pace.Progress) {
+		if 2*p.Done > p.Total {
 			cancel()
 		}
 	}

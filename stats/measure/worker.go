@@ -31,6 +31,8 @@ type measureWorker struct {
 	trips []*RoundTrip // of the item's types
 	sums  []typeSum    // of the item's types
 	order []uint64     // the rows of a batch
+
+	spend func(work) // is told of what is done; nil for nobody
 }
 
 func newMeasureWorker(m *measurement) *measureWorker {
@@ -126,10 +128,12 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint6
 				return fmt.Errorf("%s: row %d: %w", it.describe(), number, err)
 			}
 		}
+		spent := it.read(uint64(len(chunk)))
 		for k, trip := range w.trips {
 			if w.sums[k].done {
 				continue
 			}
+			spent = spent.plus(it.encoded(k, uint64(len(chunk))))
 			matrix := -1
 			for i, number := range chunk {
 				if at := w.Weights.Matrix(number); at != matrix {
@@ -142,6 +146,9 @@ func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint6
 				}
 				w.sums[k].add(e)
 			}
+		}
+		if w.spend != nil {
+			w.spend(spent)
 		}
 	}
 	return nil

@@ -1,0 +1,183 @@
+package measure
+
+import (
+	"math"
+	"slices"
+
+	"github.com/ggufplan/ggufplan/stats/pace"
+)
+
+// depths is how many parts of a model's depth are told apart.
+const depths = 4
+
+// A ledger foresees what is left of a run. How much more or less than expected
+// samples take is learnt from the groups that are finished: from those of the
+// same kind and depth, where there are few from those of the same kind, and
+// where there are none from all.
+type ledger struct {
+	groups  []itemGroup
+	cores   float64
+	kinds   []*kindWork
+	classOf []*classWork // by group
+	done    []bool       // by group
+	running map[int]work // what they took so far
+
+	before uint64 // weights that an earlier run measured
+	spent  work
+}
+
+// A kindWork is the work on tensors of a kind: see kindOf.
+type kindWork struct{ depths [depths]classWork }
+
+// A classWork is the part of it in some depth.
+type classWork struct {
+	todo work // expected, of groups that are not begun
+	finished
+}
+
+// finished says what groups took that this run finished, in seconds.
+type finished struct{ expected, took, groups float64 }
+
+func (f finished) plus(x finished) finished {
+	return finished{f.expected + x.expected, f.took + x.took, f.groups + x.groups}
+}
+
+// ratio is how much longer than expected groups take; what others say counts as
+// half a group.
+func (f finished) ratio(others float64) float64 {
+	if f.groups == 0 {
+		return others
+	}
+	own := float64(f.expected / f.groups / 2)
+	return (f.took + float64(own*others)) / (f.expected + own)
+}
+
+// newLedger begins with what an earlier run had done.
+func newLedger(m *measurement, done []bool) *ledger {
+	l := &ledger{groups: m.groups, cores: float64(Cores(m.options.Workers)), running: map[int]work{},
+		classOf: make([]*classWork, len(m.groups)), done: make([]bool, len(m.groups))}
+	kinds, count, seen := map[string]*kindWork{}, map[string]int{}, map[string]int{}
+	for _, g := range m.groups {
+		count[kindOf(m.items[g.first].tensor)]++
+	}
+	for i, g := range m.groups {
+		name := kindOf(m.items[g.first].tensor)
+		if kinds[name] == nil {
+			kinds[name] = &kindWork{}
+			l.kinds = append(l.kinds, kinds[name])
+		}
+		class := &kinds[name].depths[seen[name]*depths/count[name]]
+		seen[name]++
+		l.classOf[i] = class
+		if !slices.Contains(done[g.first:][:g.count], false) {
+			l.done[i] = true
+			l.before += g.expected.weights
+			continue
+		}
+		class.todo = class.todo.plus(g.expected)
+	}
+	return l
+}
+
+// todo lists the groups that are not finished, in the order of the file.
+func (l *ledger) todo() (numbers []int) {
+	for i, done := range l.done {
+		if !done {
+			numbers = append(numbers, i)
+		}
+	}
+	return numbers
+}
+
+// spend adds what a group took.
+func (l *ledger) spend(group int, x work) {
+	so, running := l.running[group]
+	if !running {
+		l.classOf[group].todo = l.classOf[group].todo.minus(l.groups[group].expected)
+	}
+	l.running[group] = so.plus(x)
+	l.spent = l.spent.plus(x)
+}
+
+// finish closes a group.
+func (l *ledger) finish(group int) {
+	l.spend(group, work{}) // should it have had no rows
+	c := l.classOf[group]
+	c.finished = c.finished.plus(finished{l.groups[group].expected.seconds(), l.running[group].seconds(), 1})
+	l.done[group] = true
+	delete(l.running, group)
+}
+
+// giveUp takes a group back that failed.
+func (l *ledger) giveUp(group int) {
+	if _, running := l.running[group]; running {
+		l.classOf[group].todo = l.classOf[group].todo.plus(l.groups[group].expected)
+		delete(l.running, group)
+	}
+}
+
+// ratios returns how much longer than expected the groups of each class take.
+func (l *ledger) ratios() map[*classWork]float64 {
+	known := map[*classWork]finished{}
+	for g, so := range l.running {
+		// One that has taken more than expected already tells as much.
+		if e, t := l.groups[g].expected.seconds(), so.seconds(); t > e {
+			known[l.classOf[g]] = known[l.classOf[g]].plus(finished{e, t, 1})
+		}
+	}
+	ofKind := make([]finished, len(l.kinds))
+	logs, n := 0.0, 1.0 // the geometric mean over kinds, with one that is as expected
+	for i, k := range l.kinds {
+		for d := range k.depths {
+			c := &k.depths[d]
+			known[c] = known[c].plus(c.finished)
+			ofKind[i] = ofKind[i].plus(known[c])
+		}
+		if f := ofKind[i]; f.took > 0 && f.expected > 0 {
+			logs += math.Log(f.took / f.expected)
+			n++
+		}
+	}
+	ratios := map[*classWork]float64{}
+	for i, k := range l.kinds {
+		ratio := ofKind[i].ratio(math.Exp(logs / n))
+		for d := range k.depths {
+			c := &k.depths[d]
+			ratios[c] = known[c].ratio(ratio)
+		}
+	}
+	return ratios
+}
+
+// progress says how far the run is.
+func (l *ledger) progress() pace.Progress {
+	ratios := l.ratios()
+	left, longest, weights := 0.0, 0.0, 0.0
+	for _, k := range l.kinds {
+		for d := range k.depths {
+			c := &k.depths[d]
+			left += float64(ratios[c] * c.todo.seconds())
+			weights += float64(ratios[c] * float64(c.todo.weights))
+		}
+	}
+	for g, so := range l.running {
+		e := l.groups[g].expected
+		rest := max(0, float64(ratios[l.classOf[g]]*e.seconds())-so.seconds())
+		left += rest
+		longest = max(longest, rest)
+		if all := e.seconds(); all > 0 {
+			weights += float64(rest / all * float64(e.weights))
+		}
+	}
+	p := pace.Progress{Done: l.before + l.spent.weights}
+	p.Total = p.Done + uint64(weights)
+	p.Spent[pace.Encoding] = l.spent.seconds() / l.cores
+	p.Left[pace.Encoding] = max(left/l.cores, longest)
+	return p
+}
+
+func (l *ledger) report(to func(pace.Progress)) {
+	if to != nil {
+		to(l.progress())
+	}
+}

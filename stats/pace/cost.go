@@ -1,0 +1,97 @@
+package pace
+
+import (
+	"github.com/ggufplan/ggufplan/ggufio/quant"
+)
+
+// A Cost is a time of one core, in tenths of nanoseconds.
+type Cost uint64
+
+// Seconds are those of one core of the table's machine.
+func (c Cost) Seconds() float64 { return float64(c) / 1e10 }
+
+// A Machine is what the costs of types depend on most.
+type Machine int
+
+const (
+	Vectors  Machine = iota // encoders use AVX2
+	Portable                // they do not
+)
+
+// Here is the machine that the program runs on.
+func Here() Machine {
+	if quant.HasVectors() {
+		return Vectors
+	}
+	return Portable
+}
+
+// A typeCost is what a weight takes to be encoded and decoded again: with column
+// weights and without, which for some types is another search.
+type typeCost struct{ weighted, plain [2]Cost } // by Machine
+
+// typeCosts were measured on one core of an AMD EPYC with rows of 2048 normal
+// weights, the processor's time, with AVX2 and in a build without assembly
+// (BenchmarkCosts of stats/measure prints them anew). Other machines differ by a
+// factor that most types share.
+var typeCosts = map[quant.Type]typeCost{
+	quant.Q1_0:    {[2]Cost{14, 31}, [2]Cost{14, 25}},
+	quant.IQ1_S:   {[2]Cost{1250, 5500}, [2]Cost{1250, 5500}},
+	quant.TQ1_0:   {[2]Cost{14, 48}, [2]Cost{13, 42}},
+	quant.IQ1_M:   {[2]Cost{1030, 4500}, [2]Cost{1030, 4500}},
+	quant.TQ2_0:   {[2]Cost{6, 38}, [2]Cost{5, 31}},
+	quant.IQ2_XXS: {[2]Cost{800, 2800}, [2]Cost{800, 2800}},
+	quant.Q2_0:    {[2]Cost{13, 39}, [2]Cost{13, 33}},
+	quant.IQ2_XS:  {[2]Cost{1120, 4200}, [2]Cost{1120, 4200}},
+	quant.IQ2_S:   {[2]Cost{840, 2000}, [2]Cost{840, 2000}},
+	quant.Q2_K:    {[2]Cost{380, 1290}, [2]Cost{355, 1160}},
+	quant.IQ3_XXS: {[2]Cost{1260, 4700}, [2]Cost{1260, 4700}},
+	quant.Q3_K:    {[2]Cost{224, 790}, [2]Cost{35, 138}},
+	quant.IQ3_S:   {[2]Cost{890, 3000}, [2]Cost{800, 3000}},
+	quant.MXFP4:   {[2]Cost{17, 43}, [2]Cost{16, 37}},
+	quant.IQ4_XS:  {[2]Cost{600, 620}, [2]Cost{570, 570}},
+	quant.Q4_0:    {[2]Cost{123, 490}, [2]Cost{13, 55}},
+	quant.Q4_K:    {[2]Cost{222, 910}, [2]Cost{211, 780}},
+	quant.IQ4_NL:  {[2]Cost{460, 460}, [2]Cost{445, 445}},
+	quant.NVFP4:   {[2]Cost{27, 41}, [2]Cost{27, 35}},
+	quant.Q4_1:    {[2]Cost{210, 860}, [2]Cost{13, 51}},
+	quant.Q5_0:    {[2]Cost{124, 480}, [2]Cost{15, 56}},
+	quant.Q5_K:    {[2]Cost{222, 805}, [2]Cost{206, 770}},
+	quant.Q5_1:    {[2]Cost{220, 850}, [2]Cost{15, 54}},
+	quant.Q6_K:    {[2]Cost{149, 780}, [2]Cost{140, 360}},
+	quant.Q8_0:    {[2]Cost{19, 40}, [2]Cost{19, 33}},
+	quant.F16:     {[2]Cost{22, 45}, [2]Cost{21, 40}},
+	quant.BF16:    {[2]Cost{17, 34}, [2]Cost{16, 29}},
+	quant.F32:     {[2]Cost{18, 28}, [2]Cost{18, 23}},
+}
+
+// RoundTrip is what a weight takes to be encoded in a type and decoded again,
+// with column weights or without; 0 where the type cannot be encoded.
+func (m Machine) RoundTrip(t quant.Type, weighted bool) Cost {
+	c := typeCosts[t]
+	if weighted {
+		return c.weighted[m]
+	}
+	return c.plain[m]
+}
+
+// Other costs of a weight.
+const (
+	ReadRow Cost = 8  // to be read by the row, from memory, and decoded
+	Norm    Cost = 16 // to be added to the norms
+)
+
+// Compare is what a weight takes to be compared with what came back from a type:
+// sums are of blocks, and a block of one weight has them all.
+func Compare(t quant.Type) Cost {
+	f, _ := quant.Lookup(t)
+	return 12 + 65/Cost(max(1, f.Layout.WeightsPerBlock))
+}
+
+// Costs of a byte of files, in the memory of the system.
+const (
+	CopyByte  Cost = 23 // to be read, summed up, and written
+	WriteByte Cost = 21
+	CheckByte Cost = 2 // to be read back and summed up
+	HashByte  Cost = 5 // to be part of a SHA-256
+)
