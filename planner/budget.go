@@ -394,7 +394,7 @@ func (w *weighing) solveFused(fixed, budget uint64) (*assignment, error) {
 
 // solvePart gives every cell of a part one candidate, in a.
 func (w *weighing) solvePart(a *assignment, p part, budget uint64) (*knapsack.Solution, error) {
-	windows := map[int][]window{}
+	windows := make(cellWindows, len(w.cells))
 	for c := range w.cells {
 		if cell := &w.cells[c]; p.has(c) && cell.slot.layer >= 0 && !cell.splits() {
 			windows[c] = []window{{most: knapsack.MaxTotal}}

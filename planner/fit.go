@@ -362,14 +362,14 @@ func (x *machine) copyBounds() []memory.Copies {
 	all := []uint64{0, x.fixed.LargestBytes, x.fixed.SecondBytes}
 	// Each is a choice of sizes, all of which a bound must hold for one of them.
 	choices := [][][]uint64{{{x.fixed.LargestBytes, x.fixed.SecondBytes}}}
-	for _, members := range x.w.tied() {
-		if !x.shape.Copied(x.w.cells[members[0]].slot.tensor, &x.options) {
+	for _, t := range x.w.ties {
+		if !x.shape.Copied(x.w.cells[t.members[0]].slot.tensor, &x.options) {
 			continue
 		}
 		var choice [][]uint64
-		for _, picks := range x.w.common(members) {
+		for _, picks := range t.picks {
 			var sizes []uint64
-			for m, c := range members {
+			for m, c := range t.members {
 				sizes = append(sizes, x.w.cells[c].candidates[picks[m]].SizeBytes)
 			}
 			choice, all = append(choice, sizes), append(all, sizes...)

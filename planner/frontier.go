@@ -1,12 +1,17 @@
 package planner
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
 
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/manifest"
+	"github.com/ggufplan/ggufplan/stats/measure"
 )
 
 // A Frontier shows what predicted damage costs in bytes: both plans at several
@@ -83,43 +88,81 @@ func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)
 			return nil, err
 		}
 	}
-	var missed *UnreachableError
-	reached := false
-	for i, size := range sizes {
+	front.Points, err = w.frontierPoints(sizes, progress)
+	return front, err
+}
+
+// frontierExperts bounds the memory of solving several sizes at once: experts of
+// all of them, at some 300 bytes each.
+const frontierExperts = 1 << 18
+
+// frontierPoints solves for each size, on several goroutines.
+func (w *weighing) frontierPoints(sizes []uint64, progress func(done, total uint64)) ([]FrontierPoint, error) {
+	experts := 1
+	for c := range w.cells {
+		experts += len(w.cells[c].cost)
+	}
+	workers := min(runtime.GOMAXPROCS(0), max(1, frontierExperts/experts))
+	w.splitSets() // the workers share them
+	points, missed := make([]FrontierPoint, len(sizes)), make([]*UnreachableError, len(sizes))
+	var mu sync.Mutex
+	done := uint64(0)
+	err := measure.Parallel(context.Background(), len(sizes), workers, w.frontierWorker, func(own *frontierWorker, i int) error {
 		if progress != nil {
-			progress(uint64(i), uint64(len(sizes)))
+			mu.Lock()
+			progress(done, uint64(len(sizes)))
+			done++
+			mu.Unlock()
 		}
-		w.budget.SizeBytes = size
-		point := FrontierPoint{BudgetBytes: size}
-		d := f.undecided()
-		both, err := w.solveLimited(d)
-		switch {
-		case errors.As(err, &missed):
-		case err != nil:
-			return nil, err
-		default:
-			reached = true
-			point.Fused = w.frontierPlan(both.fused, both.fusedBytes)
-			point.Split = w.frontierPlan(both.split, both.splitBytes)
-			if point.Fused.PredictedKLD, err = both.weighing.predictChoice(d, both.fused); err != nil {
-				return nil, err
-			}
-			if point.Split.PredictedKLD, err = both.weighing.predictChoice(d, both.split); err != nil {
-				return nil, err
-			}
+		var err error
+		if points[i], err = own.point(sizes[i]); errors.As(err, &missed[i]) {
+			return nil
 		}
-		front.Points = append(front.Points, point)
+		return err
+	})
+	if err == nil && len(sizes) > 0 && !slices.Contains(missed, nil) {
+		return nil, missed[len(sizes)-1]
 	}
-	if !reached && missed != nil {
-		return nil, missed
+	return points, err
+}
+
+// A frontierWorker solves one size after the other.
+type frontierWorker struct {
+	*weighing // with a budget, a frame and a room of its own
+	d         *decision
+}
+
+func (w *weighing) frontierWorker() *frontierWorker {
+	own, budget, frame := *w, *w.budget, *w.frame
+	own.budget, own.frame, own.room = &budget, &frame, new(room)
+	frame.slots = slices.Clone(frame.slots)
+	for i := range frame.slots {
+		s := &frame.slots[i]
+		s.resolved = slices.Clip(s.resolved) // what is added to them is the worker's
 	}
-	return front, nil
+	return &frontierWorker{&own, w.frame.undecided()}
+}
+
+// point solves for one size.
+func (w *frontierWorker) point(size uint64) (FrontierPoint, error) {
+	w.budget.SizeBytes = size
+	point, d := FrontierPoint{BudgetBytes: size}, w.d
+	both, err := w.solveLimited(d)
+	if err != nil {
+		return point, err
+	}
+	point.Fused = w.frontierPlan(both.fused, both.fusedBytes)
+	point.Split = w.frontierPlan(both.split, both.splitBytes)
+	if point.Fused.PredictedKLD, err = both.weighing.predictChoice(d, both.fused); err != nil {
+		return point, err
+	}
+	point.Split.PredictedKLD, err = both.weighing.predictChoice(d, both.split)
+	return point, err
 }
 
 // usualSizes returns the sizes of a frontier for which none are named.
 func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
-	w.budget.SizeBytes = knapsack.MaxTotal
-	largest, err := w.solveLimited(w.frame.undecided())
+	largest, err := w.fusedBytes(knapsack.MaxTotal)
 	if err != nil {
 		return nil, err
 	}
@@ -127,15 +170,33 @@ func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
 	for _, b := range baselines {
 		high = max(high, b.FileBytes)
 	}
-	if high == 0 || high > largest.fusedBytes {
-		high = largest.fusedBytes
+	if high == 0 || high > largest {
+		high = largest
 	}
-	w.budget.SizeBytes = 0
 	var smallest *UnreachableError
-	if _, err := w.solveLimited(w.frame.undecided()); !errors.As(err, &smallest) {
+	if _, err := w.fusedBytes(0); !errors.As(err, &smallest) {
 		return nil, err
 	}
 	return SpacedSizes(smallest.CheapestBytes, max(high, smallest.CheapestBytes), usualFrontier), nil
+}
+
+// fusedBytes returns what the fused plan of a size takes.
+func (w *weighing) fusedBytes(size uint64) (uint64, error) {
+	w.budget.SizeBytes = size
+	d := w.frame.undecided()
+	w, err := w.limitTypes(d)
+	if err != nil {
+		return 0, err
+	}
+	fixed, err := w.fixedBytes(d)
+	if err != nil {
+		return 0, err
+	}
+	fused, err := w.solveFused(fixed, w.budget.budgetBytes(w.frame))
+	if err != nil {
+		return 0, err
+	}
+	return fixed + w.countedBytes(fused), nil
 }
 
 // SpacedSizes returns n sizes, evenly spaced, the ends among them; n is at least

@@ -26,7 +26,7 @@ type place struct{ cell, expert int }
 const maxRounds = 8
 
 // guards lists the projections that have super experts among the chosen cells.
-func (w *weighing) guards(chosen func(*cell) bool, windows map[int][]window) []guard {
+func (w *weighing) guards(chosen func(*cell) bool, windows cellWindows) []guard {
 	type key struct{ layer, projection int }
 	at := map[key]int{}
 	var out []guard
@@ -58,7 +58,7 @@ func (w *weighing) guards(chosen func(*cell) bool, windows map[int][]window) []g
 }
 
 // raise sets the bytes that super experts take at least.
-func (g *guard) raise(w *weighing, windows map[int][]window, floor uint64) {
+func (g *guard) raise(windows cellWindows, floor uint64) {
 	g.floor = floor
 	for _, p := range g.super {
 		x := &windows[p.cell][p.expert]
@@ -68,7 +68,7 @@ func (g *guard) raise(w *weighing, windows map[int][]window, floor uint64) {
 
 // hold gives super experts what the smallest of them had, and keeps the others
 // at or below it. The last plan, cut down to that, still fits.
-func (g *guard) hold(windows map[int][]window) {
+func (g *guard) hold(windows cellWindows) {
 	for _, p := range g.super {
 		windows[p.cell][p.expert] = window{g.had, g.had}
 	}
@@ -95,10 +95,10 @@ func (g *guard) broken(w *weighing, a *assignment) (largest uint64, broken bool)
 
 // solveGuarded solves the groups that build makes of the windows, and again
 // until every guard holds. The plan goes into a.
-func (w *weighing) solveGuarded(a *assignment, guards []guard, windows map[int][]window, budget uint64, lim knapsack.Limits, build func() []group) (*knapsack.Solution, error) {
+func (w *weighing) solveGuarded(a *assignment, guards []guard, windows cellWindows, budget uint64, lim knapsack.Limits, build func() []group) (*knapsack.Solution, error) {
 	for round := 0; ; round++ {
 		groups := build()
-		k, err := knapsack.New(optionsOf(groups))
+		k, err := w.room.knapsack.New(len(groups), func(i int) []knapsack.Option { return groups[i].options })
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func (w *weighing) solveGuarded(a *assignment, guards []guard, windows map[int][
 			g.raised = broken && round < maxRounds
 			switch {
 			case g.raised:
-				g.raise(w, windows, largest)
+				g.raise(windows, largest)
 			case broken:
 				g.hold(windows)
 			}

@@ -16,9 +16,6 @@ func (e *TypeLimitError) Error() string {
 	return fmt.Sprintf("at most %d types: the tensors need %d", e.MaxTypes, e.Needed)
 }
 
-// maxKinds is how many types a palette can be chosen among.
-const maxKinds = 64
-
 // limitTypes returns the problem with the candidates that the best fused plan of
 // at most Budget.MaxTypes types draws on, where there is such a bound. The split
 // plan draws on the same.
@@ -46,8 +43,8 @@ func (w *weighing) limitTypes(d *decision) (*weighing, error) {
 			kinds[g] = append(kinds[g], uint8(k))
 		}
 	}
-	if len(types) > maxKinds {
-		return nil, fmt.Errorf("%d candidate types, more than %d", len(types), maxKinds)
+	if len(types) > knapsack.MaxKinds {
+		return nil, fmt.Errorf("%d candidate types, more than %d", len(types), knapsack.MaxKinds)
 	}
 	budget := w.budget.budgetBytes(w.frame)
 	options := optionsOf(groups)
@@ -60,16 +57,12 @@ func (w *weighing) limitTypes(d *decision) (*weighing, error) {
 	case sol == nil:
 		return nil, &UnreachableError{fixed + least, budget}
 	}
-	limited := *w
+	limited := w.only(func(t frequency.Type) bool {
+		k := slices.Index(types, t)
+		return k >= 0 && sol.Kinds>>k&1 != 0
+	})
 	limited.paletteBound = &sol.Bound
-	limited.cells = slices.Clone(w.cells)
-	for c := range limited.cells {
-		limited.cells[c] = limited.cells[c].only(func(t frequency.Type) bool {
-			k := slices.Index(types, t)
-			return k >= 0 && sol.Kinds>>k&1 != 0
-		})
-	}
-	return &limited, nil
+	return limited, nil
 }
 
 // solveLimited solves both plans with at most Budget.MaxTypes types.
@@ -83,7 +76,7 @@ func (w *weighing) solveLimited(d *decision) (*plans, error) {
 
 // typesNeeded finds how many types serve all tensors.
 func (w *weighing) typesNeeded(options [][]knapsack.Option, kinds [][]uint8, tooFew int) error {
-	for n := tooFew + 1; n <= maxKinds; n++ {
+	for n := tooFew + 1; n <= knapsack.MaxKinds; n++ {
 		if sol, _, err := knapsack.SolvePalette(options, kinds, n, knapsack.MaxTotal, knapsack.ExactLimits); err != nil || sol != nil {
 			return &TypeLimitError{tooFew, n}
 		}
@@ -91,19 +84,30 @@ func (w *weighing) typesNeeded(options [][]knapsack.Option, kinds [][]uint8, too
 	return w.checkTies()
 }
 
+// only returns the problem with some of the candidates.
+func (w *weighing) only(keep func(frequency.Type) bool) *weighing {
+	own := *w
+	own.cells, own.sets = slices.Clone(w.cells), nil
+	for c := range own.cells {
+		own.cells[c] = own.cells[c].only(keep)
+	}
+	own.tie()
+	return &own
+}
+
 // only returns the cell with some of its candidates.
 func (c cell) only(keep func(frequency.Type) bool) cell {
-	all, damage, cost := c.candidates, c.damage, c.cost
-	c.candidates, c.damage, c.cost = nil, make([][]float64, len(damage)), make([][]uint64, len(cost))
+	all, cost := c.candidates, c.cost
+	c.candidates, c.cost = nil, make([][]uint64, len(cost))
 	for i := range all {
 		if !keep(all[i].Type) {
 			continue
 		}
 		c.candidates = append(c.candidates, all[i])
 		for e := range cost {
-			c.damage[e] = append(c.damage[e], damage[e][i])
 			c.cost[e] = append(c.cost[e], cost[e][i])
 		}
 	}
+	c.addUp()
 	return c
 }

@@ -97,8 +97,8 @@ func bestOfSet(p *Problem, all []frequency.Type, set uint64) (float64, bool) {
 	if err != nil {
 		return 0, false
 	}
+	w = w.only(func(t frequency.Type) bool { return set>>slices.Index(all, t)&1 != 0 })
 	for c := range w.cells {
-		w.cells[c] = w.cells[c].only(func(t frequency.Type) bool { return set>>slices.Index(all, t)&1 != 0 })
 		if len(w.cells[c].candidates) == 0 {
 			return 0, false
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/stats/measure"
@@ -16,11 +17,14 @@ const relativeScale = 100
 // layerShares computes what each expert of a layer counts for, once per layer.
 type layerShares struct {
 	w     *weighing
+	mu    sync.Mutex
 	known map[int][]float64
 }
 
 // of returns the weights of a layer's experts; they add up to 1.
 func (x *layerShares) of(k int) ([]float64, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if s, ok := x.known[k]; ok {
 		return s, nil
 	}

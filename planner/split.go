@@ -9,10 +9,15 @@ import (
 // A group is what gets one choice: one cell or expert of it, or with gate and
 // up tied two.
 type group struct {
-	members []int   // cells
-	expert  int     // of the cells; -1 for all of them
-	picks   [][]int // by option, then member: candidate
+	*choices
+	expert  int // of the cells; -1 for all of them
 	options []knapsack.Option
+}
+
+// choices are those of one or more groups.
+type choices struct {
+	members []int   // cells
+	picks   [][]int // by option, then member: candidate
 }
 
 func optionsOf(groups []group) [][]knapsack.Option {
@@ -21,6 +26,14 @@ func optionsOf(groups []group) [][]knapsack.Option {
 		out[i] = groups[i].options
 	}
 	return out
+}
+
+// A room is the memory that a problem is made and solved in: what a split plan
+// takes is most of all memory, and a frontier solves one after the other.
+type room struct {
+	groups   []group
+	options  []knapsack.Option
+	knapsack knapsack.Room
 }
 
 // A part is the cells that share one budget, what a candidate of one counts for
@@ -41,48 +54,46 @@ func (w *weighing) whole() part {
 
 // fusedGroups makes the fused problem of a part: every cell takes one
 // candidate. windows narrow those of tensors of one expert.
-func (w *weighing) fusedGroups(p part, windows map[int][]window) []group {
+func (w *weighing) fusedGroups(p part, windows cellWindows) []group {
 	var groups []group
-	for _, members := range w.tied() {
-		if !p.has(members[0]) {
+	for _, t := range w.ties {
+		if !p.has(t.members[0]) {
 			continue
 		}
-		g := group{members: members, expert: -1}
-		for _, picks := range w.common(members) {
+		g := group{choices: &choices{members: t.members}, expert: -1}
+		for _, picks := range t.picks {
 			var o knapsack.Option
 			fits := true
-			for m, c := range members {
+			for m, c := range t.members {
 				cell := &w.cells[c]
 				size := cell.candidates[picks[m]].SizeBytes
 				if p.allowed != nil {
 					fits = fits && p.allowed(cell, picks[m])
 				}
-				if list := windows[c]; list != nil {
-					fits = fits && list[0].holds(size)
+				if windows != nil && windows[c] != nil {
+					fits = fits && windows[c][0].holds(size)
 				}
 				o.SizeBytes += p.counted(cell, picks[m])
-				for e := range cell.cost {
-					o.Cost += cell.cost[e][picks[m]]
-				}
+				o.Cost += cell.total[picks[m]]
 			}
-			g.add(fits, picks, o)
+			if fits {
+				g.picks = append(g.picks, picks)
+				g.options = append(g.options, o)
+			}
 		}
 		groups = append(groups, g)
 	}
 	return groups
 }
 
-func (g *group) add(fits bool, picks []int, o knapsack.Option) {
-	if fits {
-		g.picks = append(g.picks, picks)
-		g.options = append(g.options, o)
-	}
-}
-
 // A window narrows an expert's candidates by the bytes one expert takes.
 type window struct{ least, most uint64 }
 
 func (x window) holds(size uint64) bool { return x.least <= size && size <= x.most }
+
+// cellWindows are those of each cell's experts; nil where all may be chosen, or,
+// for the split plan, where it does not decide.
+type cellWindows [][]window
 
 // cap applies the rule for experts with thin statistics: no type smaller than
 // one step below the tensor's type in the fused plan.
@@ -104,10 +115,7 @@ func (w *weighing) cap(c *cell, chosen int, layers []LayerPlan) []window {
 func (w *weighing) stepBelow(c *cell, chosen int) uint64 {
 	options := make([]knapsack.Option, len(c.candidates))
 	for i := range options {
-		options[i].SizeBytes = c.candidates[i].SizeBytes
-		for e := range c.cost {
-			options[i].Cost += c.cost[e][i]
-		}
+		options[i] = knapsack.Option{SizeBytes: c.candidates[i].SizeBytes, Cost: c.total[i]}
 	}
 	below := c.candidates[chosen].SizeBytes
 	for _, o := range knapsack.PackGroup(options).Options {
@@ -121,36 +129,66 @@ func (w *weighing) stepBelow(c *cell, chosen int) uint64 {
 
 // splitGroups makes the split problem: every expert of the cells that have
 // windows takes one candidate within its own, of those whose bits are set in
-// kinds, one for each tie of cells that have windows; nil for all.
-func (w *weighing) splitGroups(windows map[int][]window, kinds []uint64) []group {
-	var groups []group
-	set := -1
-	for _, members := range w.tied() {
-		if windows[members[0]] == nil {
+// kinds, one for each tie of cells that have windows; nil for all. It lies in
+// the room.
+func (w *weighing) splitGroups(windows cellWindows, kinds []uint64) []group {
+	var ties []tie
+	experts, count := 0, 0
+	for _, t := range w.ties {
+		own := windows[t.members[0]]
+		if own == nil {
 			continue
 		}
-		common := w.common(members)
-		if set++; kinds != nil {
-			common = slices.DeleteFunc(common, func(picks []int) bool { return kinds[set]>>picks[0]&1 == 0 })
+		if all := t.picks; kinds != nil {
+			t.picks = nil
+			for _, picks := range all {
+				if kinds[len(ties)]>>picks[0]&1 != 0 {
+					t.picks = append(t.picks, picks)
+				}
+			}
 		}
-		for e := range w.cells[members[0]].cost {
-			g := group{members: members, expert: e, picks: make([][]int, 0, len(common)), options: make([]knapsack.Option, 0, len(common))}
-			for _, picks := range common {
+		ties = append(ties, t)
+		experts += len(own)
+		count += len(own) * len(t.picks)
+	}
+	r := w.room
+	r.groups, r.options = knapsack.Resized(r.groups, experts)[:0], knapsack.Resized(r.options, count)[:0]
+	for _, t := range ties {
+		shared := map[uint64]*choices{} // by which of the picks fit
+		for e := range windows[t.members[0]] {
+			first, which := len(r.options), uint64(0)
+			for i, picks := range t.picks {
 				var o knapsack.Option
 				fits := true
-				for m, c := range members {
+				for m, c := range t.members {
 					cell := &w.cells[c]
 					size := cell.expertBytes(picks[m])
 					fits = fits && windows[c][e].holds(size)
 					o.SizeBytes += size
 					o.Cost += cell.cost[e][picks[m]]
 				}
-				g.add(fits, picks, o)
+				if fits {
+					r.options, which = append(r.options, o), which|1<<i
+				}
 			}
-			groups = append(groups, g)
+			if shared[which] == nil {
+				shared[which] = t.choices(which)
+			}
+			r.groups = append(r.groups, group{shared[which], e, r.options[first:len(r.options):len(r.options)]})
 		}
 	}
-	return groups
+	return r.groups
+}
+
+// choices returns those of the picks whose bits are set.
+func (t *tie) choices(which uint64) *choices {
+	c := &choices{members: t.members}
+	for i, picks := range t.picks {
+		if which>>i&1 != 0 {
+			c.picks = append(c.picks, picks)
+		}
+	}
+	return c
 }
 
 // apply writes a solution into an assignment.

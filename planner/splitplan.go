@@ -2,7 +2,6 @@ package planner
 
 import (
 	"errors"
-	"maps"
 	"slices"
 
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
@@ -23,7 +22,7 @@ func (w *weighing) solveSplit(fused *assignment, budget uint64, layers []LayerPl
 
 // splitPart does so for those of the cells that has says.
 func (w *weighing) splitPart(fused *assignment, has func(c int) bool, budget uint64, layers []LayerPlan) (*assignment, error) {
-	s := &splitting{w: w, fused: fused, windows: map[int][]window{}}
+	s := &splitting{w: w, fused: fused, windows: make(cellWindows, len(w.cells))}
 	experts := 0
 	for c := range w.cells {
 		cell := &w.cells[c]
@@ -43,21 +42,17 @@ func (w *weighing) splitPart(fused *assignment, has func(c int) bool, budget uin
 	for i := range s.guards {
 		// All experts at their tensor's fused type is a plan that holds.
 		p := s.guards[i].super[0]
-		s.guards[i].raise(w, s.windows, w.cells[p.cell].expertBytes(fused.choice[p.cell][0]))
+		s.guards[i].raise(s.windows, w.cells[p.cell].expertBytes(fused.choice[p.cell][0]))
 	}
-	most := w.frame.problem.Policy.MaxTiers
 	var bound uint64
-	if most == 0 && !w.paysForTiers() {
+	if w.frame.problem.Policy.MaxTiers == 0 && !w.paysForTiers() {
 		cost, least, ok := s.solve(nil, budget)
 		if !ok {
 			return nil, errors.Join(s.err, errNoSplit)
 		}
 		s.cost, bound = cost, least
 	} else {
-		if most == 0 {
-			most = 64
-		}
-		limit := &knapsack.KindLimit{Sets: s.sets(most), Kinds: most, BudgetBytes: budget, Solve: s.solve, MaxSolves: max(1, maxSolvedGroups/experts)}
+		limit := &knapsack.KindLimit{Sets: s.sets(), Kinds: w.maxTiers(), BudgetBytes: budget, Solve: s.solve, MaxSolves: max(1, maxSolvedGroups/experts)}
 		bound, _ = limit.Choose()
 	}
 	if s.err != nil {
@@ -70,6 +65,14 @@ func (w *weighing) splitPart(fused *assignment, has func(c int) bool, budget uin
 	}
 	out.bound = min(s.others+bound, out.cost)
 	return out, nil
+}
+
+// maxTiers is how many types a tensor's experts may have.
+func (w *weighing) maxTiers() int {
+	if n := w.frame.problem.Policy.MaxTiers; n > 0 {
+		return n
+	}
+	return knapsack.MaxKinds
 }
 
 // paysForTiers reports whether the names and tables of tiers count against the
@@ -93,7 +96,7 @@ func (w *weighing) costOf(c *cell, choice []int) uint64 {
 type splitting struct {
 	w       *weighing
 	fused   *assignment
-	windows map[int][]window
+	windows cellWindows
 	guards  []guard
 	others  uint64 // cost of what the split plan does not decide
 
@@ -107,7 +110,7 @@ type splitting struct {
 func (s *splitting) solve(kinds []uint64, budget uint64) (cost, bound uint64, ok bool) {
 	windows, guards := s.windows, s.guards
 	if len(guards) > 0 { // they narrow the windows
-		windows, guards = maps.Clone(windows), slices.Clone(guards)
+		windows, guards = slices.Clone(windows), slices.Clone(guards)
 		for c := range windows {
 			windows[c] = slices.Clone(windows[c])
 		}
@@ -133,62 +136,99 @@ func (s *splitting) solve(kinds []uint64, budget uint64) (cost, bound uint64, ok
 
 // sets lists the tensors, tied ones together, as sets of experts that share
 // types.
-func (s *splitting) sets(most int) []knapsack.Set {
+func (s *splitting) sets() []knapsack.Set {
 	var out []knapsack.Set
-	for _, members := range s.w.tied() {
-		if s.windows[members[0]] != nil {
-			out = append(out, s.set(members, most))
+	all := s.w.splitSets()
+	for i, t := range s.w.ties {
+		if s.windows[t.members[0]] != nil {
+			set := all[i]
+			set.Has = s.has(&t)
+			out = append(out, set)
 		}
 	}
 	return out
 }
 
-func (s *splitting) set(members []int, most int) knapsack.Set {
-	w := s.w
-	first := &w.cells[members[0]]
-	// Kinds are the first member's candidates, so that its costs are at hand.
-	kinds := len(first.candidates)
-	set := knapsack.Set{SizeBytes: make([]uint64, kinds), Cost: first.cost, Has: make([]uint64, len(first.cost))}
-	common := w.common(members)
-	if len(members) > 1 {
-		set.Cost = make([][]uint64, len(first.cost))
-		for e := range set.Cost {
-			set.Cost[e] = make([]uint64, kinds)
+// has says which kinds each expert of a tie may have.
+func (s *splitting) has(t *tie) []uint64 {
+	first := t.members[0]
+	out := make([]uint64, len(s.windows[first]))
+	for e := range out {
+		if e > 0 && s.alike(t, e) {
+			out[e] = out[e-1]
+			continue
+		}
+		for _, picks := range t.picks {
+			fits := true
+			for m, c := range t.members {
+				fits = fits && s.windows[c][e].holds(s.w.cells[c].expertBytes(picks[m]))
+			}
+			if fits {
+				out[e] |= 1 << picks[0]
+			}
 		}
 	}
-	for _, picks := range common {
+	return out
+}
+
+// alike reports whether an expert may have what the one before it may.
+func (s *splitting) alike(t *tie, e int) bool {
+	for _, c := range t.members {
+		if s.windows[c][e] != s.windows[c][e-1] {
+			return false
+		}
+	}
+	return true
+}
+
+// splitSets returns the ties of tensors whose experts are split, as sets of which
+// any kind may be had; they are the same whatever the budget. The others are
+// empty.
+func (w *weighing) splitSets() []knapsack.Set {
+	if w.sets == nil {
+		w.sets = make([]knapsack.Set, len(w.ties))
+		for i := range w.ties {
+			if t := &w.ties[i]; w.cells[t.members[0]].splits() {
+				w.sets[i] = w.splitSet(t)
+			}
+		}
+	}
+	return w.sets
+}
+
+func (w *weighing) splitSet(t *tie) knapsack.Set {
+	first := &w.cells[t.members[0]]
+	// Kinds are the first member's candidates, so that its costs are at hand.
+	kinds := len(first.candidates)
+	set := knapsack.Set{SizeBytes: make([]uint64, kinds), Cost: first.cost}
+	if len(t.members) > 1 {
+		set.Cost = grid[uint64](len(first.cost), kinds)
+	}
+	for _, picks := range t.picks {
 		k := picks[0]
-		for m, c := range members {
+		for m, c := range t.members {
 			cell := &w.cells[c]
 			set.SizeBytes[k] += cell.expertBytes(picks[m])
-			for e := range cell.cost {
-				if len(members) > 1 {
+			if len(t.members) > 1 {
+				for e := range cell.cost {
 					set.Cost[e][k] += cell.cost[e][picks[m]]
 				}
 			}
 		}
-		for e := range set.Has {
-			fits := true
-			for m, c := range members {
-				fits = fits && s.windows[c][e].holds(w.cells[c].expertBytes(picks[m]))
-			}
-			if fits {
-				set.Has[e] |= 1 << k
-			}
-		}
 	}
+	set.Units = knapsack.Units(set.Cost)
 	if w.paysForTiers() {
 		align := w.frame.problem.Model.Files[0].AlignmentBytes
 		if w.budget.Target == TargetMemory {
 			align = max(align, memory.GPUAlignment)
 		}
-		for _, c := range members {
+		for _, c := range t.members {
 			cell := &w.cells[c]
 			var bytes []uint64
 			for i := range cell.candidates {
 				bytes = append(bytes, cell.expertBytes(i))
 			}
-			n := min(most, kinds, len(cell.cost))
+			n := min(w.maxTiers(), kinds, len(cell.cost))
 			list := tierOverheadBytes(cell.slot.tensor, n, align, bytes)
 			if set.OverheadBytes == nil {
 				set.OverheadBytes = make([]uint64, n+1)

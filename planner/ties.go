@@ -10,9 +10,15 @@ import (
 // A gate and the up beside it may have to have one type ([Budget.TieGateUp]):
 // then they are one group of the knapsack, or follow the one that is pinned.
 
-// tied lists the cells that share a choice, in the order of the cells: pairs of
-// gate and up of a layer and expert where they are tied, else single ones.
-func (w *weighing) tied() [][]int {
+// A tie is cells that share a choice: gate and up of a layer and expert where
+// they are tied, else a single cell.
+type tie struct {
+	members []int
+	picks   [][]int // by type that all members can have, then member: candidate
+}
+
+// tie lists the ties, in the order of the cells.
+func (w *weighing) tie() {
 	type place struct{ layer, expert int }
 	ups := map[place]int{}
 	for c := range w.cells {
@@ -20,7 +26,7 @@ func (w *weighing) tied() [][]int {
 			ups[place{t.Layer, t.Expert}] = c
 		}
 	}
-	var out [][]int
+	w.ties = nil
 	partner := map[int]bool{}
 	for c := range w.cells {
 		if partner[c] {
@@ -33,9 +39,8 @@ func (w *weighing) tied() [][]int {
 				partner[up] = true
 			}
 		}
-		out = append(out, members)
+		w.ties = append(w.ties, tie{members, w.common(members)})
 	}
-	return out
 }
 
 // common lists the types that all members can have, as candidates of each. A
@@ -60,9 +65,9 @@ func (w *weighing) common(members []int) [][]int {
 
 // checkTies reports a gate and an up that are to have the same type and cannot.
 func (w *weighing) checkTies() error {
-	for _, members := range w.tied() {
-		if len(w.common(members)) == 0 {
-			return fmt.Errorf("%s and %s have no type in common", w.cells[members[0]].slot.tensor.Name, w.cells[members[1]].slot.tensor.Name)
+	for i := range w.ties {
+		if t := &w.ties[i]; len(t.picks) == 0 {
+			return fmt.Errorf("%s and %s have no type in common", w.cells[t.members[0]].slot.tensor.Name, w.cells[t.members[1]].slot.tensor.Name)
 		}
 	}
 	return nil

@@ -27,6 +27,9 @@ type weighing struct {
 	cells  []cell                 // by layer, projection, expert
 	cellOf []int                  // by slot, -1 where the policy does not decide
 	tiedTo map[int]frequency.Type // by slot: the type of the pinned tensor that it is tied to
+	ties   []tie
+	sets   []knapsack.Set // by tie: what splitSets made of it
+	room   *room
 	scale  int
 	fixed  []uint64 // by slot: bytes, where the policy does not decide
 
@@ -55,8 +58,9 @@ type cell struct {
 	index      int         // of slot
 	candidates []candidate // by size, then type number; no type twice
 	weights    []float64   // by expert: sensitivity × share
-	damage     [][]float64 // by expert and candidate
+	damage     [][]float64 // by expert and candidate; until the costs are known
 	cost       [][]uint64  // damage × 2^scale, rounded
+	total      []uint64    // by candidate: the cost of all experts
 }
 
 // A candidate is a type that a tensor can have: the outcome of one that was
@@ -88,7 +92,13 @@ func newWeighing(f *frame) (*weighing, error) {
 	if err := w.weighOthers(); err != nil {
 		return nil, err
 	}
-	return w, w.setScale()
+	if err := w.setScale(); err != nil {
+		return nil, err
+	}
+	for c := range w.cells {
+		w.cells[c].damage = nil // the costs say it from here on
+	}
+	return w, nil
 }
 
 // startWeighing settles what the errors of each tensor count for, whatever its
@@ -103,7 +113,7 @@ func startWeighing(f *frame) (*weighing, error) {
 			return nil, ErrNeedsTraffic
 		}
 	}
-	w := &weighing{frame: f, budget: b, cellOf: slices.Repeat([]int{-1}, len(f.slots)), tiedTo: map[int]frequency.Type{}}
+	w := &weighing{frame: f, budget: b, room: new(room), cellOf: slices.Repeat([]int{-1}, len(f.slots)), tiedTo: map[int]frequency.Type{}}
 	w.indexErrors()
 	w.shares = &layerShares{w: w}
 	return w, w.sensitivities()
@@ -251,6 +261,7 @@ func (w *weighing) findCells() error {
 	for c := range w.cells {
 		w.cellOf[w.cells[c].index] = c
 	}
+	w.tie()
 	return w.checkTies()
 }
 
@@ -484,8 +495,19 @@ func (w *weighing) setScale() error {
 				cell.cost[e][i] = costOf(d)
 			}
 		}
+		cell.addUp()
 	}
 	return nil
+}
+
+// addUp finds what each candidate costs all experts.
+func (c *cell) addUp() {
+	c.total = make([]uint64, len(c.candidates))
+	for _, costs := range c.cost {
+		for i, cost := range costs {
+			c.total[i] += cost
+		}
+	}
 }
 
 // planDamage returns the damage of a plan whose decided tensors cost so much:

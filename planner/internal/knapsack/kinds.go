@@ -8,16 +8,21 @@ import (
 	"slices"
 )
 
+// MaxKinds is how many kinds there may be.
+const MaxKinds = 64
+
 // A Set is groups that share their options: option k of each is of kind k. A
 // set may use a few kinds only.
 type Set struct {
-	SizeBytes []uint64   // of one group, by kind; at most 64 kinds
+	SizeBytes []uint64   // of one group, by kind; at most [MaxKinds]
 	Cost      [][]uint64 // by group and kind
 	Has       []uint64   // by group: a bit for each kind that it may have; nil for all
 
 	// OverheadBytes is what using several kinds takes, by their number; index 0
 	// is not used. It does not fall.
 	OverheadBytes []uint64
+
+	Units [][]int64 // what [Units] makes of Cost, where several problems share it; or nil
 }
 
 func (s *Set) has(group, kind int) bool { return s.Has == nil || s.Has[group]>>kind&1 != 0 }
@@ -60,6 +65,16 @@ func (l *KindLimit) Choose() (bound uint64, ok bool) {
 	for i := range l.Sets {
 		c.sets[i].init(&l.Sets[i], l.Kinds)
 		size += c.sets[i].mostBytes
+	}
+	work := newKindWork(c.sets)
+	trees := map[[2]int]kindTree{}
+	for i := range c.sets {
+		s := &c.sets[i]
+		key := [2]int{len(s.useful), s.limit}
+		if _, ok := trees[key]; !ok {
+			trees[key] = newKindTree(key[0], key[1])
+		}
+		s.tree, s.kindWork = trees[key], work
 	}
 	c.maxRate = 1 << 62
 	if size > 0 {

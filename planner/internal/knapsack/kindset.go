@@ -7,21 +7,20 @@ import (
 	"slices"
 )
 
-// A kindSet is a set made ready for rates, and the memory it takes to find its
-// best kinds.
+// A kindSet is a set made ready for rates.
 type kindSet struct {
 	*Set
 	groups int
-	useful []int // kinds that no other beats in every group, by ascending size
-	limit  int   // how many may be used
+	useful []int     // kinds that no other beats in every group, by ascending size
+	units  [][]int64 // by useful kind and group: cost in units; unavailable where the group may not have the kind
+	limit  int       // how many may be used
 
 	mostBytes uint64 // that it takes at most, overhead included
 
-	worth  [][]int64 // by useful kind and group: cost and size at the rate
-	rest   [][]int64 // by useful kind and group: the least worth from it on
-	taken  [][]int64 // by number of kinds taken and group: the least worth among them
-	visits int
-	found  choice
+	found choice
+	tree  kindTree
+	known []knownRate
+	*kindWork
 }
 
 // A choice is kinds of one set and what they come to at a rate.
@@ -29,6 +28,19 @@ type choice struct {
 	kinds      uint64
 	cost, size int64
 	value      int64 // cost and size at the rate, overhead included
+}
+
+// A kindWork is the memory that finding the best kinds takes. Sets are looked at
+// one after the other and share it.
+type kindWork struct {
+	prices []int64   // by useful kind: what its bytes are worth at the rate
+	rest   [][]int64 // by useful kind and group: the least worth from it on
+	taken  [][]int64 // by number of kinds taken and group: the least worth among them; the first is none
+	best   []int64   // by group
+	which  []int64   // by group
+	bounds kindBounds
+	visits int
+	last   uint64 // the kinds that another set was found to use
 }
 
 func (s *kindSet) init(set *Set, limit int) {
@@ -54,7 +66,56 @@ func (s *kindSet) init(set *Set, limit int) {
 	if n := len(kinds); n > 0 {
 		s.mostBytes = set.SizeBytes[kinds[n-1]]*uint64(s.groups) + s.overhead(s.limit)
 	}
-	s.worth, s.rest, s.taken = table(len(s.useful), s.groups), table(len(s.useful)+1, s.groups), table(s.limit+1, s.groups)
+	all := s.Units
+	if all == nil {
+		all = Units(s.Cost)
+	}
+	s.units = make([][]int64, len(s.useful))
+	for i, k := range s.useful {
+		s.units[i] = s.available(k, all[k])
+	}
+}
+
+// available returns the units of a kind for the groups that may have it.
+func (s *kindSet) available(kind int, units []int64) []int64 {
+	out := units
+	for g := range s.Has {
+		if s.has(g, kind) {
+			continue
+		}
+		if &out[0] == &units[0] {
+			out = slices.Clone(units)
+		}
+		out[g] = unavailable
+	}
+	return out
+}
+
+// Units returns the costs by kind and group, in the units that rates are
+// weighed in.
+func Units(cost [][]uint64) [][]int64 {
+	if len(cost) == 0 {
+		return nil
+	}
+	out := table(len(cost[0]), len(cost))
+	for g := range cost {
+		for k, c := range cost[g] {
+			out[k][g] = int64(c >> costShift)
+		}
+	}
+	return out
+}
+
+func newKindWork(sets []kindSet) *kindWork {
+	var groups, kinds, limit int
+	for i := range sets {
+		groups, kinds, limit = max(groups, sets[i].groups), max(kinds, len(sets[i].useful)), max(limit, sets[i].limit)
+	}
+	w := &kindWork{prices: make([]int64, kinds), rest: table(kinds+1, groups), taken: table(limit+1, groups), best: make([]int64, groups), which: make([]int64, groups)}
+	for g := range groups {
+		w.rest[kinds][g], w.taken[0][g] = math.MaxInt64, math.MaxInt64
+	}
+	return w
 }
 
 func table(rows, columns int) [][]int64 {
@@ -100,69 +161,93 @@ func price(size, rate uint64) int64 {
 	return int64(min(hi<<(64-rateShift)|lo>>rateShift, unavailable))
 }
 
-func (s *kindSet) units(group, kind int) int64 { return int64(s.Cost[group][kind] >> costShift) }
-
-// weigh fills in what each kind is worth at a rate.
+// weigh sets the rate: kind i is worth its units and its price.
 func (s *kindSet) weigh(rate uint64) {
-	last := s.rest[len(s.useful)]
-	for g := range last {
-		last[g] = unavailable
-	}
-	for i := len(s.useful) - 1; i >= 0; i-- {
-		k := s.useful[i]
-		bytes := price(s.SizeBytes[k], rate)
-		worth, rest, below := s.worth[i], s.rest[i], s.rest[i+1]
-		for g := range worth {
-			worth[g] = unavailable
-			if s.has(g, k) {
-				worth[g] = s.units(g, k) + bytes
-			}
-			rest[g] = min(worth[g], below[g])
-		}
-	}
-	for g := range s.taken[0] {
-		s.taken[0][g] = unavailable
+	for i, k := range s.useful {
+		s.prices[i] = price(s.SizeBytes[k], rate)
 	}
 }
 
-// total adds up to at most unavailable.
-func total(worth []int64) int64 {
-	var sum int64
-	for _, v := range worth {
-		if sum += v; sum >= unavailable {
-			return unavailable
-		}
+// extend lets each group have one more kind, and adds up to at most
+// unavailable.
+func extend(dst, have, units []int64, price int64) int64 {
+	dst, have = dst[:len(units)], have[:len(units)]
+	var sum, all int64
+	for g, v := range units {
+		v = min(v+price, have[g])
+		dst[g] = v
+		sum += v
+		all |= v
 	}
-	return sum
+	return capped(sum, all)
+}
+
+// joined adds up the smaller of each two, to at most unavailable.
+func joined(a, b []int64) int64 {
+	b = b[:len(a)]
+	var sum, all int64
+	for g, v := range a {
+		v = min(v, b[g])
+		sum += v
+		all |= v
+	}
+	return capped(sum, all)
+}
+
+// capped is a sum of worths, whose bits are all together, or unavailable if one
+// of them is, or they come to as much.
+func capped(sum, all int64) int64 {
+	if all >= unavailable {
+		return unavailable
+	}
+	return min(sum, unavailable)
 }
 
 // free is the best choice without limit or overhead.
 func (s *kindSet) free(rate uint64) choice {
 	s.weigh(rate)
+	return s.tally(s.all(), rate, 0)
+}
+
+func (s *kindSet) all() uint64 {
 	var kinds uint64
 	for _, k := range s.useful {
 		kinds |= 1 << k
 	}
-	return s.tally(kinds, rate, 0)
+	return kinds
 }
 
 // tally adds up what kinds come to, each group at what is worth least of them,
 // the smaller of two alike.
 func (s *kindSet) tally(kinds uint64, rate, overhead uint64) choice {
-	x := choice{kinds: kinds}
-	for g := range s.groups {
-		best, at := int64(math.MaxInt64), -1
-		for i, k := range s.useful {
-			if kinds>>k&1 != 0 && s.worth[i][g] < best {
-				best, at = s.worth[i][g], k
-			}
-		}
-		x.cost += s.units(g, at)
-		x.size += int64(s.SizeBytes[at])
-		x.value += best
+	best, which := s.best[:s.groups], s.which[:s.groups]
+	for g := range best {
+		best[g] = math.MaxInt64
 	}
-	x.size += int64(overhead)
-	x.value += price(overhead, rate)
+	for i, k := range s.useful {
+		if kinds>>k&1 == 0 {
+			continue
+		}
+		price := s.prices[i]
+		for g, v := range s.units[i][:len(best)] {
+			// The same as an if, which is taken at random.
+			less := (v + price - best[g]) >> 63
+			best[g] += (v + price - best[g]) & less
+			which[g] += (int64(i) - which[g]) & less
+		}
+	}
+	x := choice{kinds: kinds, size: int64(overhead), value: price(overhead, rate)}
+	for g, v := range best {
+		i := which[g]
+		x.size += int64(s.SizeBytes[s.useful[i]])
+		if v >= unavailable {
+			x.cost += int64(s.Cost[g][s.useful[i]] >> costShift)
+			x.value += unavailable
+			continue
+		}
+		x.cost += v - s.prices[i]
+		x.value += v
+	}
 	return x
 }
 
@@ -179,33 +264,38 @@ func (s *kindSet) choose(rate uint64) choice {
 	} // else those of the last rate are near
 	s.found.value = s.valueOf(s.found.kinds, rate)
 	if s.visits = 0; s.searched() {
-		s.try(0, 0, 0, rate, func(kinds uint64, value int64) {
+		s.startBounds(rate)
+		s.guess(rate)
+		s.try(0, 0, 0, 0, rate, func(kinds uint64, value int64) {
 			if value < s.found.value {
 				s.found.kinds, s.found.value = kinds, value
 			}
 		})
+		s.remember(rate)
+		s.last = s.found.kinds
 	}
 	x := s.tally(s.found.kinds, rate, s.overhead(bits.OnesCount64(s.found.kinds)))
 	if s.visits > maxVisits || !s.searched() {
-		x.value = min(x.value, total(s.rest[0])+price(s.overhead(1), rate))
+		x.value = min(x.value, s.worth(s.all())+price(s.overhead(1), rate))
 	}
 	return x
 }
 
 // valueOf is what kinds are worth, overhead included.
 func (s *kindSet) valueOf(kinds uint64, rate uint64) int64 {
-	best := s.taken[s.limit] // not in use while this is asked
-	for g := range best {
-		best[g] = unavailable
-	}
+	return min(s.worth(kinds)+price(s.overhead(bits.OnesCount64(kinds)), rate), unavailable)
+}
+
+// worth is the same without overhead.
+func (s *kindSet) worth(kinds uint64) int64 {
+	have, total := s.taken[0], int64(unavailable)
 	for i, k := range s.useful {
 		if kinds>>k&1 != 0 {
-			for g, v := range s.worth[i] {
-				best[g] = min(best[g], v)
-			}
+			total = extend(s.best, have, s.units[i], s.prices[i])
+			have = s.best
 		}
 	}
-	return min(total(best)+price(s.overhead(bits.OnesCount64(kinds)), rate), unavailable)
+	return total
 }
 
 // greedy takes the kinds that serve the groups best and drops the one whose
@@ -215,8 +305,8 @@ func (s *kindSet) greedy(rate uint64) uint64 {
 	for g := range s.groups {
 		best, at := int64(math.MaxInt64), 0
 		for i := range s.useful {
-			if s.worth[i][g] < best {
-				best, at = s.worth[i][g], i
+			if v := s.units[i][g] + s.prices[i]; v < best {
+				best, at = v, i
 			}
 		}
 		kinds |= 1 << s.useful[at]
@@ -241,37 +331,38 @@ func (s *kindSet) greedy(rate uint64) uint64 {
 }
 
 // try goes through the sets of kinds that add to those taken kinds from the
-// i-th useful one on, and could be worth less than the best found.
-func (s *kindSet) try(i, n int, kinds uint64, rate uint64, take func(kinds uint64, value int64)) {
+// i-th useful one on, and could be worth less than the best found. node is the
+// first of them in the tree.
+func (s *kindSet) try(i, n, node int, kinds uint64, rate uint64, take func(kinds uint64, value int64)) {
 	if n == s.limit {
 		return
 	}
 	over := price(s.overhead(n+1), rate)
-	have, next := s.taken[n], s.taken[n+1]
 	for ; i < len(s.useful); i++ {
+		at := node
+		if s.tree != nil {
+			if node = s.tree[at].end; s.bounds.below[at] >= s.found.value {
+				continue
+			}
+		}
 		if s.visits++; s.visits > maxVisits {
 			return
 		}
-		var least int64
-		for g, v := range s.rest[i] {
-			if least += min(v, have[g]); least >= unavailable {
-				break
+		if s.bounds.loose {
+			if least := joined(s.rest[i][:s.groups], s.taken[n]) + over; least >= s.found.value {
+				s.raise(at, least)
+				return
 			}
 		}
-		if least+over >= s.found.value {
-			return
-		}
-		var value int64
-		for g, v := range s.worth[i] {
-			v = min(v, have[g])
-			next[g] = v
-			value += min(v, unavailable-value)
-		}
+		value := extend(s.taken[n+1], s.taken[n], s.units[i], s.prices[i])
 		with := kinds | 1<<s.useful[i]
+		if s.tree != nil {
+			s.bounds.least[at] = value + over
+		}
 		if value < unavailable {
 			take(with, value+over)
 		}
-		s.try(i+1, n+1, with, rate, take)
+		s.try(i+1, n+1, at+1, with, rate, take)
 	}
 }
 
@@ -286,7 +377,8 @@ func (s *kindSet) within(rate uint64, margin int64) (list []choice, rest int64) 
 	limit := s.found.value
 	s.visits = 0
 	list = append(list, best)
-	s.try(0, 0, 0, rate, func(kinds uint64, value int64) {
+	s.startBounds(rate)
+	s.try(0, 0, 0, 0, rate, func(kinds uint64, value int64) {
 		if value < limit && kinds != best.kinds {
 			list = append(list, choice{kinds: kinds, value: value})
 		}
