@@ -210,7 +210,10 @@ func (c *call) writeLayout(o *applyFlags, plan *manifest.Manifest, layout *apply
 		}
 	}
 	digests := make([]string, len(layout.Files))
-	writing := c.newLayoutWriting(layout, chosen, o.writeOptions(len(chosen), from))
+	writing, err := c.newLayoutWriting(layout, chosen, o.writeOptions(len(chosen), from))
+	if err != nil {
+		return err
+	}
 	for _, i := range chosen {
 		partial := layout.Files[i].Name + ".partial"
 		digest, err := writing.write(c.ctx, i, partial)
@@ -254,21 +257,30 @@ type layoutWriting struct {
 	spent, left pace.Work // on files that are written, and on those that are to be
 }
 
-func (c *call) newLayoutWriting(layout *apply.Layout, files []int, o apply.WriteOptions) *layoutWriting {
+func (c *call) newLayoutWriting(layout *apply.Layout, files []int, o apply.WriteOptions) (*layoutWriting, error) {
 	w := &layoutWriting{layout: layout, options: o, bar: c.newProgress("", review.Size)}
+	if !w.bar.seen() {
+		return w, nil
+	}
+	if err := layout.TimeTypes(); err != nil {
+		return nil, err
+	}
 	for _, i := range files {
 		w.left = w.left.Plus(layout.Work(i, o))
 	}
-	return w
+	return w, nil
 }
 
 // write writes the next of the files.
 func (w *layoutWriting) write(ctx context.Context, file int, path string) (digest string, err error) {
 	defer w.bar.done()
-	name := filepath.Base(w.layout.Files[file].Name)
-	w.left = w.left.Minus(w.layout.Work(file, w.options))
 	o, spent := w.options, w.spent
 	o.Path = path
+	if !w.bar.seen() {
+		return w.layout.Write(ctx, file, o)
+	}
+	name := filepath.Base(w.layout.Files[file].Name)
+	w.left = w.left.Minus(w.layout.Work(file, o))
 	o.Progress = func(doing string, p pace.Progress) {
 		w.spent = spent.Plus(p.Spent)
 		p.Spent, p.Left = w.spent, p.Left.Plus(w.left)
@@ -368,26 +380,23 @@ func (c *call) describeLayout(o *applyFlags, plan *manifest.Manifest, layout *ap
 		}
 		fmt.Fprintf(c.page(), "%s free there%s\n", review.Size(free), enough)
 	}
-	return c.describeTime(o, layout, chosen)
+	if changed > 0 {
+		return c.describeTime(o, layout, chosen)
+	}
+	return nil
 }
 
-// describeTime says how long writing takes: by what types cost, at the speed at
-// which rows go through them here, and where files are read and written in
-// memory. A disk may be slower.
+// describeTime says how long writing takes, where files are read and written in
+// memory: a disk may be slower.
 func (c *call) describeTime(o *applyFlags, layout *apply.Layout, chosen []int) error {
-	types, weighted := layout.Encoded(chosen)
-	if len(types) == 0 {
-		return nil
-	}
-	slowness, err := pace.Calibrate(types, weighted)
-	if err != nil {
+	if err := layout.TimeTypes(); err != nil {
 		return err
 	}
 	var work pace.Work
 	for _, i := range chosen {
 		work = work.Plus(layout.Work(i, o.writeOptions(len(chosen), nil)))
 	}
-	takes := work.Seconds() * slowness
+	takes := work.Seconds()
 	least, most := seconds(takes/1.5), seconds(takes*1.5)
 	if least == most {
 		fmt.Fprintf(c.page(), "takes about %s\n", most)

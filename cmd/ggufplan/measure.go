@@ -235,7 +235,7 @@ func (c *call) measure(o *measureFlags, path string) error {
 	options := measure.Options{
 		Types: types, Full: o.full, Precision: precision, Seed: o.seed, Part: part, Workers: o.workers,
 		Quantizable: llamaquantize.Quantizable,
-		Progress:    bar.update,
+		Progress:    bar.hook(),
 		Generator:   manifest.GeneratorName + " " + manifest.GeneratorVersion,
 	}
 	if o.keepsState() {

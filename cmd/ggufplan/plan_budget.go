@@ -343,7 +343,7 @@ func (b *budgetFlags) measureOptions(problem *planner.Problem) measure.Options {
 func (b *budgetFlags) measureNow(c *call, problem *planner.Problem) (*planner.NamedErrors, error) {
 	bar := c.newProgress("measuring", weightsText)
 	options := b.measureOptions(problem)
-	options.Progress = bar.update
+	options.Progress = bar.hook()
 	e, err := measure.Run(c.ctx, problem.Model, problem.Evidence, options)
 	bar.done()
 	if err != nil {

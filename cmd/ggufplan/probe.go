@@ -285,7 +285,7 @@ func (c *call) runProbe(o *probeFlags, options *probe.Options, logs []string) er
 	bar := c.newProgress("measuring errors", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
 	var err error
 	options.Errors, err = measure.Run(c.ctx, options.Model, options.Evidence, measure.Options{
-		Types: options.ErrorTypes(), Seed: 1, Workers: o.workers, Quantizable: llamaquantize.Quantizable, Progress: bar.update, Journal: journal, Generator: options.Generator})
+		Types: options.ErrorTypes(), Seed: 1, Workers: o.workers, Quantizable: llamaquantize.Quantizable, Progress: bar.hook(), Journal: journal, Generator: options.Generator})
 	bar.done()
 	if err != nil {
 		return explainProbe(e.State, err)

@@ -27,6 +27,18 @@ func (c *call) newProgress(label string, unit func(uint64) string) *progress {
 	return &progress{c: c, label: label, unit: unit}
 }
 
+// seen reports whether the line is shown.
+func (p *progress) seen() bool { return isTerminal(p.c.stderr) }
+
+// hook returns update, nil where nobody sees it: what is not shown need not be
+// foreseen.
+func (p *progress) hook() func(pace.Progress) {
+	if !p.seen() {
+		return nil
+	}
+	return p.update
+}
+
 // count shows how far a job is of which nothing but a number is known.
 func (p *progress) count(done, total uint64) {
 	x := pace.Progress{Done: done, Total: total}
@@ -45,7 +57,7 @@ func (p *progress) phase(label string) {
 
 // update shows how far the job is, at most five times a second.
 func (p *progress) update(x pace.Progress) {
-	if !isTerminal(p.c.stderr) {
+	if !p.seen() {
 		return
 	}
 	p.mu.Lock()

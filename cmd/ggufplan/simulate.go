@@ -120,7 +120,10 @@ func (c *call) simulate(o *simulateFlags, planPath, modelPath string) error {
 		files[i] = i
 	}
 	// To the layout, the empty file is a run that was killed at once.
-	writing := c.newLayoutWriting(copied.Layout, files, apply.WriteOptions{Resume: true, Workers: o.workers})
+	writing, err := c.newLayoutWriting(copied.Layout, files, apply.WriteOptions{Resume: true, Workers: o.workers})
+	if err != nil {
+		return err
+	}
 	for i := range targets {
 		if _, err := writing.write(c.ctx, i, out.pending[i].temp.Name()); err != nil {
 			return err

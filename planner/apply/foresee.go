@@ -15,13 +15,13 @@ func (l *Layout) unitCost(r *run, slice int, weighted bool) (pace.Kind, pace.Cos
 	if !t.Changed() {
 		return pace.Copying, pace.CopyByte
 	}
-	here, through := pace.Here(), t.rounding(slice)
+	through := t.rounding(slice)
 	if through == quant.F32 && t.Type == t.Source.Type {
 		return pace.Copying, pace.CopyByte * pace.Cost(r.outBytes)
 	}
-	weight := pace.ReadRow + here.RoundTrip(t.Type, weighted)
+	weight := pace.ReadRow + l.costs.RoundTrip(t.Type, weighted)
 	if through != quant.F32 {
-		weight += here.RoundTrip(through, weighted)
+		weight += l.costs.RoundTrip(through, weighted)
 	}
 	return pace.Encoding, weight*pace.Cost(t.Shape[0]) + pace.WriteByte*pace.Cost(r.outBytes)
 }
@@ -52,22 +52,18 @@ func (r *run) weighted(l *Layout) bool {
 }
 
 // checkWork is what it takes to read a file back on one core.
-func checkWork(bytes uint64, o *WriteOptions) (w pace.Work) {
-	cost := pace.CheckByte
-	if o.SHA256 {
-		cost += pace.HashByte
-	}
+func (l *Layout) checkWork(bytes uint64, o *WriteOptions) (w pace.Work) {
 	if !o.NoCheck || o.SHA256 {
-		w[pace.Checking] = float64(bytes) * cost.Seconds()
+		w[pace.Checking] = l.costs.CheckSeconds(bytes, o.SHA256)
 	}
 	return w
 }
 
-// Work is what writing a file takes, reading it back included, on a machine as
-// fast as the one of the costs.
+// Work is what writing a file takes, reading it back included, where files are
+// in memory.
 func (l *Layout) Work(file int, o WriteOptions) pace.Work {
 	p := cut(l.Files[file].Tensors)
-	return l.piecesWork(&p, float64(measure.Cores(o.Workers))).Plus(checkWork(l.Files[file].SizeBytes, &o))
+	return l.piecesWork(&p, float64(measure.Cores(o.Workers))).Plus(l.checkWork(l.Files[file].SizeBytes, &o))
 }
 
 // rewriteWork is what it takes to write pieces in place and to read them back on
@@ -75,36 +71,61 @@ func (l *Layout) Work(file int, o WriteOptions) pace.Work {
 func (l *Layout) rewriteWork(p *pieces, cores float64) pace.Work {
 	w := l.piecesWork(p, cores)
 	for i := range p.runs {
-		w = w.Plus(readBackWork(p.runs[i].tensor.SizeBytes, cores))
+		w = w.Plus(l.readBackWork(p.runs[i].tensor.SizeBytes, cores))
 	}
 	return w
 }
 
-func readBackWork(bytes uint64, cores float64) (w pace.Work) {
-	w[pace.Checking] = float64(bytes) * pace.CheckByte.Seconds() / cores
+func (l *Layout) readBackWork(bytes uint64, cores float64) (w pace.Work) {
+	w[pace.Checking] = l.costs.CheckSeconds(bytes, false) / cores
 	return w
 }
 
-// Encoded adds up the weights that files encode, or put through a type, by type.
-func (l *Layout) Encoded(files []int) (types map[quant.Type]uint64, weighted bool) {
-	types = map[quant.Type]uint64{}
-	for _, file := range files {
-		p := cut(l.Files[file].Tensors)
-		for i := range p.runs {
-			r := &p.runs[i]
-			if !r.tensor.Changed() {
-				continue
-			}
-			weighted = weighted || r.weighted(l)
-			types[r.tensor.Type] += r.units * uint64(r.slices) * r.tensor.Shape[0]
-			for slice := range r.slices {
-				if t := r.tensor.rounding(slice); t != quant.F32 {
-					types[t] += r.units * r.tensor.Shape[0]
-				}
+// TimeTypes has [Layout.Work] and progress go by what types cost on this machine,
+// which takes a moment, instead of by the table.
+func (l *Layout) TimeTypes() (err error) {
+	var types []quant.Type
+	for i := range l.Files {
+		for k := range l.Files[i].Tensors {
+			if t := &l.Files[i].Tensors[k]; t.Changed() {
+				types = append(append(types, t.Type), t.Rounded...)
 			}
 		}
 	}
-	return types, weighted
+	l.costs, err = pace.Timed(types, l.columns != nil)
+	l.costs.TimedBytes()
+	return err
+}
+
+// foresee begins the progress of a file: what is left, but for what an earlier
+// run did.
+func (w *writing) foresee() *progress {
+	p := &w.progress
+	p.layout, p.cores = w.layout, float64(measure.Cores(w.options.Workers))
+	if w.options.Progress == nil {
+		return p
+	}
+	p.tell = func(x pace.Progress) { w.options.Progress("writing", x) }
+	p.now = pace.Progress{Total: w.pieces.sourceBytes(), Left: w.layout.piecesWork(&w.pieces, p.cores).Plus(w.layout.checkWork(w.file.SizeBytes, &w.options))}
+	for i := range w.pieces.count {
+		if w.recorded(i) {
+			x := w.pieces.at(i)
+			p.now.Done += x.sourceBytes()
+			p.now.Left = p.now.Left.Minus(w.layout.pieceWork(&x, x.weighted(w.layout), p.cores)).Plus(w.layout.readBackWork(x.size, p.cores))
+		}
+	}
+	p.tell(p.now)
+	return p
+}
+
+// foreseeCheck goes on with reading the file back.
+func (w *writing) foreseeCheck() *progress {
+	p := &w.progress
+	p.now.Done, p.now.Total = 0, w.file.SizeBytes
+	if w.options.Progress != nil {
+		p.tell = func(x pace.Progress) { w.options.Progress("checking", x) }
+	}
+	return p
 }
 
 // A progress adds up what is done of a job.
@@ -129,6 +150,14 @@ func (p *progress) made(x *piece) {
 	p.did(w)
 }
 
+// readBack counts a piece of the whole file that was read back.
+func (p *progress) readBack(x *piece, o *WriteOptions) {
+	if p.tell != nil {
+		p.now.Done = x.offset + x.size
+		p.did(p.layout.checkWork(x.size, o))
+	}
+}
+
 // checked counts bytes that were read back.
 func (p *progress) checked(bytes uint64) {
 	if p.tell == nil {
@@ -136,7 +165,7 @@ func (p *progress) checked(bytes uint64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.did(readBackWork(bytes, p.cores))
+	p.did(p.layout.readBackWork(bytes, p.cores))
 }
 
 // did takes work from what is left, and tells.

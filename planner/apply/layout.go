@@ -14,6 +14,7 @@ import (
 	"github.com/ggufplan/ggufplan/planner/verify"
 	"github.com/ggufplan/ggufplan/stats"
 	"github.com/ggufplan/ggufplan/stats/measure"
+	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
 // maxRowWeights bounds a row that is encoded, for the sake of memory.
@@ -58,6 +59,7 @@ type Layout struct {
 
 	model   *ggufio.Model
 	columns stats.Columns
+	costs   pace.Costs
 }
 
 // Options say how a fused plan is laid out.

@@ -273,6 +273,7 @@ func (w *writing) fill(ctx context.Context) error {
 	return measure.Parallel(ctx, w.pieces.count, w.options.Workers, func() *worker { return newWorker(w.layout, data) }, func(k *worker, i int) error {
 		x := w.pieces.at(i)
 		if w.there(k, i, &x) {
+			p.checked(x.size)
 			return nil
 		}
 		if err := k.make(&x); err != nil {
@@ -289,26 +290,6 @@ func (w *writing) fill(ctx context.Context) error {
 		p.made(&x)
 		return nil
 	})
-}
-
-// foresee begins the progress: what is left, but for what an earlier run did.
-func (w *writing) foresee() *progress {
-	p := &w.progress
-	p.layout, p.cores = w.layout, float64(measure.Cores(w.options.Workers))
-	if w.options.Progress == nil {
-		return p
-	}
-	p.tell = func(x pace.Progress) { w.options.Progress("writing", x) }
-	p.now = pace.Progress{Total: w.pieces.sourceBytes(), Left: w.layout.piecesWork(&w.pieces, p.cores).Plus(checkWork(w.file.SizeBytes, &w.options))}
-	for i := range w.pieces.count {
-		if w.recorded(i) {
-			x := w.pieces.at(i)
-			p.now.Done += x.sourceBytes()
-			p.now.Left = p.now.Left.Minus(w.layout.pieceWork(&x, x.weighted(w.layout), p.cores))
-		}
-	}
-	p.tell(p.now)
-	return p
 }
 
 // recorded reports whether an earlier run says that it made a piece.
@@ -366,11 +347,7 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 	if !bytes.Equal(header, w.file.header) {
 		return "", differs("the header")
 	}
-	p := &w.progress
-	p.tell, p.now.Done, p.now.Total = nil, 0, w.file.SizeBytes
-	if w.options.Progress != nil {
-		p.tell = func(x pace.Progress) { w.options.Progress("checking", x) }
-	}
+	p := w.foreseeCheck()
 	for i := range w.pieces.count {
 		if err := ctx.Err(); err != nil {
 			return "", err
@@ -386,10 +363,7 @@ func (w *writing) check(ctx context.Context) (digest string, err error) {
 		if !bytes.Equal(w.recordOf(i), w.record(i, crc32.Checksum(b, castagnoli))) {
 			return "", differs(x.tensor.called())
 		}
-		if p.tell != nil {
-			p.now.Done = at
-			p.did(checkWork(x.size, &w.options))
-		}
+		p.readBack(&x, &w.options)
 	}
 	if err := zeros(w.file.SizeBytes); err != nil || sum == nil {
 		return "", err

@@ -4,25 +4,15 @@ import (
 	"time"
 
 	"github.com/ggufplan/ggufplan/ggufio"
-	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/stats"
-	"github.com/ggufplan/ggufplan/stats/pace"
 )
 
-// Estimate guesses how long [Run] would take on this machine, reading aside:
-// what it expects to measure, by what types cost, at the speed at which rows of
-// made-up weights go through them here. That takes a millisecond or a few per
-// type; no data are read.
+// Estimate guesses how long [Run] would take on this machine, reading from a
+// disk aside: what it expects to measure, at the speed at which rows of made-up
+// weights go through each type here. No data are read.
 func Estimate(model *ggufio.Model, evidence *stats.Evidence, options Options) (time.Duration, error) {
+	options.timed = true
 	m, err := newMeasurement(model, evidence, options)
-	if err != nil {
-		return 0, err
-	}
-	types := map[quant.Type]uint64{}
-	for _, t := range m.options.Types {
-		types[t] = 1
-	}
-	slowness, err := pace.Calibrate(types, m.columns() != nil)
 	if err != nil {
 		return 0, err
 	}
@@ -30,5 +20,5 @@ func Estimate(model *ggufio.Model, evidence *stats.Evidence, options Options) (t
 	for _, g := range m.groups {
 		all = all.plus(g.expected)
 	}
-	return time.Duration(all.seconds() * slowness / float64(Cores(m.options.Workers)) * float64(time.Second)), nil
+	return time.Duration(all.seconds() / float64(Cores(m.options.Workers)) * float64(time.Second)), nil
 }

@@ -17,9 +17,11 @@ const depths = 4
 type ledger struct {
 	groups  []itemGroup
 	cores   float64
+	full    bool // all takes what is expected
 	kinds   []*kindWork
 	classOf []*classWork // by group
 	done    []bool       // by group
+	count   int          // of groups that are not done
 	running map[int]work // what they took so far
 
 	before uint64 // weights that an earlier run measured
@@ -36,25 +38,55 @@ type classWork struct {
 }
 
 // finished says what groups took that this run finished, in seconds.
-type finished struct{ expected, took, groups float64 }
-
-func (f finished) plus(x finished) finished {
-	return finished{f.expected + x.expected, f.took + x.took, f.groups + x.groups}
+type finished struct {
+	expected, took float64
+	groups         float64
+	sum, squares   float64 // of took over expected, and of its square
 }
 
-// ratio is how much longer than expected groups take; what others say counts as
-// half a group.
-func (f finished) ratio(others float64) float64 {
+func finishedGroup(expected, took float64) finished {
+	x := 1.0
+	if expected > 0 {
+		x = took / expected
+	}
+	return finished{expected, took, 1, x, float64(x * x)}
+}
+
+func (f finished) plus(x finished) finished {
+	return finished{f.expected + x.expected, f.took + x.took, f.groups + x.groups, f.sum + x.sum, f.squares + x.squares}
+}
+
+// ratio is how much longer than expected groups take, where others take some
+// ratio and that counts as some groups.
+func (f finished) ratio(others, weight float64) float64 {
 	if f.groups == 0 {
 		return others
 	}
-	own := float64(f.expected / f.groups / 2)
+	own := float64(f.expected / f.groups * weight)
 	return (f.took + float64(own*others)) / (f.expected + own)
+}
+
+// How much kinds differ from each other, and depths of a kind: relative standard
+// deviations of what is taken over what is expected.
+const kindsDiffer, depthsDiffer = 0.6, 0.3
+
+// variance returns the relative variance between the groups of a kind and depth.
+func (k *kindWork) variance() float64 {
+	// As if three were known that differ by a fifth.
+	squares, free := 3*0.2*0.2, 3.0
+	for d := range k.depths {
+		if f := &k.depths[d].finished; f.groups > 1 && f.sum > 0 {
+			mean := f.sum / f.groups
+			squares += max(0, f.squares-float64(f.sum*mean)) / (mean * mean)
+			free += f.groups - 1
+		}
+	}
+	return squares / free
 }
 
 // newLedger begins with what an earlier run had done.
 func newLedger(m *measurement, done []bool) *ledger {
-	l := &ledger{groups: m.groups, cores: float64(Cores(m.options.Workers)), running: map[int]work{},
+	l := &ledger{groups: m.groups, cores: float64(Cores(m.options.Workers)), full: m.options.Full, running: map[int]work{},
 		classOf: make([]*classWork, len(m.groups)), done: make([]bool, len(m.groups))}
 	kinds, count, seen := map[string]*kindWork{}, map[string]int{}, map[string]int{}
 	for _, g := range m.groups {
@@ -75,6 +107,7 @@ func newLedger(m *measurement, done []bool) *ledger {
 			continue
 		}
 		class.todo = class.todo.plus(g.expected)
+		l.count++
 	}
 	return l
 }
@@ -103,8 +136,9 @@ func (l *ledger) spend(group int, x work) {
 func (l *ledger) finish(group int) {
 	l.spend(group, work{}) // should it have had no rows
 	c := l.classOf[group]
-	c.finished = c.finished.plus(finished{l.groups[group].expected.seconds(), l.running[group].seconds(), 1})
+	c.finished = c.finished.plus(finishedGroup(l.groups[group].expected.seconds(), l.running[group].seconds()))
 	l.done[group] = true
+	l.count--
 	delete(l.running, group)
 }
 
@@ -122,7 +156,7 @@ func (l *ledger) ratios() map[*classWork]float64 {
 	for g, so := range l.running {
 		// One that has taken more than expected already tells as much.
 		if e, t := l.groups[g].expected.seconds(), so.seconds(); t > e {
-			known[l.classOf[g]] = known[l.classOf[g]].plus(finished{e, t, 1})
+			known[l.classOf[g]] = known[l.classOf[g]].plus(finishedGroup(e, t))
 		}
 	}
 	ofKind := make([]finished, len(l.kinds))
@@ -140,10 +174,11 @@ func (l *ledger) ratios() map[*classWork]float64 {
 	}
 	ratios := map[*classWork]float64{}
 	for i, k := range l.kinds {
-		ratio := ofKind[i].ratio(math.Exp(logs / n))
+		variance := k.variance()
+		ratio := ofKind[i].ratio(math.Exp(logs/n), variance/(kindsDiffer*kindsDiffer))
 		for d := range k.depths {
 			c := &k.depths[d]
-			ratios[c] = known[c].ratio(ratio)
+			ratios[c] = known[c].ratio(ratio, variance/(depthsDiffer*depthsDiffer))
 		}
 	}
 	return ratios
@@ -152,7 +187,7 @@ func (l *ledger) ratios() map[*classWork]float64 {
 // progress says how far the run is.
 func (l *ledger) progress() pace.Progress {
 	ratios := l.ratios()
-	left, longest, weights := 0.0, 0.0, 0.0
+	left, weights := 0.0, 0.0
 	for _, k := range l.kinds {
 		for d := range k.depths {
 			c := &k.depths[d]
@@ -160,11 +195,15 @@ func (l *ledger) progress() pace.Progress {
 			weights += float64(ratios[c] * float64(c.todo.weights))
 		}
 	}
+	var rests []float64 // of the groups that run
 	for g, so := range l.running {
 		e := l.groups[g].expected
 		rest := max(0, float64(ratios[l.classOf[g]]*e.seconds())-so.seconds())
+		if !l.full {
+			rest = max(rest, so.seconds()/4) // a sample that has grown so far may grow on
+		}
 		left += rest
-		longest = max(longest, rest)
+		rests = append(rests, rest)
 		if all := e.seconds(); all > 0 {
 			weights += float64(rest / all * float64(e.weights))
 		}
@@ -172,8 +211,34 @@ func (l *ledger) progress() pace.Progress {
 	p := pace.Progress{Done: l.before + l.spent.weights}
 	p.Total = p.Done + uint64(weights)
 	p.Spent[pace.Encoding] = l.spent.seconds() / l.cores
-	p.Left[pace.Encoding] = max(left/l.cores, longest)
+	p.Left[pace.Encoding] = left / l.cores
+	if l.count-len(l.running) < fewPerCore*int(l.cores) {
+		p.Left[pace.Encoding] = l.lastSeconds(rests, ratios)
+	}
 	return p
+}
+
+// fewPerCore is how many groups are so few that some core is without one for
+// part of the time that is left.
+const fewPerCore = 8
+
+// lastSeconds is how long the groups that run and the few others take, each of
+// which goes to the first core that is free.
+func (l *ledger) lastSeconds(rests []float64, ratios map[*classWork]float64) float64 {
+	free := make([]float64, int(l.cores))
+	add := func(seconds float64) {
+		slices.Sort(free)
+		free[0] += seconds
+	}
+	for _, rest := range rests {
+		add(rest)
+	}
+	for i, done := range l.done {
+		if _, running := l.running[i]; !done && !running {
+			add(float64(ratios[l.classOf[i]] * l.groups[i].expected.seconds()))
+		}
+	}
+	return slices.Max(free)
 }
 
 func (l *ledger) report(to func(pace.Progress)) {

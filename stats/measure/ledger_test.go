@@ -29,9 +29,10 @@ var tookNanoseconds = map[quant.Type]float64{
 
 // A fakeRun measures nothing: it says what each group would take.
 type fakeRun struct {
-	m    *measurement
-	rows func(t *ggufio.Tensor) float64 // that samples need, as a multiple of what is expected
-	seed uint64
+	m      *measurement
+	rows   func(t *ggufio.Tensor) float64 // that samples need, as a multiple of what is expected
+	differ float64                        // between experts: the standard deviation of the multiple's logarithm
+	seed   uint64
 }
 
 // times returns what the groups take by the costs, and what on the clock: each
@@ -46,18 +47,16 @@ func (f *fakeRun) times() (costs []work, seconds []float64) {
 		it := &f.m.items[g.first]
 		factor := 1.0
 		if !f.m.options.Full {
-			factor = f.rows(it.tensor) * math.Exp(0.2*random.NormFloat64()/math.Sqrt(float64(g.count)))
+			factor = f.rows(it.tensor) * math.Exp(f.differ*random.NormFloat64()/math.Sqrt(float64(g.count)))
 		}
 		cost := g.expected
 		cost.weights = uint64(float64(cost.weights) * factor)
-		for i := range cost.costs {
-			cost.costs[i] = pace.Cost(float64(cost.costs[i]) * factor)
-		}
+		cost.here = pace.Cost(float64(cost.here) * factor)
 		mean, all := 0.0, 0.0
 		for k, t := range it.types {
-			cost := float64(it.costs[k][pace.Here()]) / 10
+			cost := 1e9 * it.works[k].here.Seconds()
 			took := cost
-			if pace.Here() == pace.Vectors {
+			if quant.HasVectors() {
 				took = tookNanoseconds[t]
 			}
 			mean += took * types[t]
@@ -110,9 +109,7 @@ func (f *fakeRun) run(t *testing.T, done []bool) {
 		e := heap.Pop(&events).(fakeEvent)
 		c, part, n := costs[e.group], work{}, steps(e.group)
 		part.weights = c.weights*uint64(e.step)/uint64(n) - c.weights*uint64(e.step-1)/uint64(n)
-		for i, all := range c.costs {
-			part.costs[i] = all*pace.Cost(e.step)/pace.Cost(n) - all*pace.Cost(e.step-1)/pace.Cost(n)
-		}
+		part.here = c.here*pace.Cost(e.step)/pace.Cost(n) - c.here*pace.Cost(e.step-1)/pace.Cost(n)
 		l.spend(e.group, part)
 		if end = e.at; e.step == n {
 			l.finish(e.group)
@@ -195,7 +192,7 @@ func TestTimeLeft(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						f := &fakeRun{m: work, rows: rows, seed: 1}
+						f := &fakeRun{m: work, rows: rows, differ: 0.2 + 0.2*float64(k), seed: 1}
 						done := make([]bool, len(work.items))
 						f.run(t, done)
 						for i := range done[:len(done)/3] {

@@ -47,6 +47,8 @@ type Options struct {
 	Progress func(pace.Progress)
 
 	Generator string // "ggufplan 0.1.0"
+
+	timed bool // costs are those of this machine, for a moment's work
 }
 
 // Candidates are the types that are measured by default: every quantized type
@@ -86,6 +88,7 @@ type measurement struct {
 	items    []measureItem
 	groups   []itemGroup // all items, in runs that one worker measures together
 	means    layerMeans
+	costs    pace.Costs
 }
 
 // An itemGroup is a run of the items: one, or all experts of a tensor that are
@@ -107,7 +110,7 @@ type measureItem struct {
 type measuredTensor struct {
 	tensor *ggufio.Tensor
 	types  []quant.Type
-	costs  []typeCost // of the types
+	works  []work // on a weight in each of the types
 }
 
 // Measure computes the error of every expert of every expert tensor, and of
@@ -136,6 +139,7 @@ type measuredTensor struct {
 // The result has the same bits for any number of workers, for a run that was
 // resumed, and for parts that were merged.
 func Run(ctx context.Context, model *ggufio.Model, evidence *stats.Evidence, options Options) (*Result, error) {
+	options.timed = options.Progress != nil
 	m, err := newMeasurement(model, evidence, options)
 	if err != nil {
 		return nil, err
@@ -199,6 +203,12 @@ func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Optio
 			m.result.Weights = "imatrix"
 		}
 	}
+	if options.timed {
+		var err error
+		if m.costs, err = pace.Timed(options.Types, m.columns() != nil); err != nil {
+			return nil, err
+		}
+	}
 	for i := range model.Tensors {
 		m.addTensor(&model.Tensors[i])
 	}
@@ -228,7 +238,7 @@ func (m *measurement) addTensor(t *ggufio.Tensor) {
 	if len(shared.types) == 0 {
 		return
 	}
-	shared.costs = m.typeCosts(shared)
+	shared.works = m.typeWorks(shared)
 	experts := max(1, t.Experts())
 	first := len(m.items)
 	for slice := range experts {

@@ -13,8 +13,8 @@ const maxParts = 1 << 20
 // takePart keeps the items of the part that is asked for. A part is a run of
 // groups in the order of the file, so that each reads its own stretch of the
 // model. A group belongs to the part in which the middle of its work falls
-// when the expected work of all is cut into N equal shares, by the costs of one
-// machine, so that every machine cuts alike.
+// when the expected work of all is cut into N equal shares, by the table of
+// costs, so that every machine cuts alike.
 func (m *measurement) takePart() error {
 	p := m.options.Part
 	if p == nil {
@@ -25,16 +25,16 @@ func (m *measurement) takePart() error {
 	}
 	var total, before uint64
 	for _, g := range m.groups {
-		total += g.expected.share()
+		total += uint64(g.expected.share)
 	}
 	var kept []measureItem
 	var groups []itemGroup
 	for _, g := range m.groups {
-		if partOf(before+g.expected.share()/2, total, p.Of) == p.Index {
+		if partOf(before+uint64(g.expected.share)/2, total, p.Of) == p.Index {
 			groups = append(groups, itemGroup{len(kept), g.count, g.expected})
 			kept = append(kept, m.items[g.first:][:g.count]...)
 		}
-		before += g.expected.share()
+		before += uint64(g.expected.share)
 	}
 	m.items, m.groups = kept, groups
 	return nil

@@ -12,65 +12,46 @@ import (
 
 // A work is what some measuring takes.
 type work struct {
-	weights uint64       // times types: what is counted for people
-	costs   [2]pace.Cost // by pace.Machine
+	weights uint64    // times types: what is counted for people
+	share   pace.Cost // by the table: what parts are cut by
+	here    pace.Cost // on one core of this machine
 }
 
 func (w work) plus(x work) work {
-	w.weights += x.weights
-	for i := range w.costs {
-		w.costs[i] += x.costs[i]
-	}
-	return w
+	return work{w.weights + x.weights, w.share + x.share, w.here + x.here}
 }
 
 func (w work) minus(x work) work {
-	w.weights -= x.weights
-	for i := range w.costs {
-		w.costs[i] -= x.costs[i]
-	}
-	return w
+	return work{w.weights - x.weights, w.share - x.share, w.here - x.here}
 }
 
-// seconds is the time on one core of a machine like this one.
-func (w work) seconds() float64 { return w.costs[pace.Here()].Seconds() }
+// seconds is the time on one core of this machine.
+func (w work) seconds() float64 { return w.here.Seconds() }
 
-// share is what parts are cut by: the same on every machine.
-func (w work) share() uint64 { return uint64(w.costs[pace.Vectors]) }
-
-// A typeCost is what a weight takes in one type, by pace.Machine: the round trip
-// and the comparison.
-type typeCost [2]pace.Cost
-
-// typeCosts returns the costs of a tensor's types. One that keeps its type is
-// copied.
-func (m *measurement) typeCosts(t *measuredTensor) []typeCost {
-	costs := make([]typeCost, len(t.types))
+// typeWorks returns what a weight takes in each of a tensor's types: the round
+// trip and the comparison. One that keeps its type is copied.
+func (m *measurement) typeWorks(t *measuredTensor) []work {
+	works := make([]work, len(t.types))
 	weighted := Covers(m.columns(), t.tensor)
 	for k, typ := range t.types {
-		for _, machine := range []pace.Machine{pace.Vectors, pace.Portable} {
-			if typ != t.tensor.Type {
-				costs[k][machine] = machine.RoundTrip(typ, weighted) + pace.Compare(typ)
-			}
+		if typ != t.tensor.Type {
+			works[k] = work{1, pace.RoundTrip(typ, weighted) + pace.Compare(typ), m.costs.RoundTrip(typ, weighted) + pace.Compare(typ)}
 		}
 	}
-	return costs
+	return works
 }
 
 // encoded is the work on rows in the k-th of a tensor's types.
 func (t *measuredTensor) encoded(k int, rows uint64) work {
 	n := rows * t.tensor.Shape[0]
-	w := work{weights: n}
-	for i, c := range t.costs[k] {
-		w.costs[i] = c * pace.Cost(n)
-	}
-	return w
+	w := t.works[k]
+	return work{n * w.weights, pace.Cost(n) * w.share, pace.Cost(n) * w.here}
 }
 
 // read is the work on rows before any type's: reading them, and their norms.
 func (t *measuredTensor) read(rows uint64) work {
 	c := pace.Cost(rows*t.tensor.Shape[0]) * (pace.ReadRow + pace.Norm)
-	return work{costs: [2]pace.Cost{c, c}}
+	return work{0, c, c}
 }
 
 // expected guesses the work on items that are measured together.
@@ -111,7 +92,10 @@ func (m *measurement) expected(items []measureItem) (all work) {
 // those first that most of the work is like. And the largest of all would keep
 // one worker busy when the others have nothing left to do.
 func (m *measurement) early(todo []int) (numbers []int) {
-	const enough = 2 * depths // groups of a kind, for some to say something of others
+	const (
+		enough = 2 * depths // groups of a kind, for some to stand for all
+		most   = 4          // of a depth
+	)
 	kinds := map[string][]int{}
 	work := map[string]float64{}
 	all := 0.0
@@ -125,10 +109,19 @@ func (m *measurement) early(todo []int) (numbers []int) {
 	names := slices.SortedFunc(maps.Keys(kinds), func(a, b string) int {
 		return cmp.Or(cmp.Compare(work[b], work[a]), cmp.Compare(a, b))
 	})
-	for i := range depths {
+	if !m.options.Full {
+		for i := range most * depths {
+			for place, k := range names {
+				// From the middle on, which is most like the whole.
+				n, depth := len(kinds[k]), [2][depths]int{{1, 2, 0, 3}, {2, 1, 3, 0}}[place%2][i%depths]
+				if n >= enough && i/depths < max(1, min(most, n/(4*depths))) {
+					numbers = append(numbers, kinds[k][(2*depth+1)*n/(2*depths)+i/depths])
+				}
+			}
+		}
 		for _, k := range names {
-			if same := kinds[k]; !m.options.Full && len(same) >= enough {
-				numbers = append(numbers, same[(2*i+1)*len(same)/(2*depths)])
+			if len(kinds[k]) < enough {
+				numbers = append(numbers, kinds[k]...) // they say nothing of others, and nothing does of them
 			}
 		}
 	}

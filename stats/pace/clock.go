@@ -93,11 +93,7 @@ func (c *Clock) Left(now time.Time) (left time.Duration, ok bool) {
 	if now.Sub(c.began) < time.Second/2 || c.spent.Seconds() == 0 {
 		return 0, false
 	}
-	// What is common to the kinds that this machine does.
-	here := c.slowness(Encoding, 1)
-	if c.spent[Encoding] == 0 {
-		here = c.slowness(Copying, 1)
-	}
+	here := c.slowness(Encoding, 1) // as busy as the machine is; copying may be as slow as a disk
 	seconds := 0.0
 	for k := range kinds {
 		prior := here

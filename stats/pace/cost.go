@@ -1,6 +1,8 @@
 package pace
 
 import (
+	"math"
+
 	"github.com/ggufplan/ggufplan/ggufio/quant"
 )
 
@@ -10,25 +12,10 @@ type Cost uint64
 // Seconds are those of one core of the table's machine.
 func (c Cost) Seconds() float64 { return float64(c) / 1e10 }
 
-// A Machine is what the costs of types depend on most.
-type Machine int
-
-const (
-	Vectors  Machine = iota // encoders use AVX2
-	Portable                // they do not
-)
-
-// Here is the machine that the program runs on.
-func Here() Machine {
-	if quant.HasVectors() {
-		return Vectors
-	}
-	return Portable
-}
-
 // A typeCost is what a weight takes to be encoded and decoded again: with column
-// weights and without, which for some types is another search.
-type typeCost struct{ weighted, plain [2]Cost } // by Machine
+// weights and without, which for some types is another search; on machines with
+// AVX2, and on others.
+type typeCost struct{ weighted, plain [2]Cost }
 
 // typeCosts were measured on one core of an AMD EPYC with rows of 2048 normal
 // weights, the processor's time, with AVX2 and in a build without assembly
@@ -65,14 +52,37 @@ var typeCosts = map[quant.Type]typeCost{
 	quant.F32:     {[2]Cost{18, 28}, [2]Cost{18, 23}},
 }
 
-// RoundTrip is what a weight takes to be encoded in a type and decoded again,
-// with column weights or without; 0 where the type cannot be encoded.
-func (m Machine) RoundTrip(t quant.Type, weighted bool) Cost {
+// RoundTrip is what the table says that a weight takes to be encoded in a type
+// and decoded again, with column weights or without, on a machine with AVX2; 0
+// where the type cannot be encoded. It is the same everywhere.
+func RoundTrip(t quant.Type, weighted bool) Cost { return roundTrip(t, weighted, 0) }
+
+func roundTrip(t quant.Type, weighted bool, machine int) Cost {
 	c := typeCosts[t]
 	if weighted {
-		return c.weighted[m]
+		return c.weighted[machine]
 	}
-	return c.plain[m]
+	return c.plain[machine]
+}
+
+// Costs are what steps take on this machine. Those of the zero Costs are the
+// table's for a machine of its kind.
+type Costs struct {
+	slowness            map[quant.Type]float64 // 1 where it is not there
+	checkByte, hashByte float64                // in seconds; 0 where they are not timed
+}
+
+// RoundTrip is [RoundTrip] on this machine.
+func (c *Costs) RoundTrip(t quant.Type, weighted bool) Cost {
+	machine := 0
+	if !quant.HasVectors() {
+		machine = 1
+	}
+	cost := roundTrip(t, weighted, machine)
+	if slowness, timed := c.slowness[t]; timed {
+		return Cost(math.Round(float64(cost) * slowness))
+	}
+	return cost
 }
 
 // Other costs of a weight.
@@ -92,6 +102,19 @@ func Compare(t quant.Type) Cost {
 const (
 	CopyByte  Cost = 23 // to be read, summed up, and written
 	WriteByte Cost = 21
-	CheckByte Cost = 2 // to be read back and summed up
-	HashByte  Cost = 5 // to be part of a SHA-256
 )
+
+// CheckSeconds is what it takes one core to read bytes back from the memory of the
+// system and to sum them up, or also to compute their SHA-256.
+func (c *Costs) CheckSeconds(bytes uint64, hashed bool) float64 {
+	perByte := 0.2e-9
+	if c.checkByte > 0 {
+		perByte = c.checkByte
+	}
+	if hashed && c.hashByte > 0 {
+		perByte += c.hashByte
+	} else if hashed {
+		perByte += 0.5e-9
+	}
+	return float64(bytes) * perByte
+}

@@ -12,23 +12,37 @@ import (
 func TestEveryTypeHasACost(t *testing.T) {
 	for _, f := range quant.Formats() {
 		for _, weighted := range []bool{false, true} {
-			v, p := Vectors.RoundTrip(f.Type, weighted), Portable.RoundTrip(f.Type, weighted)
-			if (v > 0) != quant.CanEncode(f.Type) || p < v {
-				t.Errorf("%v, weighted %v: %d with vectors, %d without", f.Type, weighted, v, p)
+			with, without := RoundTrip(f.Type, weighted), roundTrip(f.Type, weighted, 1)
+			if (with > 0) != quant.CanEncode(f.Type) || without < with {
+				t.Errorf("%v, weighted %v: %d with vectors, %d without", f.Type, weighted, with, without)
 			}
 		}
 	}
 }
 
-func TestCalibrate(t *testing.T) {
+func TestTimed(t *testing.T) {
 	for _, weighted := range []bool{false, true} {
-		// Whatever this machine is and does meanwhile.
-		if f, err := Calibrate(map[quant.Type]uint64{quant.Q4_K: 3, quant.IQ2_XXS: 1}, weighted); err != nil || !(f > 0.01 && f < 1000) {
-			t.Errorf("%v, %v", f, err)
+		c, err := Timed([]quant.Type{quant.Q4_K, quant.IQ2_XXS, quant.Q4_K}, weighted)
+		if err != nil || len(c.slowness) != 2 {
+			t.Fatalf("%v, %v", c, err)
+		}
+		for typ, f := range c.slowness {
+			if !(f > 0.01 && f < 1000) { // whatever this machine is and does meanwhile
+				t.Errorf("%v takes %v times as long as in the table", typ, f)
+			}
 		}
 	}
-	if f, err := Calibrate(nil, false); err != nil || f != 1 {
-		t.Errorf("of nothing: %v, %v", f, err)
+	c := Costs{slowness: map[quant.Type]float64{quant.Q4_K: 2}}
+	var table Costs
+	if c.RoundTrip(quant.Q4_K, true) != 2*table.RoundTrip(quant.Q4_K, true) || c.RoundTrip(quant.Q5_K, true) != table.RoundTrip(quant.Q5_K, true) {
+		t.Error("types that are timed do not cost what they take, or others are others'")
+	}
+	for range 2 {
+		plain, hashed := c.CheckSeconds(1e9, false), c.CheckSeconds(1e9, true)
+		if !(plain > 0.001 && hashed > plain && hashed < 1000) {
+			t.Errorf("a gigabyte is read back in %v s, with its SHA-256 in %v s", plain, hashed)
+		}
+		c.TimedBytes()
 	}
 }
 

@@ -11,11 +11,12 @@ import (
 )
 
 // What is promised: after so many seconds the time left is within a factor of
-// what it turns out to be, but for the last seconds of a run.
+// what it turns out to be, but for the end of a run.
 const (
 	From   = 10
 	Factor = 1.5
-	slack  = 2
+	slack  = 2     // seconds,
+	share  = 0.005 // or of the run
 )
 
 // A Run is one that is made up. The zero Run is ready.
@@ -43,7 +44,7 @@ func (r *Run) Worst(end float64) (factor, at, left float64) {
 	factor = 1
 	for _, s := range r.said {
 		rest := end - s.at
-		if s.at < From || math.Abs(s.left-rest) <= slack {
+		if s.at < From || math.Abs(s.left-rest) <= max(slack, share*end) {
 			continue
 		}
 		if f := max(s.left/rest, rest/s.left); !(f <= factor) {
