@@ -3,22 +3,26 @@ package knapsack
 import (
 	"cmp"
 	"encoding/binary"
-	"math/bits"
 	"slices"
 )
 
 // swapAlike breaks ties: among groups with the same options the earlier ones
 // get the larger choices.
 func (s *search) swapAlike(sol *Solution) {
-	suspects := s.suspects(sol)
-	if len(suspects) == 0 {
+	// Groups at their base are in order, and out of it only beside one that is not.
+	deviant := map[uint64]bool{}
+	for _, i := range s.deviants {
+		g := s.k.group(int(i))
+		deviant[g.key()] = true
+	}
+	if len(deviant) == 0 {
 		return
 	}
 	alike := map[string][]int{}
 	var key []byte
 	for i := range s.k.groups {
 		g := s.k.group(i)
-		if len(g.Options) < 2 || !suspects[g.hash()] {
+		if len(g.Options) < 2 || !deviant[g.key()] {
 			continue
 		}
 		key = key[:0]
@@ -43,24 +47,8 @@ func (s *search) swapAlike(sol *Solution) {
 	}
 }
 
-// suspects returns the hashes of groups whose choice is not the base's: among
-// others with the same options it may be out of order, as the base's are not.
-func (s *search) suspects(sol *Solution) map[uint64]bool {
-	out := map[uint64]bool{}
-	for i := range s.k.groups {
-		if g := s.k.group(i); int(g.Options[g.hull[s.base[i]]].Index) != sol.Choice[i] {
-			out[g.hash()] = true
-		}
-	}
-	return out
-}
-
-// hash is the same for groups with the same options.
-func (g *PackedGroup) hash() uint64 {
-	h := uint64(len(g.Options))
-	for i := range g.Options {
-		h = (h ^ uint64(g.Options[i].Size)) * 0x9e3779b97f4a7c15
-		h = (bits.RotateLeft64(h, 29) ^ uint64(g.Options[i].cost)) * 0xbf58476d1ce4e5b9
-	}
-	return h ^ h>>32
+// key is the same for groups with the same options, and seldom for others.
+func (g *PackedGroup) key() uint64 {
+	o := g.Options[0]
+	return uint64(o.Size)*0x9e3779b97f4a7c15 ^ uint64(o.cost)
 }

@@ -12,14 +12,16 @@ type kindSet struct {
 	*Set
 	groups int
 	useful []int     // kinds that no other beats in every group, by ascending size
+	common uint64    // kinds that all groups may have
 	units  [][]int64 // by useful kind and group: cost in units; unavailable where the group may not have the kind
 	limit  int       // how many may be used
 
 	mostBytes uint64 // that it takes at most, overhead included
 
-	found choice
-	tree  kindTree
-	known []knownRate
+	found   choice
+	foundAt int // in the tree; -1 if they are those of the last rate
+	tree    kindTree
+	known   []knownRate
 	*kindWork
 }
 
@@ -28,6 +30,7 @@ type choice struct {
 	kinds      uint64
 	cost, size int64
 	value      int64 // cost and size at the rate, overhead included
+	exact      bool  // all groups may have one of the kinds
 }
 
 // A kindWork is the memory that finding the best kinds takes. Sets are looked at
@@ -70,6 +73,10 @@ func (s *kindSet) init(set *Set, limit int) {
 	if all == nil {
 		all = Units(s.Cost)
 	}
+	s.common = math.MaxUint64
+	for _, has := range s.Has {
+		s.common &= has
+	}
 	s.units = make([][]int64, len(s.useful))
 	for i, k := range s.useful {
 		s.units[i] = s.available(k, all[k])
@@ -78,6 +85,9 @@ func (s *kindSet) init(set *Set, limit int) {
 
 // available returns the units of a kind for the groups that may have it.
 func (s *kindSet) available(kind int, units []int64) []int64 {
+	if s.common>>kind&1 != 0 {
+		return units
+	}
 	out := units
 	for g := range s.Has {
 		if s.has(g, kind) {
@@ -203,6 +213,11 @@ func capped(sum, all int64) int64 {
 	return min(sum, unavailable)
 }
 
+// tallyWith is the tally of kinds and their overhead.
+func (s *kindSet) tallyWith(kinds, rate uint64) choice {
+	return s.tally(kinds, rate, s.overhead(bits.OnesCount64(kinds)))
+}
+
 // free is the best choice without limit or overhead.
 func (s *kindSet) free(rate uint64) choice {
 	s.weigh(rate)
@@ -220,6 +235,10 @@ func (s *kindSet) all() uint64 {
 // tally adds up what kinds come to, each group at what is worth least of them,
 // the smaller of two alike.
 func (s *kindSet) tally(kinds uint64, rate, overhead uint64) choice {
+	x := choice{kinds: kinds, size: int64(overhead), value: price(overhead, rate)}
+	if s.tallyKeys(kinds, &x) {
+		return x
+	}
 	best, which := s.best[:s.groups], s.which[:s.groups]
 	for g := range best {
 		best[g] = math.MaxInt64
@@ -236,7 +255,6 @@ func (s *kindSet) tally(kinds uint64, rate, overhead uint64) choice {
 			which[g] += (int64(i) - which[g]) & less
 		}
 	}
-	x := choice{kinds: kinds, size: int64(overhead), value: price(overhead, rate)}
 	for g, v := range best {
 		i := which[g]
 		x.size += int64(s.SizeBytes[s.useful[i]])
@@ -251,6 +269,70 @@ func (s *kindSet) tally(kinds uint64, rate, overhead uint64) choice {
 	return x
 }
 
+// keyBits hold the number of a kind.
+const keyBits = 6
+
+// tallyKeys adds up by keys, a kind's worth and in the lowest bits its number:
+// the least is of the smaller of two alike. It does nothing where a group may
+// have none of the kinds, or worths are too large for keys.
+func (s *kindSet) tallyKeys(kinds uint64, x *choice) bool {
+	const none = 1 << (56 + keyBits) // units are up to 2^56
+	keys := s.best[:s.groups]
+	var rows [4][]int64
+	var more [4]int64
+	n, first := 0, true
+	for i, k := range s.useful {
+		if kinds>>k&1 != 0 {
+			if s.prices[i] >= none>>(keyBits+1) {
+				return false
+			}
+			rows[n], more[n] = s.units[i], s.prices[i]<<keyBits|int64(i)
+			n++
+		}
+		if n == len(rows) || n > 0 && i == len(s.useful)-1 {
+			for j := n; j < len(rows); j++ {
+				rows[j], more[j] = rows[0], more[0]
+			}
+			leastKeys(keys, first, rows, more)
+			n, first = 0, false
+		}
+	}
+	var cost, all int64
+	var counts [1 << keyBits]int64
+	for _, key := range keys {
+		counts[key&(1<<keyBits-1)]++
+		cost += key >> keyBits
+		all |= key
+	}
+	if all >= none || first {
+		return false
+	}
+	x.value += cost
+	for i, k := range s.useful {
+		cost -= counts[i] * s.prices[i]
+		x.size += counts[i] * int64(s.SizeBytes[k])
+	}
+	x.cost += cost
+	x.value, x.exact = min(x.value, unavailable), true
+	return true
+}
+
+// leastKeys finds the least of the keys, which are units and more, and if they
+// are not the first those that are there.
+func leastKeys(keys []int64, first bool, units [4][]int64, more [4]int64) {
+	const none = 1 << 56
+	a, b, c, d := units[0][:len(keys)], units[1][:len(keys)], units[2][:len(keys)], units[3][:len(keys)]
+	for g, key := range keys {
+		least := min(
+			min(a[g], none)<<keyBits+more[0], min(b[g], none)<<keyBits+more[1],
+			min(c[g], none)<<keyBits+more[2], min(d[g], none)<<keyBits+more[3])
+		if !first {
+			least = min(least, key)
+		}
+		keys[g] = least
+	}
+}
+
 // searched reports whether sets of kinds are worth trying. Where a large set
 // may use all its kinds, little is left to save: the overhead of some.
 func (s *kindSet) searched() bool { return s.limit < min(len(s.useful), s.groups) || s.groups <= 32 }
@@ -262,19 +344,25 @@ func (s *kindSet) choose(rate uint64) choice {
 	if s.found.kinds == 0 || !s.searched() {
 		s.found.kinds = s.greedy(rate)
 	} // else those of the last rate are near
-	s.found.value = s.valueOf(s.found.kinds, rate)
+	x := s.tallyWith(s.found.kinds, rate)
+	s.found.value, s.foundAt = x.value, -1
+	if !x.exact {
+		s.found.value = s.valueOf(s.found.kinds, rate)
+	}
 	if s.visits = 0; s.searched() {
 		s.startBounds(rate)
 		s.guess(rate)
-		s.try(0, 0, 0, 0, rate, func(kinds uint64, value int64) {
-			if value < s.found.value {
-				s.found.kinds, s.found.value = kinds, value
+		s.try(0, 0, 0, 0, rate, func(at int, kinds uint64, value int64) {
+			if value < s.found.value || value == s.found.value && at < s.foundAt {
+				s.found.kinds, s.found.value, s.foundAt = kinds, value, at
 			}
 		})
 		s.remember(rate)
 		s.last = s.found.kinds
 	}
-	x := s.tally(s.found.kinds, rate, s.overhead(bits.OnesCount64(s.found.kinds)))
+	if x.kinds != s.found.kinds {
+		x = s.tallyWith(s.found.kinds, rate)
+	}
 	if s.visits > maxVisits || !s.searched() {
 		x.value = min(x.value, s.worth(s.all())+price(s.overhead(1), rate))
 	}
@@ -332,16 +420,16 @@ func (s *kindSet) greedy(rate uint64) uint64 {
 
 // try goes through the sets of kinds that add to those taken kinds from the
 // i-th useful one on, and could be worth less than the best found. node is the
-// first of them in the tree.
-func (s *kindSet) try(i, n, node int, kinds uint64, rate uint64, take func(kinds uint64, value int64)) {
+// first of them in the tree, 0 without one.
+func (s *kindSet) try(i, n, node int, kinds uint64, rate uint64, take func(at int, kinds uint64, value int64)) {
 	if n == s.limit {
 		return
 	}
 	over := price(s.overhead(n+1), rate)
 	for ; i < len(s.useful); i++ {
-		at := node
+		at, deeper := node, 0
 		if s.tree != nil {
-			if node = s.tree[at].end; s.bounds.below[at] >= s.found.value {
+			if node = s.tree[at].end; s.beaten(at, s.bounds.below[at]) {
 				continue
 			}
 		}
@@ -349,7 +437,7 @@ func (s *kindSet) try(i, n, node int, kinds uint64, rate uint64, take func(kinds
 			return
 		}
 		if s.bounds.loose {
-			if least := joined(s.rest[i][:s.groups], s.taken[n]) + over; least >= s.found.value {
+			if least := joined(s.rest[i][:s.groups], s.taken[n]) + over; s.beaten(at, least) {
 				s.raise(at, least)
 				return
 			}
@@ -358,12 +446,20 @@ func (s *kindSet) try(i, n, node int, kinds uint64, rate uint64, take func(kinds
 		with := kinds | 1<<s.useful[i]
 		if s.tree != nil {
 			s.bounds.least[at] = value + over
+			deeper = at + 1
 		}
 		if value < unavailable {
-			take(with, value+over)
+			take(at, with, value+over)
 		}
-		s.try(i+1, n+1, at+1, with, rate, take)
+		s.try(i+1, n+1, deeper, with, rate, take)
 	}
+}
+
+// beaten reports whether a node's value, or a bound of it, makes it no better
+// than the kinds found: of two alike the first is better, but for those found
+// at the last rate.
+func (s *kindSet) beaten(at int, value int64) bool {
+	return value > s.found.value || value == s.found.value && at >= s.foundAt
 }
 
 // within lists the sets of kinds whose value is within a margin of the best,
@@ -378,7 +474,9 @@ func (s *kindSet) within(rate uint64, margin int64) (list []choice, rest int64) 
 	s.visits = 0
 	list = append(list, best)
 	s.startBounds(rate)
-	s.try(0, 0, 0, 0, rate, func(kinds uint64, value int64) {
+	s.spread()
+	s.foundAt = -1
+	s.try(0, 0, 0, 0, rate, func(_ int, kinds uint64, value int64) {
 		if value < limit && kinds != best.kinds {
 			list = append(list, choice{kinds: kinds, value: value})
 		}

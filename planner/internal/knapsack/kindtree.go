@@ -1,6 +1,9 @@
 package knapsack
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // What kinds of a set are worth is a concave function of the rate: a sum of
 // minima of lines. Between two rates at which it is known it lies above the
@@ -69,12 +72,6 @@ func (s *kindSet) startBounds(rate uint64) {
 		}
 		b.least, b.below = Resized(b.least, len(s.tree)), Resized(b.below, len(s.tree))
 		s.chords(rate, low, high)
-		copy(b.below, b.least)
-		for i := len(s.tree) - 1; i >= 0; i-- {
-			if p := s.tree[i].parent; p >= 0 {
-				b.below[p] = min(b.below[p], b.below[i])
-			}
-		}
 	}
 	b.loose = low == nil || low.rate != rate && (high == nil || high.rate/2 > low.rate)
 	if !b.loose {
@@ -127,31 +124,77 @@ func (s *kindSet) raise(node int, bound int64) {
 }
 
 // guess finds kinds that may well be better than the found ones: what is worth
-// more then need not be looked at. They are found again, or others as good that
-// come first.
+// more than they are need not be looked at.
 func (s *kindSet) guess(rate uint64) {
 	if s.tree == nil {
 		return
 	}
-	kinds := s.last & s.all()
+	least := s.bounds.least
+	found := s.tree.find(s.setOf(s.found.kinds))
+	least[found] = s.found.value
+	at := found
 	if !s.bounds.loose {
-		at := 0
-		for i, v := range s.bounds.least {
-			if v < s.bounds.least[at] {
+		for i, v := range least {
+			if v < least[at] {
 				at = i
 			}
 		}
-		kinds = 0
-		for i, k := range s.useful {
-			kinds |= s.tree[at].set >> i & 1 << k
+	} else if set := s.setOf(s.last); set != 0 && bits.OnesCount64(set) <= s.limit {
+		at = s.tree.find(set)
+	}
+	if at != found {
+		kinds := s.kindsOf(s.tree[at].set)
+		if least[at] = s.valueOf(kinds, rate); least[at] < s.found.value {
+			s.found, s.foundAt = choice{kinds: kinds, value: least[at]}, at
 		}
 	}
-	if kinds == s.found.kinds || kinds == 0 || bits.OnesCount64(kinds) > s.limit {
+	// What is known now need not be found again.
+	a, b := least[found], least[at]
+	least[found], least[at] = math.MaxInt64, math.MaxInt64
+	s.spread()
+	least[found], least[at] = a, b
+}
+
+// spread finds the least bound of each node and all that add to it.
+func (s *kindSet) spread() {
+	if s.tree == nil {
 		return
 	}
-	if value := s.valueOf(kinds, rate); value < s.found.value {
-		s.found = choice{value: value + 1}
+	b := &s.bounds
+	copy(b.below, b.least)
+	for i := len(s.tree) - 1; i >= 0; i-- {
+		if p := s.tree[i].parent; p >= 0 {
+			b.below[p] = min(b.below[p], b.below[i])
+		}
 	}
+}
+
+// setOf returns useful kinds by their place among them, kindsOf the kinds.
+func (s *kindSet) setOf(kinds uint64) (set uint64) {
+	for i, k := range s.useful {
+		set |= kinds >> k & 1 << i
+	}
+	return set
+}
+
+func (s *kindSet) kindsOf(set uint64) (kinds uint64) {
+	for i, k := range s.useful {
+		kinds |= set >> i & 1 << k
+	}
+	return kinds
+}
+
+// find returns the node of a set of at most so many kinds.
+func (t kindTree) find(set uint64) int {
+	at := 0
+	for t[at].set != set {
+		if t[at].set&set == t[at].set {
+			at++ // to what adds to it
+		} else {
+			at = t[at].end
+		}
+	}
+	return at
 }
 
 // remember notes the bounds of a rate.

@@ -80,6 +80,25 @@ func TestKindBounds(t *testing.T) {
 	}
 }
 
+// Where kinds are alike those that come first are found.
+func TestKindBoundsOfTies(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 2))
+	for n := range 2000 {
+		s := largeSet(rng, 3+rng.IntN(6), 5+rng.IntN(5))
+		if n%2 == 0 {
+			s.OverheadBytes = nil
+		}
+		limit := 2 + rng.IntN(4)
+		with, without := kindSetOf(s, limit, true), kindSetOf(s, limit, false)
+		near := uint64(1) << (20 + rng.IntN(6))
+		for _, rate := range []uint64{0, near, near + near/4, near + near/8, near - near/3, near + near/16, near + near/16 + 1, near, 4 * near} {
+			if got, want := with.choose(rate), without.choose(rate); got != want {
+				t.Fatalf("set %d, rate %d: %+v with bounds, %+v without", n, rate, got, want)
+			}
+		}
+	}
+}
+
 func countWithin(s *kindSet, rate uint64, margin int64) int {
 	list, _ := s.within(rate, margin)
 	return len(list)

@@ -22,7 +22,6 @@
 package knapsack
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -201,7 +200,13 @@ func CompareRates(a, b Rate) int { return compareProducts(a.Cost, b.Bytes, b.Cos
 func compareProducts(a, b, c, d uint64) int {
 	h1, l1 := bits.Mul64(a, b)
 	h2, l2 := bits.Mul64(c, d)
-	return cmp.Or(cmp.Compare(h1, h2), cmp.Compare(l1, l2))
+	switch {
+	case h1 > h2 || h1 == h2 && l1 > l2:
+		return 1
+	case h1 == h2 && l1 == l2:
+		return 0
+	}
+	return -1
 }
 
 // Solve finds the cheapest choice within budgetBytes, and reports false when

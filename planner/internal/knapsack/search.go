@@ -31,6 +31,8 @@ type search struct {
 	work    int
 	idle    int // groups that entered
 
+	deviants []int32 // groups that are not at their base in the best plan
+
 	moved, merged, spare []state // memory to use again
 }
 
@@ -143,8 +145,12 @@ func (s *search) run() {
 // findOpen finds the groups that have deviations. As the best plan only gets
 // better, no others will.
 func (s *search) findOpen() {
+	again := s.left > 0
 	s.left = 0
 	for i := range s.k.groups {
+		if again && !s.open[i] {
+			continue
+		}
 		g := s.k.group(i)
 		from := &g.Options[g.hull[s.base[i]]]
 		s.open[i] = false
@@ -386,6 +392,11 @@ func (s *search) result() *Solution {
 	corners := s.base
 	if s.bestBase != nil {
 		corners = s.bestBase
+		for i, c := range corners {
+			if c != s.base[i] {
+				s.deviants = append(s.deviants, int32(i))
+			}
+		}
 	}
 	for i := range s.k.groups {
 		position[i] = s.k.group(i).hull[corners[i]]
@@ -393,6 +404,7 @@ func (s *search) result() *Solution {
 	if s.bestBase == nil {
 		for n := s.bestNode; n >= 0; n = s.nodes[n].parent {
 			position[s.nodes[n].group] = int32(s.nodes[n].option)
+			s.deviants = append(s.deviants, s.nodes[n].group)
 		}
 	}
 	for i := range s.k.groups {

@@ -65,10 +65,9 @@ func (o *order) refine(part int) bool {
 	}
 	steps := o.steps[o.start(part):p.end]
 	if n := len(steps); n > smallPart {
-		// Neither part is empty: the pivot belongs to the second, and the least of
-		// the three that it is the median of to the first.
-		middle := divide(steps, median(steps[0], steps[n/2], steps[n-1]))
-		if least := min(middle, n-middle); least > n/16 {
+		third := func(i int) step { return median(steps[i], steps[i+n/9], steps[i+2*n/9]) }
+		middle := divide(steps, median(third(0), third(n/3), third(2*n/3)))
+		if least := min(middle, n-middle); least > n/32 {
 			o.parts = slices.Insert(o.parts, part, stepPart{end: p.end - n + middle})
 			return true
 		}
