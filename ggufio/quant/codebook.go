@@ -1,6 +1,9 @@
 package quant
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // A codebook is the codewords of the one-bit IQ types, eight weights of three
 // levels, arranged for an exhaustive search. A codeword is cut into two halves.
@@ -20,7 +23,7 @@ type codebook struct {
 	word  [][8]uint8 // levels of each codeword
 }
 
-var iq1Book = newCodebook(iq1Codes[:], iq1Levels[:])
+var iq1Book = sync.OnceValue(func() *codebook { return newCodebook(iq1Codes[:], iq1Levels[:]) })
 
 const (
 	bookDims = 8  // weights per codeword

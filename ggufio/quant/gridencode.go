@@ -4,7 +4,7 @@ import "math"
 
 // A gridFormat is what the encoders of the one-bit IQ types differ in.
 type gridFormat struct {
-	book       *codebook
+	book       func() *codebook
 	subWeights int // weights that share a scale
 	shifts     shiftRule
 	maxQ       int // largest multiple: weight = d × (2q+1) × (level + shift)
@@ -54,7 +54,7 @@ type gridEncoder struct {
 }
 
 func (f *gridFormat) newEncoder() rowEncoder {
-	return &gridEncoder{gridFormat: f, s: searcher{book: f.book}}
+	return &gridEncoder{gridFormat: f, s: searcher{book: f.book()}}
 }
 
 func (e *gridEncoder) encodeRow(dst []byte, row, weights []float32) int {

@@ -90,9 +90,9 @@ func (e *gridEncoder) fit() {
 	for k, code := range e.code {
 		var a, b float32
 		shift := iq1Shifts[e.down[k]]
-		for j, l := range e.book.word[code] {
+		for j, l := range e.s.book.word[code] {
 			at, lane := place(8*k + j)
-			level := e.book.level[l] + shift
+			level := e.s.book.level[l] + shift
 			wl := e.w[at][lane] * level
 			a += float32(wl * level)
 			b += float32(e.x[at][lane] * wl)

@@ -3,6 +3,7 @@ package frequency
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -184,13 +185,13 @@ func TestPresets(t *testing.T) {
 }
 
 func TestParseFraction(t *testing.T) {
-	for text, want := range map[string]float64{"0.9": 0.9, ".95": 0.95, "1": 1, "1.": 1, "5e-1": 0.5, "0": 0} {
+	for text, want := range map[string]float64{"0.9": 0.9, ".95": 0.95, "1": 1, "1.": 1, "5e-1": 0.5, "0": 0, ".5E+0": 0.5, "12345678901234567890e-20": 0.1234567890123456789, "." + strings.Repeat("1", 60): 1.0 / 9} {
 		f, err := ParseFraction(text)
 		if err != nil || f.Float64() != want || f.String() != text {
 			t.Errorf("%q: %v, %v", text, f.Float64(), err)
 		}
 	}
-	for _, text := range []string{"", "-0.5", "+1", "nan", "inf", "0x1p-1", "1/2", "0,9", " 1", "1e9999", ".", "90%"} {
+	for _, text := range []string{"", "-0.5", "+1", "nan", "inf", "0x1p-1", "1/2", "0,9", " 1", "1e9999", ".", "90%", "1e", "1e+", ".e1", "1e1e1", "0.5x", "1..2", "123456789012345678901", "." + strings.Repeat("1", 61)} {
 		if _, err := ParseFraction(text); err == nil {
 			t.Errorf("%q is taken for a decimal fraction", text)
 		}

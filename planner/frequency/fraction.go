@@ -3,8 +3,8 @@ package frequency
 import (
 	"fmt"
 	"math/big"
-	"regexp"
 	"strconv"
+	"strings"
 )
 
 // A Fraction is a decimal fraction, held exactly as it was written. The zero
@@ -13,14 +13,41 @@ type Fraction struct {
 	text string
 }
 
-var fractionText = regexp.MustCompile(`^(?:[0-9]{1,20}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,3})?$`)
-
-// ParseFraction reads a decimal such as "0.9", ".95", "1" or "5e-1".
+// ParseFraction reads a decimal such as "0.9", ".95", "1" or "5e-1", of up to 20
+// digits before and 60 after the point.
 func ParseFraction(s string) (Fraction, error) {
-	if !fractionText.MatchString(s) {
+	if !isFraction(s) {
 		return Fraction{}, fmt.Errorf("%q is not a decimal fraction", s)
 	}
 	return Fraction{s}, nil
+}
+
+func isFraction(s string) bool {
+	whole, s := cutDigits(s)
+	places := 0
+	if rest, ok := strings.CutPrefix(s, "."); ok {
+		places, s = cutDigits(rest)
+	}
+	if whole+places == 0 || whole > 20 || places > 60 {
+		return false
+	}
+	if s != "" && (s[0] == 'e' || s[0] == 'E') {
+		s = s[1:]
+		if s != "" && (s[0] == '+' || s[0] == '-') {
+			s = s[1:]
+		}
+		var exponent int
+		if exponent, s = cutDigits(s); exponent < 1 || exponent > 3 {
+			return false
+		}
+	}
+	return s == ""
+}
+
+// cutDigits counts the digits that a text begins with, and returns the rest.
+func cutDigits(s string) (n int, rest string) {
+	rest = strings.TrimLeft(s, "0123456789")
+	return len(s) - len(rest), rest
 }
 
 // MakeFraction returns the shortest decimal that reads back as f, which is the

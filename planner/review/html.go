@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -23,7 +24,7 @@ var (
 	//go:embed page/page.js
 	pageScript string
 
-	pageTemplate = template.Must(template.New("page").Parse(pageText))
+	pageTemplate = sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageText)) })
 )
 
 type page struct {
@@ -118,7 +119,7 @@ func HTML(w io.Writer, m *manifest.Manifest, o Options) error {
 		p.Steps = p.Steps || row.Up != "" || row.Down != ""
 		p.Tensors = append(p.Tensors, row)
 	}
-	return pageTemplate.Execute(w, p)
+	return pageTemplate().Execute(w, p)
 }
 
 func htmlFacts(facts [][2]string) [][2]string {
