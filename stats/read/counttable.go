@@ -12,6 +12,7 @@ import (
 // A countTable sums the amounts of rows of one layer and one expert.
 type countTable struct {
 	rows    map[int]*tableLayer
+	width   int // experts of the widest layer so far
 	mtpRows int // left out
 
 	// Of records that each have keys of their own.
@@ -143,8 +144,12 @@ func (c *countTable) add(layer uint64, expert int, amount, total float64) error 
 	}
 	l.differ = l.differ || total != l.total && !(math.IsNaN(total) && math.IsNaN(l.total))
 	if grow := expert + 1 - len(l.amounts); grow > 0 {
+		if l.amounts == nil { // most likely as many as the layer before
+			l.amounts, l.times = make([]float64, 0, c.width), make([]uint32, 0, c.width)
+		}
 		l.amounts = append(l.amounts, make([]float64, grow)...)
 		l.times = append(l.times, make([]uint32, grow)...)
+		c.width = max(c.width, len(l.amounts))
 	}
 	l.amounts[expert] += amount
 	l.times[expert]++

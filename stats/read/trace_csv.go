@@ -34,6 +34,7 @@ type traceCSV struct {
 	named     map[uint64]string // layers by the names of modules
 	pairs     bool              // the columns are a layer and an expert, no more
 	lists     bool              // the columns are a layer and the experts of a token, no more
+	counts    bool              // the columns are a layer, an expert and its count, no more
 	blocks    int               // n_layer of a comment, 0 where not stated
 	phases    phases
 	fields    [][]byte
@@ -189,6 +190,7 @@ func (c *traceCSV) setHeader(line []byte) error {
 	if len(names) == 2 && h.roles[0] == roleLayer && c.separator == ',' {
 		c.pairs, c.lists = c.single, !c.single
 	}
+	c.counts = slices.Equal(h.roles, []role{roleLayer, roleExpert, roleCount}) && h.amount == 2 && c.separator == ','
 	return nil
 }
 
@@ -434,7 +436,7 @@ func (c *traceCSV) evidence() (*stats.Evidence, error) {
 	return ev, nil
 }
 
-// fast reads rows of the two common headers, straight from the buffer, up to
+// fast reads rows of the three common headers, straight from the buffer, up to
 // the first row that is spelled otherwise or is wrong.
 func (c *traceCSV) fast(l *lineReader) {
 	var n, rows int
@@ -443,11 +445,14 @@ func (c *traceCSV) fast(l *lineReader) {
 		n, rows = c.fastPairs(l.buf[l.start:l.end])
 	case c.lists:
 		n, rows = c.fastLists(l.buf[l.start:l.end])
+	case c.counts:
+		n, rows = c.fastCounts(l.buf[l.start:l.end])
 	default:
 		return
 	}
 	if rows > 0 {
 		c.phases.note("")
+		c.commented = false
 	}
 	l.start += n
 	l.line += rows
@@ -511,4 +516,32 @@ func (c *traceCSV) fastLists(b []byte) (n, rows int) {
 		rows++
 	}
 	return i, rows
+}
+
+// fastCounts reads rows such as "12,117,40961".
+func (c *traceCSV) fastCounts(b []byte) (n, rows int) {
+	for i := 0; ; rows++ {
+		layer, at, ok := digits(b, i)
+		if !ok || at >= len(b) || b[at] != ',' {
+			break
+		}
+		expert, at, ok := digits(b, at+1)
+		if !ok || at >= len(b) || b[at] != ',' || expert >= maxExperts {
+			break
+		}
+		count, at, ok := digits(b, at+1)
+		if ok && at+1 < len(b) && b[at] == '\r' {
+			at++
+		}
+		if !ok || at >= len(b) || b[at] != '\n' || count > maxCount {
+			break
+		}
+		c.ids = append(c.ids[:0], uint32(expert))
+		if c.tabulate(layer, float64(count), math.NaN()) != nil {
+			break // row says what is wrong
+		}
+		c.table.amounts++
+		i, n = at+1, at+1
+	}
+	return n, rows
 }

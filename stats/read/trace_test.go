@@ -296,6 +296,47 @@ func TestTraceCSVFastRows(t *testing.T) {
 	}
 }
 
+// TestCountCSVFastRows reads a table of counts in which some rows are spelled so
+// that only the slow way reads them, and one that neither does.
+func TestCountCSVFastRows(t *testing.T) {
+	c := traceCSV{tally: newTally(Options{})}
+	if n, rows := c.fastCounts([]byte("3,5,7\n4,1,2\n9,")); n != 12 || rows != 2 {
+		t.Errorf("%d bytes, %d rows", n, rows)
+	}
+	rng := rand.New(rand.NewPCG(7, 8))
+	for _, end := range []string{"\n", "\r\n"} {
+		var want [20][64]uint64
+		rows := []string{"layer,expert,count"}
+		for layer := range want {
+			for e := range want[layer] {
+				want[layer][e] = rng.Uint64N(1 << rng.IntN(40))
+				spell := []string{"%d,%d,%d", "%d, %d,%d", "%d,%d,%d.0", "\"%d\",%d,%d"}[max(0, rng.IntN(12)-8)]
+				rows = append(rows, fmt.Sprintf(spell, layer, e, want[layer][e]))
+			}
+		}
+		read := func(rows []string) (*stats.Evidence, error) {
+			text := strings.Join(rows, end) + end
+			src := &source{path: "memory", content: bufio.NewReaderSize(oddReader{strings.NewReader(text), rng}, 16)}
+			return readTraceCSV(context.Background(), src, Options{})
+		}
+		ev, err := read(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range want {
+			if got := layerOf(t, ev, n).Counts; !slices.Equal(got, want[n][:]) {
+				t.Fatalf("end %q: layer %d: %v, want %v", end, n, got, want[n])
+			}
+		}
+		for _, bad := range []string{"3,4096,1", "3,5,-1", "3,5,1e300", "3,5", "512,5,1", "3,x,1"} {
+			_, err := read(slices.Insert(slices.Clone(rows), 700, bad))
+			if err == nil || !strings.Contains(err.Error(), "line 701: ") {
+				t.Errorf("row %q: %v", bad, err)
+			}
+		}
+	}
+}
+
 // oddReader hands out a few bytes at a time.
 type oddReader struct {
 	r   io.Reader
