@@ -1,6 +1,7 @@
 package ggufio
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 )
@@ -51,9 +52,17 @@ func open(path string) (*Model, []*header, error) {
 	if err := checkSet(headers); err != nil {
 		return nil, nil, err
 	}
-	if err := crossCheck(headers); err != nil {
+	agree := make(chan error, 1)
+	go func() { agree <- crossCheck(headers) }()
+	m, err := assemble(path, headers)
+	if err := cmp.Or(<-agree, err); err != nil {
 		return nil, nil, err
 	}
+	return m, headers, nil
+}
+
+// assemble makes a model of its files' headers.
+func assemble(path string, headers []*header) (*Model, error) {
 	m := &Model{Metadata: &Metadata{index: headers[0].index}}
 	parameters := uint64(0)
 	for i, h := range headers {
@@ -70,7 +79,7 @@ func open(path string) (*Model, []*header, error) {
 			}
 			m.Tensors = append(m.Tensors, t)
 			if parameters += t.Parameters; parameters >= maxTotal {
-				return nil, nil, fileError(path, errors.New("the model holds 2^62 weights or more"))
+				return nil, fileError(path, errors.New("the model holds 2^62 weights or more"))
 			}
 		}
 	}
@@ -82,7 +91,7 @@ func open(path string) (*Model, []*header, error) {
 	if name, ok, err := m.Metadata.String("general.name"); err == nil && ok && name != "" {
 		m.Name = name
 	}
-	return m, headers, nil
+	return m, nil
 }
 
 // expertShape leaves out what GGML does not tell apart: dimensions of 1 behind
