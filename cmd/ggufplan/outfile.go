@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -55,14 +57,29 @@ func (o *outputs) create(target string) (*os.File, error) {
 
 // write creates target with the given content on commit.
 func (o *outputs) write(target string, content []byte) error {
+	return o.stream(target, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// stream creates target with what write writes on commit. A device or a pipe,
+// which nothing can be taken back from, gets all of it or nothing.
+func (o *outputs) stream(target string, write func(io.Writer) error) error {
 	f, err := o.create(target)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(content); err != nil {
-		return o.pending[len(o.pending)-1].fault(err)
+	p := &o.pending[len(o.pending)-1]
+	if p.target != "" {
+		return p.fault(write(f))
 	}
-	return nil
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	_, err = f.Write(b.Bytes())
+	return p.fault(err)
 }
 
 // fault is an error of the temporary file, which nobody asked for, under the

@@ -165,10 +165,6 @@ func (p *planFlags) run(c *call, model string) error {
 		return hintPlanError(err, model, p.stats)
 	}
 	m := plan.Manifest()
-	data, err := manifest.Encode(m)
-	if err != nil {
-		return fmt.Errorf("%s: %w", filepath.Base(model), err)
-	}
 	page := review.Options{}
 	if p.html != "" && problem.Policy.Name == planner.PolicyBudget {
 		beside := *problem
@@ -184,10 +180,10 @@ func (p *planFlags) run(c *call, model string) error {
 	var missed []string
 	page.Gates, missed = checkGates(gates, m)
 	screen := p.output == "" && !asked && isTerminal(c.out)
-	if screen {
-		data = nil
-	}
-	if err := p.writeOutputs(c, m, data, page, missed); err != nil {
+	if err := p.writeOutputs(c, m, screen, page, missed); err != nil {
+		if errors.As(err, new(*manifest.FieldError)) {
+			err = fmt.Errorf("%s: %w", filepath.Base(model), err)
+		}
 		return err
 	}
 	if p.output != "" && !p.quiet {
@@ -209,12 +205,13 @@ func (p *planFlags) run(c *call, model string) error {
 	return missedGates(answers, missed)
 }
 
-// writeOutputs writes the manifest, where there are data, and the reports, all or none.
-func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, page review.Options, missed []string) error {
+// writeOutputs writes the manifest, but on a screen, and the reports, all or none.
+func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, screen bool, page review.Options, missed []string) error {
 	files := outputs{c: c}
 	defer files.discard()
 	if p.output != "" {
-		if err := files.write(p.output, data); err != nil {
+		err := files.stream(p.output, func(w io.Writer) error { return manifest.Write(w, m) })
+		if err != nil {
 			return err
 		}
 	}
@@ -237,6 +234,13 @@ func (p *planFlags) writeOutputs(c *call, m *manifest.Manifest, data []byte, pag
 		return err
 	}
 	if p.output == "" {
+		data, err := manifest.Encode(m)
+		if err != nil {
+			return err
+		}
+		if screen {
+			data = nil // only checked
+		}
 		if err := c.writeProduct(data); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -90,19 +91,18 @@ func (c *checker) equal(path string, got, want uint64, what string) {
 }
 
 func (c *checker) oneOf(path, got string, words []string) {
-	for _, w := range words {
-		if got == w {
-			return
-		}
+	if !slices.Contains(words, got) {
+		c.failf(path, "%q: want one of %s", got, strings.Join(words, ", "))
 	}
-	c.failf(path, "%q: want one of %s", got, strings.Join(words, ", "))
 }
 
 func (c *checker) fraction(path string, v *float64) {
-	if v != nil && !(*v >= 0 && *v <= 1) {
+	if !isFraction(v) {
 		c.failf(path, "%v: want 0 to 1", *v)
 	}
 }
+
+func isFraction(v *float64) bool { return v == nil || *v >= 0 && *v <= 1 }
 
 // sum adds, or fails at the path where the sum leaves what the format can
 // hold: differences of two sums must have a sign.
@@ -324,9 +324,10 @@ func (c *checker) layers(m *Manifest) {
 			c.failf(path+".cold_threshold", "one threshold without the other")
 		}
 		var activations uint64
+		experts := path + ".experts"
 		for e := range l.Experts {
 			x := &l.Experts[e]
-			at := c.at(path+".experts", e)
+			at := c.at(experts, e)
 			c.expert(at, m, x, e)
 			if (x.Count == nil) != (l.Activations == nil) {
 				c.failf(at+".count", "null or not unlike the layer's activations")
@@ -343,7 +344,7 @@ func (c *checker) layers(m *Manifest) {
 			for e := range l.Experts {
 				x := &l.Experts[e]
 				if want := float64(*orZero(x.Count)) / float64(activations); x.Share == nil || *x.Share != want {
-					c.failf(c.key(path+".experts", e, ".share"), "not count / activations, which is %v", want)
+					c.failf(c.key(experts, e, ".share"), "not count / activations, which is %v", want)
 				}
 			}
 		}
@@ -365,15 +366,19 @@ func (c *checker) expert(path string, m *Manifest, x *Expert, e int) {
 	if x.Expert != e {
 		c.failf(path+".expert", "%d: want %d", x.Expert, e)
 	}
-	c.fraction(path+".share", x.Share)
-	c.fraction(path+".relative", x.Relative)
-	if x.Flag != nil {
+	if !isFraction(x.Share) || !isFraction(x.Relative) {
+		c.fraction(path+".share", x.Share)
+		c.fraction(path+".relative", x.Relative)
+	}
+	if x.Flag != nil && !slices.Contains(Flags, *x.Flag) {
 		c.oneOf(path+".flag", *x.Flag, Flags)
 	}
 	if x.Tier == nil {
 		return
 	}
-	c.oneOf(path+".tier", *x.Tier, Tiers)
+	if !slices.Contains(Tiers, *x.Tier) {
+		c.oneOf(path+".tier", *x.Tier, Tiers)
+	}
 	if m.Policy.Name != "frequency" {
 		c.failf(path+".tier", "%q: the %s policy has no tiers", *x.Tier, m.Policy.Name)
 		return

@@ -236,12 +236,12 @@ func (c *checker) tiers(m *Manifest) {
 		c.failf("totals.tiers", "%d tiers: want %s", len(tiers), strings.Join(Tiers, ", "))
 		return
 	}
-	counts := map[string]uint64{}
+	counts := make([]uint64, len(Tiers))
 	all := true
 	for i := range m.Layers {
 		for e := range m.Layers[i].Experts {
 			if tier := m.Layers[i].Experts[e].Tier; tier != nil {
-				counts[*tier]++
+				counts[slices.Index(Tiers, *tier)]++
 			} else {
 				all = false
 			}
@@ -253,7 +253,7 @@ func (c *checker) tiers(m *Manifest) {
 		if tier.Tier != Tiers[i] {
 			c.failf(path+".tier", "%q: want %q", tier.Tier, Tiers[i])
 		}
-		c.equal(path+".experts", tier.Experts, counts[tier.Tier], "layers lists")
+		c.equal(path+".experts", tier.Experts, counts[i], "layers lists")
 		c.fraction(path+".activation_share", tier.ActivationShare)
 		c.sum(path+".split_planned_bytes", &split, tier.SplitPlannedBytes)
 	}

@@ -1,6 +1,9 @@
 package manifest
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // model compares the facts about the model with what is listed.
 func (c *checker) model(m *Manifest) {
@@ -18,7 +21,7 @@ func (c *checker) model(m *Manifest) {
 
 // traffic compares what follows from counts with them.
 func (c *checker) traffic(m *Manifest) {
-	tiers, total := map[string]uint64{}, uint64(0)
+	tiers, total := make([]uint64, len(Tiers)), uint64(0) // of counts
 	largestOfAll := uint64(0)
 	for i := range m.Layers {
 		largestOfAll = max(largestOfAll, largestCount(&m.Layers[i]))
@@ -40,12 +43,12 @@ func (c *checker) traffic(m *Manifest) {
 			}
 			total += *x.Count // statistics has checked that it fits
 			if x.Tier != nil {
-				tiers[*x.Tier] += *x.Count
+				tiers[slices.Index(Tiers, *x.Tier)] += *x.Count // layers has checked the word
 			}
 		}
 	}
 	for i, tier := range m.Totals.Tiers {
-		want := float64(tiers[tier.Tier]) / float64(total)
+		want := float64(tiers[i]) / float64(total) // totals has checked their order
 		if total > 0 && (tier.ActivationShare == nil || *tier.ActivationShare != want) {
 			c.failf(c.key("totals.tiers", i, ".activation_share"), "not the tier's counts / all counts, which is %v", want)
 		}

@@ -1,10 +1,12 @@
 package manifest
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
+	"io"
 	"regexp"
 	"strconv"
 	"unicode/utf8"
@@ -50,15 +52,6 @@ func New() *Manifest {
 // Encode writes this package's format: what Decode read from another minor
 // version goes out as [FormatVersion], without the fields that Decode dropped.
 func Encode(m *Manifest) ([]byte, error) {
-	if v, err := parseVersion(m.FormatVersion); err != nil {
-		return nil, err
-	} else if v.minor != formatMinor {
-		own := *m
-		own.FormatVersion = FormatVersion
-		m = &own
-	}
-	checked := make(chan error, 1)
-	go func() { checked <- m.Check() }() // takes as long as the encoding
 	size := 1 << 14
 	for i := range m.Layers {
 		size += 192 * len(m.Layers[i].Experts)
@@ -66,11 +59,28 @@ func Encode(m *Manifest) ([]byte, error) {
 	for i := range m.Tensors {
 		size += 512 + 10*len(m.Tensors[i].ExpertTypes)
 	}
-	b := appendValue(make([]byte, 0, size), reflect.ValueOf(m).Elem(), 0)
-	if err := <-checked; err != nil {
+	var b bytes.Buffer
+	b.Grow(size)
+	if err := Write(&b, m); err != nil {
 		return nil, err
 	}
-	return append(b, '\n'), nil
+	return b.Bytes(), nil
+}
+
+// Write writes what [Encode] returns, piece by piece. Where it fails, w may have
+// a part of it.
+func Write(w io.Writer, m *Manifest) error {
+	if v, err := parseVersion(m.FormatVersion); err != nil {
+		return err
+	} else if v.minor != formatMinor {
+		own := *m
+		own.FormatVersion = FormatVersion
+		m = &own
+	}
+	checked := make(chan error, 1)
+	go func() { checked <- m.Check() }() // takes as long as the encoding
+	written := write(w, m)
+	return cmp.Or(<-checked, written)
 }
 
 // Decode reads a manifest and refuses what is not one, saying where: a field

@@ -154,6 +154,57 @@ func TestRowsNameEveryField(t *testing.T) {
 	}
 }
 
+// A pieceWriter keeps what it is given, and fails from the write numbered fails
+// on, if that is not 0.
+type pieceWriter struct {
+	bytes.Buffer
+	writes, fails, largest int
+}
+
+var errPiece = errors.New("no room")
+
+func (w *pieceWriter) Write(b []byte) (int, error) {
+	w.writes++
+	w.largest = max(w.largest, len(b))
+	if w.fails != 0 && w.writes >= w.fails {
+		return 0, errPiece
+	}
+	return w.Buffer.Write(b)
+}
+
+// TestWriteInPieces writes a long manifest as Encode spells it, never much of it
+// at once, and stops where the writer fails.
+func TestWriteInPieces(t *testing.T) {
+	m := twoLayers()
+	for i := range 4000 {
+		m.Findings = append(m.Findings, Finding{"scarce-experts", "blk.1", fmt.Sprintf("finding %d", i)})
+	}
+	want := encode(t, m)
+	var all pieceWriter
+	if err := Write(&all, m); err != nil || !bytes.Equal(all.Bytes(), want) {
+		t.Fatalf("%v, or other bytes than Encode's", err)
+	}
+	if all.largest > len(want)/8 {
+		t.Errorf("%d of %d bytes at once", all.largest, len(want))
+	}
+	if text := "finding 3999\"}\n  ]\n}\n"; !strings.HasSuffix(string(want), text) || !json.Valid(want) {
+		t.Errorf("ends with %q, want %q", want[len(want)-len(text):], text)
+	}
+	for _, fails := range []int{1, 2, 7, all.writes} {
+		w := pieceWriter{fails: fails}
+		if err := Write(&w, m); err != errPiece {
+			t.Errorf("write %d fails: %v", fails, err)
+		}
+		if !bytes.HasPrefix(want, w.Bytes()) {
+			t.Errorf("write %d fails: what came before is no beginning", fails)
+		}
+	}
+	m.Totals.PlannedBytes++
+	if err := Write(new(pieceWriter), m); !errors.As(err, new(*FieldError)) {
+		t.Errorf("a manifest that contradicts itself: %v", err)
+	}
+}
+
 func TestEncodePutsRowsOnLines(t *testing.T) {
 	text := string(encode(t, twoLayers()))
 	for _, want := range []string{

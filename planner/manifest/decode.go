@@ -42,7 +42,7 @@ type strictDecoder struct {
 	minor uint64
 	spell bool
 
-	pointers [24]any // of the row at hand
+	pointers fieldRoom // of the row at hand
 }
 
 func (s *strictDecoder) join(path, key string) string {
@@ -138,7 +138,7 @@ func (s *strictDecoder) object(dst reflect.Value, path string) error {
 	var pointers []any
 	r, isRow := dst.Addr().Interface().(row)
 	if isRow {
-		fields, pointers = keysOf(r), r.fields(s.pointers[:0])
+		fields, pointers = parts(r, &s.pointers)
 	} else {
 		fields = fieldsOf(dst.Type())
 	}
@@ -221,6 +221,7 @@ func (s *strictDecoder) list(dst reflect.Value, path string) error {
 // version that it came with.
 type jsonField struct {
 	key         string
+	spelled     string // `"key": `
 	nullAllowed bool
 	since       uint64
 }
@@ -230,7 +231,8 @@ func fieldsOf(t reflect.Type) []jsonField {
 	for i := range fields {
 		tag := t.Field(i).Tag
 		since, _ := strconv.ParseUint(tag.Get("since"), 10, 64)
-		fields[i] = jsonField{tag.Get("json"), tag.Get("null") == "allowed", since}
+		key := tag.Get("json")
+		fields[i] = jsonField{key, strconv.Quote(key) + ": ", tag.Get("null") == "allowed", since}
 	}
 	return fields
 }

@@ -3,13 +3,92 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"math"
 	"reflect"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 )
 
 // inLine is the depth of a value all of which stands on one line.
 const inLine = -1
+
+// write writes a manifest. Its own lists have tens of thousands of rows: they
+// are encoded in pieces, beside one another.
+func write(w io.Writer, m *Manifest) error {
+	const most = 32 // pieces of a list
+	v := reflect.ValueOf(m).Elem()
+	fields := fieldsOf(v.Type())
+	workers := min(runtime.GOMAXPROCS(0), 8)
+	rooms := make(chan []byte, workers+1)
+	for range cap(rooms) {
+		rooms <- make([]byte, 0, 96<<10)
+	}
+	b := []byte{'{'}
+	for i := range fields {
+		list := v.Field(i)
+		if list.Kind() != reflect.Slice || list.Len() < 2 {
+			b = appendElements(b, i, i+1, 0, func(b []byte, i, depth int) []byte {
+				return appendValue(append(b, fields[i].spelled...), list, depth)
+			})
+			continue
+		}
+		b = append(appendElements(b, i, i+1, 0, func(b []byte, i, _ int) []byte { return append(b, fields[i].spelled...) }), '[')
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+		n := list.Len()
+		pieces := min(n, most)
+		err := writePieces(w, rooms, pieces, func(b []byte, piece int) []byte {
+			return appendElements(b, piece*n/pieces, (piece+1)*n/pieces, 1, func(b []byte, i, depth int) []byte {
+				return appendValue(b, list.Index(i), depth)
+			})
+		})
+		if err != nil {
+			return err
+		}
+		b = append(appendIndent(b[:0], 1), ']')
+	}
+	_, err := w.Write(append(b, "\n}\n"...))
+	return err
+}
+
+// writePieces writes pieces in order, each made by one of several goroutines
+// ahead of its turn, in one of the rooms, of which there is one more than
+// goroutines.
+func writePieces(w io.Writer, rooms chan []byte, pieces int, piece func(room []byte, i int) []byte) (err error) {
+	made := make([]chan []byte, pieces)
+	for i := range made {
+		made[i] = make(chan []byte, 1)
+	}
+	var next atomic.Int64
+	var working sync.WaitGroup
+	for range cap(rooms) - 1 {
+		working.Go(func() {
+			// Who has room takes the next piece, so the one that is waited for
+			// always has some.
+			for room := range rooms {
+				i := int(next.Add(1)) - 1
+				if i >= pieces {
+					rooms <- room
+					return
+				}
+				made[i] <- piece(room[:0], i)
+			}
+		})
+	}
+	for i := range made {
+		b := <-made[i]
+		if err == nil {
+			_, err = w.Write(b)
+		}
+		rooms <- b
+	}
+	working.Wait()
+	return err
+}
 
 // appendValue writes v as JSON: keys in struct order, objects and lists broken
 // over lines with an indent of two spaces a level, except what oneLine names.
@@ -31,8 +110,7 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 		}
 		fields := fieldsOf(v.Type())
 		return appendBlock(b, '{', '}', len(fields), depth, func(b []byte, i, depth int) []byte {
-			b = append(strconv.AppendQuote(b, fields[i].key), ": "...)
-			return appendValue(b, v.Field(i), depth)
+			return appendValue(append(b, fields[i].spelled...), v.Field(i), depth)
 		})
 	case reflect.Slice:
 		if v.IsNil() {
@@ -56,39 +134,32 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 }
 
 // appendBlock writes n elements between brackets, at the given depth or inLine.
-// The second half of a list of the manifest's own is written meanwhile by
-// another goroutine.
 func appendBlock(b []byte, begin, end byte, n, depth int, element func(b []byte, i, depth int) []byte) []byte {
-	inner := depth
-	if depth != inLine {
-		inner++
-	}
-	elements := func(b []byte, from, to int) []byte {
-		for i := from; i < to; i++ {
-			switch {
-			case depth == inLine && i > 0:
-				b = append(b, ", "...)
-			case depth != inLine && i > 0:
-				b = appendIndent(append(b, ','), inner)
-			case depth != inLine:
-				b = appendIndent(b, inner)
-			}
-			b = element(b, i, inner)
-		}
-		return b
-	}
-	b = append(b, begin)
-	if begin == '[' && depth == 1 && n > 1 {
-		rest := make(chan []byte, 1)
-		go func(size int) { rest <- elements(make([]byte, 0, size), n/2, n) }((cap(b) - len(b)) / 2)
-		b = append(elements(b, 0, n/2), <-rest...)
-	} else {
-		b = elements(b, 0, n)
-	}
+	b = appendElements(append(b, begin), 0, n, depth, element)
 	if n > 0 && depth != inLine {
 		b = appendIndent(b, depth)
 	}
 	return append(b, end)
+}
+
+// appendElements writes some of a block's elements, with what separates them.
+func appendElements(b []byte, from, to, depth int, element func(b []byte, i, depth int) []byte) []byte {
+	inner := depth
+	if depth != inLine {
+		inner++
+	}
+	for i := from; i < to; i++ {
+		switch {
+		case depth == inLine && i > 0:
+			b = append(b, ", "...)
+		case depth != inLine && i > 0:
+			b = appendIndent(append(b, ','), inner)
+		case depth != inLine:
+			b = appendIndent(b, inner)
+		}
+		b = element(b, i, inner)
+	}
+	return b
 }
 
 func appendIndent(b []byte, depth int) []byte {
@@ -100,16 +171,14 @@ func appendIndent(b []byte, depth int) []byte {
 }
 
 func appendRow(b []byte, r row) []byte {
-	room := rooms.Get().(*[24]any)
-	defer rooms.Put(room)
-	keys := keysOf(r)
+	var room fieldRoom
+	keys, fields := parts(r, &room)
 	b = append(b, '{')
-	for i, p := range r.fields(room[:0]) {
+	for i, p := range fields {
 		if i > 0 {
 			b = append(b, ", "...)
 		}
-		b = append(append(append(b, '"'), keys[i].key...), `": `...)
-		b = appendField(b, p)
+		b = appendField(append(b, keys[i].spelled...), p)
 	}
 	return append(b, '}')
 }

@@ -4,7 +4,6 @@ import (
 	"math"
 	"reflect"
 	"strconv"
-	"sync"
 )
 
 // A row is an element of one of the long lists. It hands out pointers to its
@@ -39,17 +38,18 @@ var (
 	tensorKeys = fieldsOf(reflect.TypeFor[Tensor]())
 )
 
-// rooms are lists for fields to fill, over and over.
-var rooms = sync.Pool{New: func() any { return new([24]any) }}
+// A fieldRoom holds the fields of a row.
+type fieldRoom [24]any
 
-func keysOf(r row) []jsonField {
-	switch r.(type) {
+// parts returns the keys and the fields of a row, the fields in room.
+func parts(r row, room *fieldRoom) ([]jsonField, []any) {
+	switch r := r.(type) { // not through the interface, for which room would be on the heap
 	case *Expert:
-		return expertKeys
+		return expertKeys, r.fields(room[:0])
 	case *Tensor:
-		return tensorKeys
+		return tensorKeys, r.fields(room[:0])
 	}
-	return fieldsOf(reflect.TypeOf(r).Elem())
+	panic("manifest: row of an unknown type")
 }
 
 // appendField writes the value that p points to on one line.
@@ -64,16 +64,25 @@ func appendField(b []byte, p any) []byte {
 	case *int:
 		return strconv.AppendInt(b, int64(*p), 10)
 	case **string:
-		return appendPointer(b, *p)
+		if *p != nil {
+			return appendString(b, **p)
+		}
+		return append(b, "null"...)
 	case **uint64:
-		return appendPointer(b, *p)
+		if *p != nil {
+			return strconv.AppendUint(b, **p, 10)
+		}
+		return append(b, "null"...)
 	case **float64:
 		if *p != nil {
 			return appendFloat(b, **p)
 		}
 		return append(b, "null"...)
 	case **int:
-		return appendPointer(b, *p)
+		if *p != nil {
+			return strconv.AppendInt(b, int64(**p), 10)
+		}
+		return append(b, "null"...)
 	case **Step:
 		if *p == nil {
 			return append(b, "null"...)
@@ -82,30 +91,23 @@ func appendField(b []byte, p any) []byte {
 		b = strconv.AppendInt(append(b, `, "bytes": `...), (*p).Bytes, 10)
 		return append(appendFloat(append(b, `, "damage": `...), (*p).Damage), '}')
 	case *[]string:
-		return appendList(b, *p)
+		return appendList(b, *p, appendString)
 	case *[]uint64:
-		return appendList(b, *p)
+		return appendList(b, *p, func(b []byte, v uint64) []byte { return strconv.AppendUint(b, v, 10) })
 	}
 	return appendValue(b, reflect.ValueOf(p).Elem(), inLine)
 }
 
-func appendPointer[T any](b []byte, p *T) []byte {
-	if p == nil {
-		return append(b, "null"...)
-	}
-	return appendField(b, p)
-}
-
-func appendList[T any](b []byte, list []T) []byte {
+func appendList[T any](b []byte, list []T, element func([]byte, T) []byte) []byte {
 	if list == nil {
 		return append(b, "null"...)
 	}
 	b = append(b, '[')
-	for i := range list {
+	for i, v := range list {
 		if i > 0 {
 			b = append(b, ", "...)
 		}
-		b = appendField(b, &list[i])
+		b = element(b, v)
 	}
 	return append(b, ']')
 }
@@ -175,10 +177,9 @@ func (s *strictDecoder) strings(dst *[]string) bool {
 // rowIsJSON reports whether JSON can spell every field, knowing only the usual
 // kinds: false means that the slow way must look.
 func rowIsJSON(r row) bool {
-	room := rooms.Get().(*[24]any)
-	defer rooms.Put(room)
-	keys := keysOf(r)
-	for i, p := range r.fields(room[:0]) {
+	var room fieldRoom
+	keys, fields := parts(r, &room)
+	for i, p := range fields {
 		ok := false
 		switch p := p.(type) {
 		case *string:
