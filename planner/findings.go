@@ -103,17 +103,22 @@ func (f *frame) layerFindings(k int, plan *Plan) []Finding {
 		return append(list, Finding{CodeLayerWithoutStatistics, subject,
 			fmt.Sprintf("no statistics for its %d experts: planned at the hot type %s", l.experts, f.problem.Policy.Frequency.HotType.Name)})
 	}
-	flagged := map[string]int{}
-	for _, x := range plan.Layers[k].Experts {
-		flagged[x.Flag]++
+	unseen, scarce := 0, 0
+	for e := range plan.Layers[k].Experts {
+		switch plan.Layers[k].Experts[e].Flag {
+		case FlagUnseen:
+			unseen++
+		case FlagScarce:
+			scarce++
+		}
 	}
-	if n := flagged[FlagUnseen]; n > 0 {
+	if unseen > 0 {
 		list = append(list, Finding{CodeUnseenExperts, subject,
-			fmt.Sprintf("%d of %d experts were never used", n, l.experts)})
+			fmt.Sprintf("%d of %d experts were never used", unseen, l.experts)})
 	}
-	if n := flagged[FlagScarce]; n > 0 {
+	if scarce > 0 {
 		list = append(list, Finding{CodeScarceExperts, subject,
-			fmt.Sprintf("%d of %d experts have fewer than 10 effective activations", n, l.experts)})
+			fmt.Sprintf("%d of %d experts have fewer than 10 effective activations", scarce, l.experts)})
 	}
 	for _, e := range l.evidence.SuperExperts {
 		if e >= 0 && e < l.experts {
@@ -131,8 +136,8 @@ func (f *frame) tensorFindings(i int, plan *Plan, v *verdict) []Finding {
 	chosen := []frequency.Type{s.settled}
 	if s.state == slotOpen && v.Reason != "" {
 		chosen[0] = v.Fused
-		for _, c := range v.Split {
-			if !slices.Contains(chosen, c) {
+		for e, c := range v.Split {
+			if (e == 0 || c != v.Split[e-1]) && !slices.Contains(chosen, c) {
 				chosen = append(chosen, c)
 			}
 		}

@@ -176,9 +176,10 @@ type decision struct {
 // else.
 func (f *frame) undecided() *decision {
 	d := &decision{verdicts: make([]verdict, len(f.slots)), layers: make([]LayerPlan, len(f.layers))}
-	for k := range f.layers {
+	spread(len(f.layers), func(k int) error {
 		d.layers[k] = f.facts(&f.layers[k])
-	}
+		return nil
+	})
 	return d
 }
 

@@ -76,16 +76,15 @@ func (f *frame) chooseFrequency() (*decision, error) {
 		return nil, err
 	}
 	d := f.undecided()
-	for _, group := range f.scopes() {
-		f.classify(group, d)
-	}
-	for k := range f.layers {
+	groups := f.scopes()
+	spread(len(groups), func(i int) error {
+		f.classify(groups[i], d)
+		return nil
+	})
+	return d, spread(len(f.layers), func(k int) error {
 		f.protect(k, d)
-		if err := f.fuse(k, d); err != nil {
-			return nil, err
-		}
-	}
-	return d, nil
+		return f.fuse(k, d)
+	})
 }
 
 // scopes groups the layers that have statistics, by their place in f.layers,
@@ -108,9 +107,9 @@ func (f *frame) scopes() [][]int {
 // classify sets tier, relative frequency and thresholds of a scope's experts.
 func (f *frame) classify(group []int, d *decision) {
 	fr := &f.problem.Policy.Frequency
-	var counts []uint64
-	var weights []float64
-	for _, k := range group {
+	first := &f.layers[group[0]]
+	counts, weights := slices.Clip(first.counts), slices.Clip(first.weights) // the layer's own, if it is the only one
+	for _, k := range group[1:] {
 		counts = append(counts, f.layers[k].counts...)
 		weights = append(weights, f.layers[k].weights...)
 	}
@@ -121,8 +120,9 @@ func (f *frame) classify(group []int, d *decision) {
 	case counts != nil:
 		largest := slices.Max(counts)
 		th := fr.Thresholds(largest)
-		for _, n := range counts {
-			relative = append(relative, float64(n)/float64(largest))
+		relative = make([]float64, len(counts))
+		for i, n := range counts {
+			relative[i] = float64(n) / float64(largest)
 		}
 		tierOf = func(i int) frequency.Tier { return th.Tier(counts[i]) }
 		thresholds = &th
@@ -144,8 +144,9 @@ func (f *frame) classify(group []int, d *decision) {
 	default:
 		largest := slices.Max(weights)
 		if f.problem.Evidence.Kind != stats.KindRank {
-			for _, x := range weights {
-				relative = append(relative, x/largest)
+			relative = make([]float64, len(weights))
+			for i, x := range weights {
+				relative[i] = x / largest
 			}
 		}
 		var tiers []frequency.Tier
@@ -213,6 +214,7 @@ func (f *frame) fuse(k int, d *decision) error {
 			traffic.add(*tier, l, e)
 		}
 	}
+	var shared []frequency.Type // of all tensors that hold every expert
 	for _, i := range l.slots {
 		s := &f.slots[i]
 		if s.state != slotOpen {
@@ -236,9 +238,14 @@ func (f *frame) fuse(k int, d *decision) error {
 			tier := traffic.hottest()
 			*v = verdict{Fused: fr.Type(tier), Reason: fmt.Sprintf("its hottest expert is %s", tier)}
 		}
-		v.Split = make([]frequency.Type, s.matrices())
-		for j := range v.Split {
-			v.Split[j] = *plan.Experts[expertOf(s.tensor, j)].Type
+		if v.Split = shared; s.tensor.Expert >= 0 || shared == nil {
+			v.Split = make([]frequency.Type, s.matrices())
+			for j := range v.Split {
+				v.Split[j] = *plan.Experts[expertOf(s.tensor, j)].Type
+			}
+			if s.tensor.Expert < 0 {
+				shared = v.Split
+			}
 		}
 		if err := f.limitTiers(k, s, v); err != nil {
 			return err

@@ -229,6 +229,7 @@ func (w *weighing) frontierBaseline(b *Baseline) (*FrontierBaseline, error) {
 // quantized, and leaves it open where an error is not known.
 func (w *weighing) predictBaseline(b *Baseline) {
 	total := 0.0
+	var room []float64
 	for _, cells := range [][]cell{w.cells, w.others} {
 		for i := range cells {
 			c := &cells[i]
@@ -236,8 +237,13 @@ func (w *weighing) predictBaseline(b *Baseline) {
 			if t == c.slot.source {
 				continue
 			}
-			if w.eachDamage(c, t, func(_ int, d float64) { total += d }) != nil {
+			damages, err := w.damages(room, c, t)
+			if err != nil {
 				return
+			}
+			room = damages
+			for _, d := range damages {
+				total += d
 			}
 		}
 	}

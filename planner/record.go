@@ -16,11 +16,28 @@ func (p *Plan) Manifest() *manifest.Manifest {
 	m.Statistics = p.recordStatistics()
 	m.Policy = p.recordPolicy()
 	m.Totals = p.recordTotals()
-	for i := range p.Layers {
-		m.Layers = append(m.Layers, recordLayer(&p.Layers[i]))
-	}
+	m.Layers = append(m.Layers, make([]manifest.Layer, len(p.Layers))...)
+	spread(len(p.Layers), func(i int) error {
+		m.Layers[i] = recordLayer(&p.Layers[i])
+		return nil
+	})
+	m.Tensors = slices.Grow(m.Tensors, len(p.Tensors))
+	var last *TensorPlan // the tensors of a layer share the list of types
 	for i := range p.Tensors {
-		m.Tensors = append(m.Tensors, recordTensor(&p.Tensors[i]))
+		x := &p.Tensors[i]
+		rec := recordTensor(x)
+		switch {
+		case x.ExpertTypes == nil:
+		case last != nil && len(last.ExpertTypes) == len(x.ExpertTypes) && &last.ExpertTypes[0] == &x.ExpertTypes[0]:
+			rec.ExpertTypes = m.Tensors[len(m.Tensors)-1].ExpertTypes
+		default:
+			rec.ExpertTypes = make([]string, len(x.ExpertTypes))
+			for e, typ := range x.ExpertTypes {
+				rec.ExpertTypes[e] = typ.Name
+			}
+		}
+		m.Tensors = append(m.Tensors, rec)
+		last = x
 	}
 	for _, f := range p.Findings {
 		m.Findings = append(m.Findings, manifest.Finding{Code: f.Code, Subject: manifest.Printable(f.Subject), Message: manifest.Printable(f.Message)})
@@ -222,12 +239,6 @@ func recordTensor(x *TensorPlan) manifest.Tensor {
 	rec.StepUp, rec.StepDown = x.StepUp, x.StepDown
 	if x.SensitivityFrom != "" {
 		rec.Sensitivity, rec.SensitivityFrom = &x.Sensitivity, &x.SensitivityFrom
-	}
-	if x.ExpertTypes != nil {
-		rec.ExpertTypes = make([]string, len(x.ExpertTypes))
-		for e, typ := range x.ExpertTypes {
-			rec.ExpertTypes[e] = typ.Name
-		}
 	}
 	return rec
 }

@@ -38,16 +38,16 @@ func Solve(p *Problem) (*Plan, error) {
 // totals and findings are the same for every policy.
 func (f *frame) assemble(d *decision) (*Plan, error) {
 	plan := &Plan{Problem: f.problem, Base: f.baseName, Tensors: make([]TensorPlan, len(f.slots)), Layers: d.layers, Budget: d.budget}
-	for i := range f.slots {
-		t, err := f.slots[i].plan(&d.verdicts[i])
-		if err != nil {
-			return nil, err
-		}
-		plan.Tensors[i] = t
+	err := spread(len(f.slots), func(i int) (err error) {
+		plan.Tensors[i], err = f.slots[i].plan(&d.verdicts[i])
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	forecasts := make(chan forecast, 1)
 	go func() { forecasts <- f.forecast(plan, d) }() // takes as long as the sums, and needs none of them
-	err := plan.sum()
+	err = plan.sum()
 	expected := <-forecasts
 	if err := cmp.Or(err, expected.err); err != nil {
 		return nil, err
@@ -100,9 +100,10 @@ func (s *slot) plan(v *verdict) (TensorPlan, error) {
 	t.SplitSizeBytes = 0
 	t.ExpertTypes = split // its own list only where another type comes of one
 	for e, c := range split {
-		o, err := s.resolve(c, false)
-		if err != nil {
-			return TensorPlan{}, err
+		if e == 0 || c != split[e-1] {
+			if o, err = s.resolve(c, false); err != nil {
+				return TensorPlan{}, err
+			}
 		}
 		if t.SplitSizeBytes += o.SizeBytes / uint64(len(split)); o.Type == c {
 			continue

@@ -46,6 +46,7 @@ func (f *frame) limitTiers(k int, s *slot, v *verdict) error {
 			list[i].weights += l.weights[e]
 		}
 	}
+	own := false // v.Split is the layer's
 	protected := l.evidence != nil && len(l.evidence.SuperExperts) > 0
 	for len(list) > most {
 		least := len(list) - 1
@@ -60,6 +61,9 @@ func (f *frame) limitTiers(k int, s *slot, v *verdict) error {
 		to := max(least-1, 0)
 		if least == 0 {
 			to = 1
+		}
+		if !own {
+			v.Split, own = slices.Clone(v.Split), true
 		}
 		for e := range of {
 			if of[e] == list[least].Type {

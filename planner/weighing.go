@@ -158,7 +158,7 @@ func (w *weighing) weighOthers() error {
 		if t.Type == s.source {
 			continue
 		}
-		damages, err := w.damages(&c, t.Type)
+		damages, err := w.damages(nil, &c, t.Type)
 		if err != nil {
 			w.leftOut = append(w.leftOut, s.tensor.Name)
 			continue
@@ -329,7 +329,8 @@ func (w *weighing) isKnown(s *slot, t frequency.Type) bool {
 	return m != nil && slices.Contains(m.Types, t.Name)
 }
 
-// expertWeights returns what the errors of a tensor's experts count for.
+// expertWeights returns what the errors of a tensor's experts count for, not to
+// be written to.
 func (w *weighing) expertWeights(s *slot) ([]float64, error) {
 	switch {
 	case s.layer < 0:
@@ -347,16 +348,20 @@ func (w *weighing) expertWeights(s *slot) ([]float64, error) {
 	if e := s.tensor.Expert; e >= 0 {
 		all = all[e : e+1]
 	}
-	return slices.Clone(all), nil
+	return all, nil
 }
 
 // sensitiveWeights returns sensitivity × weight of every expert of a cell.
 func (w *weighing) sensitiveWeights(c *cell) ([]float64, error) {
-	weights, err := w.expertWeights(c.slot)
-	for e := range weights {
-		weights[e] = float64(w.sensitivity[c.index].value * weights[e])
+	shares, err := w.expertWeights(c.slot)
+	if err != nil {
+		return nil, err
 	}
-	return weights, err
+	weights := make([]float64, len(shares))
+	for e, share := range shares {
+		weights[e] = float64(w.sensitivity[c.index].value * share)
+	}
+	return weights, nil
 }
 
 // weigh computes a cell's damages: sensitivity × weight × error, for every
@@ -367,12 +372,12 @@ func (w *weighing) weigh(c *cell) error {
 		return err
 	}
 	c.damage = grid[float64](len(c.weights), len(c.candidates))
+	var damages []float64
 	for i := range c.candidates {
 		if c.candidates[i].free {
 			continue
 		}
-		damages, err := w.damages(c, c.candidates[i].Type)
-		if err != nil {
+		if damages, err = w.damages(damages, c, c.candidates[i].Type); err != nil {
 			return err
 		}
 		for e, d := range damages {
@@ -391,30 +396,27 @@ func grid[T any](rows, columns int) [][]T {
 	return out
 }
 
-// damages returns what a type costs each expert of a cell.
-func (w *weighing) damages(c *cell, t frequency.Type) ([]float64, error) {
-	out := make([]float64, len(c.weights))
-	return out, w.eachDamage(c, t, func(e int, d float64) { out[e] = d })
-}
-
-// eachDamage calls yield with what a type costs each expert of a cell.
-func (w *weighing) eachDamage(c *cell, t frequency.Type, yield func(expert int, damage float64)) error {
+// damages returns what a type costs each expert of a cell, in room where that is
+// large enough.
+func (w *weighing) damages(room []float64, c *cell, t frequency.Type) ([]float64, error) {
 	errs, err := w.errorsOf(c, t)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	out := measure.Sized(room, uint64(len(c.weights)))
+	absolute := w.budget.Objective == ObjectiveMSE
 	for e, weight := range c.weights {
 		r := errs.relative(e)
-		if w.budget.Objective == ObjectiveMSE {
+		if absolute {
 			r = errs.plain(e)
 		}
 		d := float64(weight * r)
 		if !(d >= 0 && d <= math.MaxFloat64) {
-			return fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, t, d)
+			return nil, fmt.Errorf("%s: damage of %s is %v", c.slot.tensor.Name, t, d)
 		}
-		yield(e, d)
+		out[e] = d
 	}
-	return nil
+	return out, nil
 }
 
 // typeErrors are the errors of a tensor's experts in one type.
@@ -476,15 +478,9 @@ func (w *weighing) setScale() error {
 			total += slices.Max(damages)
 		}
 	}
-	total += w.otherLoss
-	if total > math.MaxFloat64 {
-		return fmt.Errorf("the damages add up to more than a number can hold")
-	}
-	_, exponent := math.Frexp(total)
-	w.scale = 61 - exponent
-	costOf := func(damage float64) uint64 { return uint64(math.RoundToEven(math.Ldexp(damage, w.scale))) }
-	if factor := math.Ldexp(1, w.scale); factor > 0 && factor <= math.MaxFloat64 {
-		costOf = func(damage float64) uint64 { return uint64(math.RoundToEven(float64(damage * factor))) } // the same, faster
+	costOf, err := w.scaleTo(total + w.otherLoss)
+	if err != nil {
+		return err
 	}
 	w.otherCost = costOf(w.otherLoss)
 	for c := range w.cells {
@@ -508,6 +504,21 @@ func (c *cell) addUp() {
 			c.total[i] += cost
 		}
 	}
+}
+
+// scaleTo sets the scale for damages that add up to a total at most, and returns
+// what turns one into a cost.
+func (w *weighing) scaleTo(total float64) (costOf func(damage float64) uint64, err error) {
+	if total > math.MaxFloat64 {
+		return nil, fmt.Errorf("the damages add up to more than a number can hold")
+	}
+	_, exponent := math.Frexp(total)
+	w.scale = 61 - exponent
+	if factor := math.Ldexp(1, w.scale); factor > 0 && factor <= math.MaxFloat64 {
+		return func(damage float64) uint64 { return uint64(math.RoundToEven(float64(damage * factor))) }, nil
+	}
+	scale := w.scale
+	return func(damage float64) uint64 { return uint64(math.RoundToEven(math.Ldexp(damage, scale))) }, nil // the same, slower
 }
 
 // planDamage returns the damage of a plan whose decided tensors cost so much:
