@@ -12,7 +12,7 @@ import (
 const collectFromBytes = 72 << 20
 
 // postponeCollection leaves garbage where it is until there are collectFromBytes
-// in all: the plan of the largest models is written before, in some 50 MB, and
+// in all: the plan of the largest models is written before, in some 30 MB, and
 // collecting a heap that only grows takes a quarter of its time. After the first
 // collection everything is as usual, as it is where the environment says when to
 // collect.
