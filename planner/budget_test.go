@@ -64,8 +64,8 @@ func damageByHand(p *Problem, plan *Plan) (fused, split float64) {
 	for i := range plan.Tensors {
 		tp := &plan.Tensors[i]
 		t := tp.Tensor
-		if !llamaquantize.Quantizable(t) || tp.Type.GGML == t.Type {
-			continue
+		if !llamaquantize.Quantizable(t) || tp.ExpertTypes == nil && tp.Type.GGML == t.Type {
+			continue // of a fused tensor that keeps its type, the split plan's experts may not
 		}
 		if tp.ExpertTypes == nil {
 			fused += relative(t.Name, 0, tp.Type)
