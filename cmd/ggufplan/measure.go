@@ -53,12 +53,13 @@ every other tensor that llama-quantize quantizes, in every candidate type, and
 writes the relative error of each as JSON: what plan --errors weighs traffic
 with. An imatrix gives the column weights; without one they are ones.
 
-Rows are sampled, from --seed, until the 95 % interval of each relative error is
-within --precision (5 %), and the closer the more traffic an expert has: a
-tensor's error, weighted by traffic, is within a fifth of that (1 %). --quick
-takes 20 % and 4 %, and a tenth of the time: from 10 % on, tensors of 30 experts
+Every row is read; those to encode are drawn by their share of the norm, from
+--seed, until the 95 % interval of each relative error is within --precision
+(5 %), and the closer the more traffic an expert has: a tensor's error, weighted
+by traffic, is within a fifth of that (1 %). --quick takes 20 % and 4 %, and a
+tenth of the time: from 10 % on some rows are read, and tensors of 30 experts
 and more have ten measured in every type and the others in one, from which the
-ten's ratios give the rest. --full reads all. With -o, finished experts are kept in
+ten's ratios give the rest. --full encodes all. With -o, finished experts are kept in
 OUT.partial: after an interruption --resume goes on from there and ends with the
 same bytes. Memory stays below 512 MB for any model.
 

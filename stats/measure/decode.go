@@ -22,7 +22,7 @@ var versionPattern = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8
 // other. Unknown fields of a newer minor version are dropped.
 func Decode(data []byte) (*Result, error) {
 	var e Result
-	if err := decodeRecord(data, ErrorsSchemaName, "not an errors file of measure", &e); err != nil {
+	if err := decodeRecord(data, ErrorsSchemaName, ErrorsFormatVersion, "not an errors file of measure", &e); err != nil {
 		return nil, err
 	}
 	if err := e.validate(); err != nil {
@@ -31,9 +31,9 @@ func Decode(data []byte) (*Result, error) {
 	return &e, nil
 }
 
-// decodeRecord reads a record with a schema's name and a format version, 1.0
-// being this program's.
-func decodeRecord[T any](data []byte, schema, otherwise string, record *T) error {
+// decodeRecord reads a record with a schema's name and a format version; own is
+// this program's, 1.0 or 1.1 with the same fields.
+func decodeRecord[T any](data []byte, schema, own, otherwise string, record *T) error {
 	var head struct {
 		Schema        string `json:"schema"`
 		FormatVersion string `json:"format_version"`
@@ -51,7 +51,8 @@ func decodeRecord[T any](data []byte, schema, otherwise string, record *T) error
 	if m[1] != "1" {
 		return fmt.Errorf("format_version: %s has an unknown major version, this program reads 1", head.FormatVersion)
 	}
-	if err := strictjson.Check(data, reflect.TypeFor[T](), m[2] != "0"); err != nil {
+	newer := m[2] != "0" && head.FormatVersion != own
+	if err := strictjson.Check(data, reflect.TypeFor[T](), newer); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, record); err != nil {

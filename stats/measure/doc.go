@@ -11,13 +11,15 @@
 //
 // # Precision
 //
-// Relative errors are ratio estimates from rows drawn without replacement; their
-// variance is that of the residuals (Cochran, Sampling Techniques, 6.3). Rows go
-// where they decide (5.5): an expert with the share p of its layer's traffic is
-// measured to within P/5/sqrt(p), at most P, so that the sum over a tensor's
-// experts is within P/5. From P = 10 % on, most experts are measured in one type
-// and the others follow from the ratios that ten have. sample.go and pool.go
-// hold the formulas.
+// Rows are read for their norms n_i, all where the precision P is below 10 %. Those
+// to encode are drawn by weight, without replacement (priority sampling: Duffield,
+// Lund and Thorup, J. ACM 54(6), 2007), each for w_i rows: the relative error is r =
+// sum w_i e_i / sum w_i n_i, its variance sum w_i (w_i - 1) (e_i - r n_i)^2 by the
+// norm squared. Rows go where they decide (Cochran, Sampling Techniques, 5.5): an
+// expert with the share p of its layer's traffic is measured to within P/5/sqrt(p),
+// at most P, so that the sum over a tensor's experts is within P/5. From P = 10 %
+// on, most experts are measured in one type and the others follow from the ratios
+// that ten have. sample.go and pool.go hold the formulas.
 //
 // # Determinism
 //

@@ -31,8 +31,12 @@ type Journal struct {
 	last   int // the last item that it held at the start, -1 for none
 }
 
-// journalMagic starts the first line; the number is the format's version.
-const journalMagic = "ggufplan.errors.partial 2 "
+// journalMagic starts the first line; the number is the version of the format
+// and of how rows are drawn: the third is by weight.
+const (
+	journalName  = "ggufplan.errors.partial "
+	journalMagic = journalName + "3 "
+)
 
 // maxJournalLineBytes bounds a line: an item has some 30 types of 100 bytes.
 const maxJournalLineBytes = 1 << 20
@@ -135,6 +139,9 @@ func (j *Journal) begin(m *measurement, done []bool) error {
 		// Cut short before the first item.
 		_, err = j.file.WriteAt([]byte(header), 0)
 		return errors.Join(err, seekEnd(j.file))
+	}
+	if err == nil && bytes.HasPrefix(line, []byte(journalName)) && !bytes.HasPrefix(line, []byte(journalMagic)) {
+		return fmt.Errorf("%s: line 1: is the state of a ggufplan of another version, which draws other rows: remove it to begin anew", j.path)
 	}
 	if err != nil || !bytes.HasPrefix(line, []byte(journalMagic)) {
 		return fmt.Errorf("%s: line 1: is not the state of a measurement", j.path)

@@ -51,7 +51,13 @@ func (f *fakeRun) times() (costs []work, seconds []float64) {
 		}
 		cost := g.expected
 		cost.weights = uint64(float64(cost.weights) * factor)
-		cost.here = pace.Cost(float64(cost.here) * factor)
+		norms := pace.Cost(0) // which samples do not need more of
+		for i := range f.m.items[g.first:][:g.count] {
+			it := &f.m.items[g.first+i]
+			norms += it.summed(f.m.normRows(it.target, it.tensor.ExpertRows())).here
+		}
+		norms = min(norms, cost.here)
+		cost.here = norms + pace.Cost(float64(cost.here-norms)*factor)
 		mean, all := 0.0, 0.0
 		for k, t := range it.types {
 			cost := 1e9 * it.works[k].here.Seconds()

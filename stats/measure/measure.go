@@ -121,20 +121,23 @@ type measuredTensor struct {
 // a complete entry under the tensor's own name. The source's own type costs
 // nothing: a tensor that keeps its type is copied.
 //
-// Unless all rows are read, they are sampled without replacement, each
-// expert's in an order that follows from the seed, the tensor's name and the
-// expert. Rows are added until the 95 % interval of each type's relative error
-// is within the precision of it, and narrower the more traffic the expert has,
-// so that the tensor's traffic-weighted error is within a fifth of that; see
-// sample.go for the estimator. Whole tensors without experts are measured to
-// that fifth.
+// Unless all rows are measured, they are sampled without replacement: every row
+// is read for its norm, or some drawn evenly where the precision is 10 % or
+// coarser, and the rows to encode are drawn from these by weight, in an order
+// that follows from the seed, the tensor's name, the expert and the norms. Rows
+// are added until the 95 % interval of each type's relative error is within the
+// precision of it, and narrower the more traffic the expert has, so that the
+// tensor's traffic-weighted error is within a fifth of that; see sample.go for
+// the estimator. Whole tensors without experts are measured to that fifth.
 //
-// A weight that is NaN, infinite, or too large for a candidate's scale ends
-// the measurement: the error names tensor, expert, row, column and type. It is
-// the first in the order of the file, among the rows that are read.
+// A weight that is NaN or infinite in a row that is read, or too large for a
+// candidate's scale in one that is encoded, ends the measurement: the error names
+// tensor, expert, row, column and type. It is that of the first expert in the
+// order of the file.
 //
-// Memory stays within 4 MiB per worker, plus the result's 40 bytes per expert
-// and type: 60 MB for DeepSeek-V3's 44544 routed expert matrices in 25 types.
+// Memory stays within 4 MiB per worker and 24 bytes per row of its expert, 3 MB
+// for a vocabulary of 130,000, plus the result's 40 bytes per expert and type: 60
+// MB for DeepSeek-V3's 44544 routed expert matrices in 25 types.
 //
 // The result has the same bits for any number of workers, for a run that was
 // resumed, and for parts that were merged.

@@ -250,6 +250,13 @@ func TestPartsMergeIntoTheWhole(t *testing.T) {
 			if _, err := Merge(parts[:4], names); err == nil {
 				t.Error("4 of 5 parts merge")
 			}
+			older := *parts[1]
+			older.FormatVersion = "1.0" // whose rows were drawn evenly
+			mixed := slices.Clone(parts)
+			mixed[1] = &older
+			if _, err := Merge(mixed, names); err == nil || !strings.Contains(err.Error(), "format_version differs") {
+				t.Errorf("parts of two versions merge: %v", err)
+			}
 			parts[1] = parts[0]
 			if _, err := Merge(parts, names); err == nil {
 				t.Error("a part given twice merges")
@@ -300,7 +307,19 @@ func TestResumeEndsWithTheSameBytes(t *testing.T) {
 	if _, err := Run(context.Background(), m, e, options); !errors.Is(err, ErrJournalExists) {
 		t.Fatalf("a run that finds state returns %v", err)
 	}
-	// Another measurement's state is refused.
+	// Another version's state is refused, and another measurement's.
+	older := strings.Replace(string(state), journalMagic, journalName+"2 ", 1)
+	if err := os.WriteFile(path, []byte(older), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	options.Journal = NewJournal(path, true)
+	if _, err := Run(context.Background(), m, e, options); err == nil || !strings.Contains(err.Error(), "of another version") {
+		t.Fatalf("another version's state is resumed: %v", err)
+	}
+	options.Journal.Close()
+	if err := os.WriteFile(path, state[:len(state)-20], 0o644); err != nil {
+		t.Fatal(err)
+	}
 	options.Journal = NewJournal(path, true)
 	options.Seed = 2
 	if _, err := Run(context.Background(), m, e, options); err == nil {

@@ -379,7 +379,7 @@ func IsProbe(data []byte) bool {
 // DecodeProbe reads what [EncodeProbe] writes, as strictly as [Decode].
 func DecodeProbe(data []byte) (*Probe, error) {
 	var p Probe
-	if err := decodeRecord(data, ProbeSchemaName, "not sensitivities of probe", &p); err != nil {
+	if err := decodeRecord(data, ProbeSchemaName, ProbeFormatVersion, "not sensitivities of probe", &p); err != nil {
 		return nil, err
 	}
 	if err := p.validate(); err != nil {

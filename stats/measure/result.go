@@ -6,10 +6,11 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 )
 
-// What an errors file says of itself.
+// What an errors file says of itself. 1.1 has the fields of 1.0 and tells parts
+// whose rows are drawn by weight from those that drew them evenly.
 const (
 	ErrorsSchemaName    = "ggufplan.errors"
-	ErrorsFormatVersion = "1.0"
+	ErrorsFormatVersion = "1.1"
 )
 
 // Schema is the JSON Schema of an errors file.

@@ -103,8 +103,8 @@ func TestDecodeErrorsRefuses(t *testing.T) {
 		schema               bool // the schema refuses it too
 	}{
 		{"another record", `"ggufplan.errors"`, `"ggufplan.expert_stats"`, `schema: "ggufplan.expert_stats" is not "ggufplan.errors"`, true},
-		{"major version", `"1.0"`, `"2.0"`, "unknown major version", true},
-		{"spelt version", `"1.0"`, `"1.00"`, "is not MAJOR.MINOR", true},
+		{"major version", `"1.1"`, `"2.0"`, "unknown major version", true},
+		{"spelt version", `"1.1"`, `"1.01"`, "is not MAJOR.MINOR", true},
 		{"unknown field", `"weights":`, `"extra": 1, "weights":`, "extra: unknown field", true},
 		{"case of a key", `"plain_norm":2,`, `"Plain_norm":2,`, "tensors[0].experts[0].Plain_norm: unknown field", true},
 		{"missing field", `"rows_total":4,`, ``, "tensors[0].experts[0].rows_total: the field is missing", true},
@@ -147,12 +147,23 @@ func TestDecodeErrorsRefuses(t *testing.T) {
 	}
 }
 
-func TestDecodeErrorsOfNewerMinor(t *testing.T) {
+func TestDecodeErrorsOfOtherMinors(t *testing.T) {
 	e, _ := testErrors()
 	want := mustEncode(t, e)
-	newer := strings.Replace(string(want), `"1.0"`, `"1.7"`, 1)
+	older := strings.Replace(string(want), `"1.1"`, `"1.0"`, 1)
+	got, err := Decode([]byte(older))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := mustEncode(t, got); !bytes.Equal(b, want) {
+		t.Errorf("of 1.0 is written back:\n%s", b)
+	}
+	if _, err := Decode([]byte(strings.Replace(older, `"rows":3,`, `"rows":3,"blocks":1,`, 1))); err == nil {
+		t.Error("1.0 with an unknown field is accepted")
+	}
+	newer := strings.Replace(string(want), `"1.1"`, `"1.7"`, 1)
 	newer = strings.Replace(newer, `"rows":3,`, `"rows":3,"blocks":[{"a":null}],`, 1)
-	got, err := Decode([]byte(newer))
+	got, err = Decode([]byte(newer))
 	if err != nil {
 		t.Fatal(err)
 	}

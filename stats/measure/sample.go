@@ -1,22 +1,45 @@
 package measure
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"math"
-	"math/bits"
-	"math/rand/v2"
 
 	"github.com/ggufplan/ggufplan/stats"
 )
 
-// The relative error of an expert in a type is a ratio of sums over its rows,
-// r = sum e_i / sum n_i. From k of its K rows, drawn without replacement, it is
-// estimated by the ratio of the samples' sums, whose variance is that of the
-// residuals e_i - r n_i (Cochran, Sampling Techniques, 3rd edition, section
-// 6.3, with the finite population correction):
+// The relative error of an expert in a type is a ratio of sums over its K rows,
+// r = sum e_i / sum n_i, of the weighted errors and norms. Reading a row for its
+// norm n_i costs a hundredth of encoding it in one type. So norms are read first,
+// of all rows, or for a coarse measurement of k of them, drawn evenly; the rows
+// to encode are drawn from these by weight.
 //
-//	half width = w * t(k-1) * sqrt((1 - k/K) / (k (k-1)) * sum (e_i - r n_i)^2) / mean n
+// A row's size s_i is the mean of its share of the norms and of its share of the
+// peaks, sum m v^4 / sum m v^2 over its weights v: large weights are what errors
+// of few bits are made of, and with them half as many rows do where tails are
+// heavy. No size is less than an eighth of the mean, for what sizes miss
+// (Hesterberg, Technometrics 37, 1995), and all are rounded up to powers of two,
+// so that a few sums per class of size do for any sample. Each row has a uniform
+// number u_i of its own; the sample is the rows of the highest s_i/u_i, as many
+// as it needs, and t the next one's (priority sampling: Duffield, Lund and
+// Thorup, J. ACM 54(6), 2007; sequential Poisson sampling: Ohlsson, J. Official
+// Statistics 14, 1998). Given t, a row is in it with the chance min(1, s_i/t), as
+// if drawn alone, and stands for w_i = max(1, t/s_i) rows. Rows with w_i = 1 are
+// known for sure; of the others, whose norms add up to N_c, all the same, the
+// ratio is estimated:
+//
+//	r   = (sum over sure e_i + N_c r_c) / N,  r_c = sum over others w_i e_i / sum w_i n_i
+//	V_2 = m/(m-1) (N_c / sum w_i n_i)^2 sum over others w_i (w_i - 1) (e_i - r_c n_i)^2
+//	V_1 = (1 - k/K) k/(k-1) sum w_i (e_i - r n_i)^2
+//
+// with m the others in the sample, N the norm of the k rows, V_2 the variance of
+// drawing from them (Duffield et al., of the residuals: Cochran, Sampling
+// Techniques, 3rd edition, 6.3) and V_1 that of drawing them, 0 if they are all
+// (two-phase sampling: Särndal, Swensson and Wretman, Model Assisted Survey
+// Sampling, 9.3). The interval is
+//
+//	half width = widen * t(m-1) * sqrt(V_1 + V_2) / N
+//
+// with Student's t. Errors are r times the norm of all rows; where not all are
+// read, their norm is k rows' scaled up, as many as tell it to within the target.
 //
 // A regression of a row's error on its error in a cheap type instead of on its
 // norm gains little: in trained and made-up weights alike the residuals are 0.6
@@ -42,6 +65,9 @@ const (
 
 	tensorPrecision = 1.0 / 5 // of a tensor's damage, as part of an expert's
 
+	// sampleMinSize is the least size of a row, as part of the mean.
+	sampleMinSize = 1.0 / 8
+
 	// sampleWiden is what half widths are multiplied by. To stop at the first
 	// interval that is narrow enough favours samples which happen to vary
 	// little; without this up to 2 % more of the intervals would miss, and
@@ -49,9 +75,9 @@ const (
 	sampleWiden      = 1.06
 	sampleWidenEarly = 1.25
 
-	// sampleNormRows is how many rows the norms are taken over at least at the
-	// default precision: they vary more between rows than the ratio does, and
-	// cost no encoding.
+	// sampleNormRows is how many rows are read for their norms at least where
+	// not all are, for a target as fine as the default precision: norms vary
+	// more between rows than ratios do.
 	sampleNormRows    = 128
 	sampleMinNormRows = 32
 )
@@ -73,8 +99,12 @@ func firstRows(target float64) uint64 {
 	return 6
 }
 
-// normRows is how many rows norms are taken over.
-func normRows(target float64, total uint64) uint64 {
+// normRows is how many rows are read for their norms to begin with: all, unless
+// the measurement is coarse.
+func (m *measurement) normRows(target float64, total uint64) uint64 {
+	if m.options.Precision < pooledPrecision {
+		return total
+	}
 	ratio := DefaultPrecision / target
 	return min(total, max(sampleMinNormRows, uint64(min(sampleNormRows*ratio*ratio, 1<<40))))
 }
@@ -106,38 +136,6 @@ func quantileT(degrees int) float64 {
 	return q
 }
 
-// A rowSampler draws the rows of an expert without replacement, in an order
-// that follows from the seed, the tensor's name and the expert alone. The
-// generator is PCG-DXSM seeded by SHA-256; the shuffle is Fisher and Yates's,
-// of which only the places that rows moved to are kept.
-type rowSampler struct {
-	pcg          *rand.PCG
-	drawn, total uint64
-	moved        map[uint64]uint64 // place -> row, where they differ
-}
-
-func newRowSampler(seed uint64, tensor string, slice int, rows uint64) *rowSampler {
-	key := binary.LittleEndian.AppendUint64(nil, seed)
-	key = binary.LittleEndian.AppendUint64(key, uint64(slice))
-	sum := sha256.Sum256(append(key, tensor...))
-	pcg := rand.NewPCG(binary.LittleEndian.Uint64(sum[:8]), binary.LittleEndian.Uint64(sum[8:16]))
-	return &rowSampler{pcg: pcg, total: rows, moved: map[uint64]uint64{}}
-}
-
-// draw appends the next n rows to dst, or as many as are left.
-func (s *rowSampler) draw(dst []uint64, n uint64) []uint64 {
-	for ; n > 0 && s.drawn < s.total; n-- {
-		// The high word of the product is uniform but for 1 in 2^64/total.
-		offset, _ := bits.Mul64(s.pcg.Uint64(), s.total-s.drawn)
-		place := s.drawn + offset
-		dst = append(dst, s.at(place))
-		s.moved[place] = s.at(s.drawn)
-		delete(s.moved, s.drawn)
-		s.drawn++
-	}
-	return dst
-}
-
 // growth returns how many rows to add to a sample: each look at the interval
 // comes after half of what there is more.
 func growth(drawn uint64, target float64) uint64 {
@@ -147,25 +145,16 @@ func growth(drawn uint64, target float64) uint64 {
 	return max(1, drawn/2)
 }
 
-// at returns the row that lies at a place of the shuffle so far.
-func (s *rowSampler) at(place uint64) uint64 {
-	if row, ok := s.moved[place]; ok {
-		return row
-	}
-	return place
-}
-
-// A typeSum gathers the rows of one expert in one type: with e_i the weighted
-// error and n_i the weighted norm of a row.
-type typeSum struct {
+// A classSum gathers the sampled rows of one size class in one type: with e_i
+// the weighted error and n_i the weighted norm of a row.
+type classSum struct {
 	weighted, norm   stats.Sum // of e_i and n_i
 	plain, plainNorm stats.Sum // the same with weights of one
 	ee, en, nn       stats.Sum // of e_i^2, e_i n_i and n_i^2
 	rows             uint64
-	done             bool
 }
 
-func (s *typeSum) add(r RowLoss) {
+func (s *classSum) add(r RowLoss) {
 	e, n := r.WeightedError, r.WeightedNorm
 	s.weighted.Add(e)
 	s.norm.Add(n)
@@ -177,31 +166,115 @@ func (s *typeSum) add(r RowLoss) {
 	s.rows++
 }
 
-// settled reports whether the sample is large enough.
-func (s *typeSum) settled(total uint64, target float64) bool {
-	relative, half := s.estimate(total)
-	return half <= target*relative
+// squares is the sum of (e_i - r n_i)^2, which rounding may take below 0.
+func (s *classSum) squares(r float64) float64 {
+	return max(0, s.ee.Value()-float64(2*r*s.en.Value())+float64(r*r*s.nn.Value()))
 }
 
-// estimate returns the ratio of the sums and the half width of its interval,
-// given how many rows the expert has.
-func (s *typeSum) estimate(total uint64) (relative, half float64) {
-	norm := s.norm.Value()
-	relative = stats.Relative(s.weighted.Value(), norm)
-	if s.rows >= total {
-		return relative, 0
+// A typeSum gathers the sampled rows of one expert in one type. What it says of
+// all rows is that of the last look.
+type typeSum struct {
+	classes []classSum // by the class of their size
+	rows    uint64
+	done    bool
+
+	relative, half float64 // the error and the half width of its interval
+	plain          float64 // the error with weights of one
+}
+
+func (s *typeSum) add(class uint8, r RowLoss) {
+	for int(class) >= len(s.classes) {
+		s.classes = append(s.classes, classSum{})
 	}
-	if s.rows < 2 || norm == 0 {
-		return relative, math.Inf(1) // rows that do not count say nothing of others
+	s.classes[class].add(r)
+	s.rows++
+}
+
+// An expandedSum adds up rows times what they stand for.
+type expandedSum struct {
+	weighted, norm, plain, plainNorm float64
+	rows                             uint64
+}
+
+func (x *expandedSum) add(c *classSum, stands float64) {
+	x.weighted += float64(stands * c.weighted.Value())
+	x.norm += float64(stands * c.norm.Value())
+	x.plain += float64(stands * c.plain.Value())
+	x.plainNorm += float64(stands * c.plainNorm.Value())
+	x.rows += c.rows
+}
+
+// look estimates the error from the rows so far, all that are drawn from the
+// known ones, and reports whether they are enough.
+func (s *typeSum) look(k *knownRows, target float64) bool {
+	var sure, chance expandedSum
+	norm, left := 0.0, 0.0 // of the known rows, and of those not known for sure
+	for class := range k.norms {
+		stands, of := k.stands(class)
+		norm += of
+		to := &sure
+		if stands > 1 {
+			to = &chance
+			left += of
+		}
+		if class < len(s.classes) {
+			to.add(&s.classes[class], stands)
+		}
 	}
-	// The sum of (e_i - r n_i)^2, which rounding may take below 0.
-	squares := s.ee.Value() - float64(2*relative*s.en.Value()) + float64(relative*relative*s.nn.Value())
-	k := float64(s.rows)
-	unseen := 1 - k/float64(total)
-	widen := sampleWiden
-	if s.rows < 16 {
-		widen = sampleWidenEarly
+	ratio := stats.Relative(chance.weighted, chance.norm)
+	s.relative = stats.Relative(sure.weighted+float64(left*ratio), norm)
+	s.plain = stats.Relative(sure.plain+chance.plain, sure.plainNorm+chance.plainNorm)
+	switch {
+	case s.rows == k.total:
+		s.half = 0
+	case norm == 0 || left > 0 && (chance.rows < 2 || chance.norm == 0):
+		s.half = math.Inf(1) // rows that do not count say nothing of others
+	default:
+		degrees := s.rows - 1
+		if chance.rows > 0 {
+			degrees = chance.rows - 1
+		}
+		widen := sampleWiden
+		if degrees < 15 {
+			widen = sampleWidenEarly
+		}
+		variance := s.variance(k, ratio, stats.Relative(left, chance.norm), chance.rows)
+		s.half = widen * quantileT(int(min(degrees, math.MaxInt32))) * math.Sqrt(variance) / norm
 	}
-	half = widen * quantileT(int(min(s.rows-1, math.MaxInt32))) * math.Sqrt(unseen*max(0, squares)*k/(k-1)) / norm
-	return relative, half
+	return s.half <= target*s.relative
+}
+
+// variance is that of the estimated error, V_1 + V_2: ratio is that of the rows
+// that were drawn by chance, scale what their norms are to be multiplied by.
+func (s *typeSum) variance(k *knownRows, ratio, scale float64, rows uint64) float64 {
+	first, second := 0.0, 0.0
+	for class := range s.classes {
+		c := &s.classes[class]
+		stands, _ := k.stands(class)
+		if stands > 1 {
+			second += float64(stands * (stands - 1) * c.squares(ratio))
+			stands *= scale
+		}
+		first += float64(stands * c.squares(s.relative))
+	}
+	variance := 0.0
+	if rows > 1 {
+		variance = float64(scale*scale) * second * float64(rows) / float64(rows-1)
+	}
+	if known := float64(len(k.rows)); known > 1 {
+		variance += float64((1 - known/float64(k.total)) * known / (known - 1) * first)
+	}
+	return variance
+}
+
+// exact is the error where all rows are in the sample.
+func (s *typeSum) exact() TypeLoss {
+	var weighted, norm, plain stats.Sum
+	for i := range s.classes {
+		weighted.Add(s.classes[i].weighted.Value())
+		norm.Add(s.classes[i].norm.Value())
+		plain.Add(s.classes[i].plain.Value())
+	}
+	relative := stats.Relative(weighted.Value(), norm.Value())
+	return TypeLoss{Relative: relative, Low: relative, High: relative, WeightedError: weighted.Value(), PlainError: plain.Value()}
 }

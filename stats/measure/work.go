@@ -48,10 +48,16 @@ func (t *measuredTensor) encoded(k int, rows uint64) work {
 	return work{n * w.weights, pace.Cost(n) * w.share, pace.Cost(n) * w.here}
 }
 
-// read is the work on rows before any type's: reading them, and their norms.
+// read is the work of reading some rows.
 func (t *measuredTensor) read(rows uint64) work {
-	c := pace.Cost(rows*t.tensor.Shape[0]) * (pace.ReadRow + pace.Norm)
+	c := pace.Cost(rows*t.tensor.Shape[0]) * pace.ReadRow
 	return work{0, c, c}
+}
+
+// summed is the work of reading rows in the order of the file, for their norms.
+func (t *measuredTensor) summed(rows uint64) work {
+	n := pace.Cost(rows * t.tensor.Shape[0])
+	return work{0, n * pace.Norm, n * pace.NormHere()}
 }
 
 // expected guesses the work on items that are measured together.
@@ -71,12 +77,12 @@ func (m *measurement) expected(items []measureItem) (all work) {
 			target, anchor = target*pooledAnchor, anchorOf(it.types, it.tensor.Type)
 		}
 		total := it.tensor.ExpertRows()
-		rows, read := total, total
+		rows, norms := total, total
 		if !m.options.Full {
-			rows = expectedRows(target, total)
-			read = max(rows, normRows(target, total))
+			rows, norms = expectedRows(target, total), m.normRows(target, total)
+			all = all.plus(it.read(rows)) // again, to encode them
 		}
-		all = all.plus(it.read(read))
+		all = all.plus(it.summed(norms))
 		for k, typ := range it.types {
 			if typ != it.tensor.Type && (anchor < 0 || anchor == k) {
 				all = all.plus(it.encoded(k, rows))

@@ -30,7 +30,7 @@ type measureWorker struct {
 	m     *measurement
 	trips []*RoundTrip // of the item's types
 	sums  []typeSum    // of the item's types
-	order []uint64     // the rows of a batch
+	known knownRows    // of the item
 
 	spend func(work) // is told of what is done; nil for nobody
 }
@@ -40,8 +40,8 @@ func newMeasureWorker(m *measurement) *measureWorker {
 }
 
 // measure measures one expert of one tensor to a relative half width, in all of
-// the item's types but those that skip marks, which may be nil. Sampled rows are
-// read in batches that grow with the sample: types that are done are left out of
+// the item's types but those that skip marks, which may be nil. Rows are encoded
+// in batches that grow with the sample: types that are done are left out of
 // further ones.
 func (w *measureWorker) measure(ctx context.Context, it *measureItem, target float64, skip []bool) (ExpertLoss, error) {
 	total := it.tensor.ExpertRows()
@@ -53,7 +53,7 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem, target flo
 		return x, err
 	}
 	x.Weighted = w.Weighted
-	norms := rowNorms{energyWeights: w.Weights.Of(0)}
+	var norms rowNorms
 	if !x.Weighted && it.tensor.Role == ggufio.RoleExpertDown {
 		mean, err := w.m.means.of(w.m, it)
 		if err != nil {
@@ -64,35 +64,16 @@ func (w *measureWorker) measure(ctx context.Context, it *measureItem, target flo
 	if err := w.start(it, skip); err != nil {
 		return x, err
 	}
+	sample := w.sample
 	if w.m.options.Full {
-		for first := uint64(0); first < total; first += fullBatch {
-			w.order = w.order[:0]
-			for row := first; row < min(total, first+fullBatch); row++ {
-				w.order = append(w.order, row)
-			}
-			if err := w.batch(ctx, it, w.order, &norms); err != nil {
-				return x, err
-			}
-		}
-		w.finish(it, &x, &norms)
-		return x, nil
+		sample = w.all
 	}
-	sampler := newRowSampler(w.m.options.Seed, it.tensor.Name, it.slice, total)
-	for {
-		w.order = sampler.draw(w.order[:0], growth(sampler.drawn, target))
-		slices.Sort(w.order) // for the disk
-		if err := w.batch(ctx, it, w.order, &norms); err != nil {
-			return x, err
-		}
-		if done := w.judge(total, target); sampler.drawn == total || done && sampler.drawn >= normRows(target, total) {
-			w.finish(it, &x, &norms)
-			return x, nil
-		}
+	if err := sample(ctx, it, target, &norms); err != nil {
+		return x, err
 	}
+	w.finish(it, &x, &norms)
+	return x, nil
 }
-
-// fullBatch is how many rows are listed at once where all are read.
-const fullBatch = 4096
 
 // start makes the item's round trips and empties the sums.
 func (w *measureWorker) start(it *measureItem, skip []bool) error {
@@ -109,47 +90,110 @@ func (w *measureWorker) start(it *measureItem, skip []bool) error {
 	return nil
 }
 
-// batch reads rows, sums their norms, and encodes them in the types that are
-// not done.
-func (w *measureWorker) batch(ctx context.Context, it *measureItem, rows []uint64, norms *rowNorms) error {
-	columns := it.tensor.Shape[0]
-	perChunk := int(max(1, chunkBytes/4/columns))
-	for len(rows) > 0 {
+// all measures every row.
+func (w *measureWorker) all(ctx context.Context, it *measureItem, _ float64, norms *rowNorms) error {
+	return w.known.allRows(it.tensor.ExpertRows(), func(rows []uint64) error {
+		return w.read(ctx, it, rows, func(_ int, rows []uint64) error {
+			if err := w.addNorms(it, rows, norms); err != nil {
+				return err
+			}
+			return w.encode(it, rows, nil)
+		})
+	})
+}
+
+// sample measures rows that are drawn by weight from those whose norms it reads.
+func (w *measureWorker) sample(ctx context.Context, it *measureItem, target float64, norms *rowNorms) error {
+	sampler := newRowSampler(w.m.options.Seed, it.tensor.Name, it.slice, it.tensor.ExpertRows())
+	if sampler.total > math.MaxUint32 {
+		return fmt.Errorf("%s: %d rows are over the limit of %d: measure all", it.tensor.Name, sampler.total, uint32(math.MaxUint32))
+	}
+	learn := func(rows []uint64) error {
+		return w.read(ctx, it, rows, func(_ int, rows []uint64) error { return w.addNorms(it, rows, norms) })
+	}
+	encode := func(rows []uint64, classes []uint8) (bool, error) {
+		w.spent(it.read(uint64(len(rows))))
+		err := w.read(ctx, it, rows, func(first int, rows []uint64) error { return w.encode(it, rows, classes[first:]) })
+		return w.judge(target), err
+	}
+	return w.known.sample(sampler, norms, w.m.normRows(target, sampler.total), target, learn, encode)
+}
+
+// read reads rows, given in ascending order, and hands them on as they fit into
+// memory, with the place of the first of them in the list.
+func (w *measureWorker) read(ctx context.Context, it *measureItem, rows []uint64, do func(first int, rows []uint64) error) error {
+	perChunk := int(max(1, chunkBytes/4/it.tensor.Shape[0]))
+	for first := 0; first < len(rows); first += perChunk {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		chunk := rows[:min(perChunk, len(rows))]
-		rows = rows[len(chunk):]
+		chunk := rows[first:min(first+perChunk, len(rows))]
 		if err := w.ReadSome(it.tensor, it.slice, chunk); err != nil {
 			return err
 		}
-		for i, number := range chunk {
-			if err := norms.add(w.row(i, columns), w.Weights.Of(w.Weights.Matrix(number))); err != nil {
+		if err := do(first, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spent tells of work that is done.
+func (w *measureWorker) spent(x work) {
+	if w.spend != nil {
+		w.spend(x)
+	}
+}
+
+// addNorms adds the rows of a chunk to the norms, and to the known ones.
+func (w *measureWorker) addNorms(it *measureItem, rows []uint64, norms *rowNorms) error {
+	for i, number := range rows {
+		row := w.row(i, it.tensor.Shape[0])
+		sums := quant.SumRow(row, w.Weights.Of(w.Weights.Matrix(number)))
+		if !(sums.Plain <= math.MaxFloat64) {
+			for c, v := range row {
+				if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+					return fmt.Errorf("%s: row %d: column %d: weight %v: %w", it.describe(), number, c, v, quant.ErrNotFinite)
+				}
+			}
+		}
+		energy := sums.Weighted
+		if norms.energyWeights != nil {
+			energy = quant.SumRow(row, norms.energyWeights).Weighted
+		}
+		norms.add(sums, energy)
+		if !w.m.options.Full {
+			w.known.add(number, sums)
+		}
+	}
+	w.spent(it.summed(uint64(len(rows))))
+	return nil
+}
+
+// encode adds the rows of a chunk to the sums of the types that are not done, by
+// their classes, which may be nil for one.
+func (w *measureWorker) encode(it *measureItem, rows []uint64, classes []uint8) error {
+	for k, trip := range w.trips {
+		if w.sums[k].done {
+			continue
+		}
+		matrix := -1
+		for i, number := range rows {
+			if at := w.Weights.Matrix(number); at != matrix {
+				matrix = at
+				trip.SetWeights(w.Weights.Of(matrix))
+			}
+			e, err := trip.Row(w.row(i, it.tensor.Shape[0]))
+			if err != nil {
 				return fmt.Errorf("%s: row %d: %w", it.describe(), number, err)
 			}
-		}
-		spent := it.read(uint64(len(chunk)))
-		for k, trip := range w.trips {
-			if w.sums[k].done {
-				continue
+			class := uint8(0)
+			if classes != nil {
+				class = classes[i]
 			}
-			spent = spent.plus(it.encoded(k, uint64(len(chunk))))
-			matrix := -1
-			for i, number := range chunk {
-				if at := w.Weights.Matrix(number); at != matrix {
-					matrix = at
-					trip.SetWeights(w.Weights.Of(matrix))
-				}
-				e, err := trip.Row(w.row(i, columns))
-				if err != nil {
-					return fmt.Errorf("%s: row %d: %w", it.describe(), number, err)
-				}
-				w.sums[k].add(e)
-			}
+			w.sums[k].add(class, e)
 		}
-		if w.spend != nil {
-			w.spend(spent)
-		}
+		w.spent(it.encoded(k, uint64(len(rows))))
 	}
 	return nil
 }
@@ -161,18 +205,18 @@ func (w *measureWorker) row(i int, columns uint64) []float32 {
 
 // judge marks the types that need no further rows, and reports whether all
 // are done.
-func (w *measureWorker) judge(total uint64, target float64) bool {
+func (w *measureWorker) judge(target float64) bool {
 	all := true
 	for i := range w.sums {
 		s := &w.sums[i]
-		s.done = s.done || s.settled(total, target)
+		s.done = s.done || s.look(&w.known, target)
 		all = all && s.done
 	}
 	return all
 }
 
-// finish turns sums into the item's result. Sums over a sample are scaled to
-// all rows; a type's error is its ratio times the norm, which more rows know.
+// finish turns sums into the item's result. Norms of some rows are scaled to
+// all; a type's error is its ratio times the norm.
 func (w *measureWorker) finish(it *measureItem, x *ExpertLoss, norms *rowNorms) {
 	scale := float64(x.RowsTotal) / float64(norms.rows)
 	x.WeightedNorm = norms.weighted.Value() * scale
@@ -189,53 +233,43 @@ func (w *measureWorker) finish(it *measureItem, x *ExpertLoss, norms *rowNorms) 
 			continue // copied, or skipped
 		}
 		if s.rows == x.RowsTotal {
-			e.Relative = stats.Relative(s.weighted.Value(), s.norm.Value())
-			e.Low, e.High = e.Relative, e.Relative
-			e.WeightedError, e.PlainError = s.weighted.Value(), s.plain.Value()
+			*e = s.exact()
 			continue
 		}
-		var half float64
-		e.Relative, half = s.estimate(x.RowsTotal)
-		e.Low, e.High = max(0, e.Relative-half), e.Relative+half
-		e.WeightedError = e.Relative * x.WeightedNorm
-		e.PlainError = stats.Relative(s.plain.Value(), s.plainNorm.Value()) * x.PlainNorm
+		e.Relative = s.relative
+		e.Low, e.High = max(0, s.relative-s.half), s.relative+s.half
+		e.WeightedError = s.relative * x.WeightedNorm
+		e.PlainError = s.plain * x.PlainNorm
 	}
 }
 
 // rowNorms sums the squares of all rows that are read.
 type rowNorms struct {
-	energyWeights           []float64 // nil for ones
+	energyWeights           []float64 // of the energy, nil where they are the row's own
 	weighted, plain, energy stats.Sum
+	squares                 stats.Sum // of the weighted norms
 	rows                    uint64
 }
 
-// add sums a row with its column weights, nil for ones.
-func (n *rowNorms) add(row []float32, weights []float64) error {
-	var weighted, plain, energy float64
-	for i, v := range row {
-		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-			return fmt.Errorf("column %d: weight %v: %w", i, v, quant.ErrNotFinite)
-		}
-		square := float64(float64(v) * float64(v))
-		plain += square
-		if weights != nil {
-			weighted += float64(weights[i] * square)
-		}
-		if n.energyWeights != nil {
-			energy += float64(n.energyWeights[i] * square)
-		}
-	}
-	if weights == nil {
-		weighted = plain
-	}
-	if n.energyWeights == nil {
-		energy = plain
-	}
-	n.weighted.Add(weighted)
-	n.plain.Add(plain)
+// add adds a row.
+func (n *rowNorms) add(sums quant.RowSums, energy float64) {
+	n.weighted.Add(sums.Weighted)
+	n.plain.Add(sums.Plain)
 	n.energy.Add(energy)
+	n.squares.Add(float64(sums.Weighted * sums.Weighted))
 	n.rows++
-	return nil
+}
+
+// settled reports whether the rows that were read, drawn evenly, tell the norm
+// of all within a relative half width.
+func (n *rowNorms) settled(total uint64, target float64) bool {
+	k, norm := float64(n.rows), n.weighted.Value()
+	if n.rows >= total {
+		return true
+	}
+	squares := max(0, n.squares.Value()-norm*norm/k)
+	unseen := 1 - k/float64(total)
+	return quantileT(int(min(n.rows-1, math.MaxInt32)))*math.Sqrt(unseen*squares*k/(k-1)) <= target*norm
 }
 
 // count returns the tokens that were routed to an item's expert, nil where

@@ -85,11 +85,21 @@ func (c *Costs) RoundTrip(t quant.Type, weighted bool) Cost {
 	return cost
 }
 
-// Other costs of a weight.
-const (
-	ReadRow Cost = 8  // to be read by the row, from memory, and decoded
-	Norm    Cost = 16 // to be added to the norms
-)
+// ReadRow is what a weight takes to be read by the row, from memory, and
+// decoded.
+const ReadRow Cost = 8
+
+// Norm is what a weight takes to be read with its neighbours, decoded and added
+// to the norms, by the table.
+const Norm Cost = 5
+
+// NormHere is that on this machine.
+func NormHere() Cost {
+	if quant.HasVectors() {
+		return Norm
+	}
+	return 4 * Norm
+}
 
 // Compare is what a weight takes to be compared with what came back from a type:
 // sums are of blocks, and a block of one weight has them all.
