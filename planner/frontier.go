@@ -107,7 +107,9 @@ func (w *weighing) frontierPoints(sizes []uint64, progress func(done, total uint
 	points, missed := make([]FrontierPoint, len(sizes)), make([]*UnreachableError, len(sizes))
 	var mu sync.Mutex
 	done := uint64(0)
-	err := measure.Parallel(context.Background(), len(sizes), workers, w.frontierWorker, func(own *frontierWorker, i int) error {
+	layers := w.frame.undecided().layers
+	newWorker := func() *frontierWorker { return w.frontierWorker(layers) }
+	err := measure.Parallel(context.Background(), len(sizes), workers, newWorker, func(own *frontierWorker, i int) error {
 		if progress != nil {
 			mu.Lock()
 			progress(done, uint64(len(sizes)))
@@ -132,7 +134,7 @@ type frontierWorker struct {
 	d         *decision
 }
 
-func (w *weighing) frontierWorker() *frontierWorker {
+func (w *weighing) frontierWorker(layers []LayerPlan) *frontierWorker {
 	own, budget, frame := *w, *w.budget, *w.frame
 	own.budget, own.frame, own.room = &budget, &frame, new(room)
 	frame.slots = slices.Clone(frame.slots)
@@ -140,7 +142,7 @@ func (w *weighing) frontierWorker() *frontierWorker {
 		s := &frame.slots[i]
 		s.resolved = slices.Clip(s.resolved) // what is added to them is the worker's
 	}
-	return &frontierWorker{&own, w.frame.undecided()}
+	return &frontierWorker{&own, &decision{verdicts: make([]verdict, len(frame.slots)), layers: layers}}
 }
 
 // point solves for one size.

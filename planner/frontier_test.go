@@ -65,7 +65,7 @@ func TestFrontierSharesSets(t *testing.T) {
 	if len(w.sets) == 0 {
 		t.Fatal("the sizes had nothing to share")
 	}
-	own := w.frontierWorker()
+	own := w.frontierWorker(f.undecided().layers)
 	if _, err := own.point(size); err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,8 @@ func optionsOf(groups []group) [][]knapsack.Option {
 type room struct {
 	groups   []group
 	options  []knapsack.Option
+	windows  []window
+	has      []uint64
 	knapsack knapsack.Room
 }
 
@@ -95,19 +97,25 @@ func (x window) holds(size uint64) bool { return x.least <= size && size <= x.mo
 // for the split plan, where it does not decide.
 type cellWindows [][]window
 
-// cap applies the rule for experts with thin statistics: no type smaller than
-// one step below the tensor's type in the fused plan.
-func (w *weighing) cap(c *cell, chosen int, layers []LayerPlan) []window {
+// take cuts a list of n elements, of any value, off a longer one.
+func take[T any](from *[]T, n int) []T {
+	list := (*from)[:n:n]
+	*from = (*from)[n:]
+	return list
+}
+
+// cap makes the windows of a tensor's experts. It applies the rule for experts
+// with thin statistics: no type smaller than one step below the tensor's type in
+// the fused plan.
+func (w *weighing) cap(list []window, c *cell, chosen int, layers []LayerPlan) {
 	below := w.stepBelow(c, chosen)
-	list := make([]window, len(c.cost))
 	for e := range list {
-		list[e].most = knapsack.MaxTotal
+		list[e] = window{most: knapsack.MaxTotal}
 		switch layers[c.slot.layer].Experts[e].Flag {
 		case FlagUnseen, FlagScarce:
 			list[e].least = below
 		}
 	}
-	return list
 }
 
 // stepBelow returns the bytes per expert of the next smaller candidate of a

@@ -25,10 +25,17 @@ func (w *weighing) splitPart(fused *assignment, has func(c int) bool, budget uin
 	s := &splitting{w: w, fused: fused, windows: make(cellWindows, len(w.cells))}
 	experts := 0
 	for c := range w.cells {
+		if cell := &w.cells[c]; cell.splits() && has(c) {
+			experts += len(cell.cost)
+		}
+	}
+	w.room.windows = knapsack.Resized(w.room.windows, experts)
+	free := w.room.windows
+	for c := range w.cells {
 		cell := &w.cells[c]
 		if cell.splits() && has(c) {
-			s.windows[c] = w.cap(cell, fused.choice[c][0], layers)
-			experts += len(cell.cost)
+			s.windows[c] = take(&free, len(cell.cost))
+			w.cap(s.windows[c], cell, fused.choice[c][0], layers)
 			s.cost += w.costOf(cell, fused.choice[c])
 			continue
 		}
@@ -115,9 +122,11 @@ func (s *splitting) solve(kinds []uint64, budget uint64) (cost, bound uint64, ok
 			windows[c] = slices.Clone(windows[c])
 		}
 	}
-	a := &assignment{choice: make([][]int, len(s.w.cells))}
+	a := &assignment{choice: slices.Clone(s.fused.choice)}
 	for c := range a.choice {
-		a.choice[c] = slices.Clone(s.fused.choice[c])
+		if s.windows[c] != nil {
+			a.choice[c] = make([]int, len(s.windows[c]))
+		}
 	}
 	sol, err := s.w.solveGuarded(a, guards, windows, budget, knapsack.SplitLimits, func() []group { return s.w.splitGroups(windows, kinds) })
 	var unreachable *UnreachableError
@@ -139,10 +148,12 @@ func (s *splitting) solve(kinds []uint64, budget uint64) (cost, bound uint64, ok
 func (s *splitting) sets() []knapsack.Set {
 	var out []knapsack.Set
 	all := s.w.splitSets()
+	s.w.room.has = knapsack.Resized(s.w.room.has, len(s.w.room.windows))
+	free := s.w.room.has
 	for i, t := range s.w.ties {
 		if s.windows[t.members[0]] != nil {
 			set := all[i]
-			set.Has = s.has(&t)
+			set.Has = s.has(&t, &free)
 			out = append(out, set)
 		}
 	}
@@ -150,10 +161,10 @@ func (s *splitting) sets() []knapsack.Set {
 }
 
 // has says which kinds each expert of a tie may have.
-func (s *splitting) has(t *tie) []uint64 {
-	first := t.members[0]
-	out := make([]uint64, len(s.windows[first]))
+func (s *splitting) has(t *tie, free *[]uint64) []uint64 {
+	out := take(free, len(s.windows[t.members[0]]))
 	for e := range out {
+		out[e] = 0
 		if e > 0 && s.alike(t, e) {
 			out[e] = out[e-1]
 			continue

@@ -102,7 +102,9 @@ func TestThinStatisticsAreCapped(t *testing.T) {
 		}
 		for chosen := range cell.candidates {
 			step := cell.candidates[max(0, chosen-1)].SizeBytes / 4
-			for e, x := range w.cap(cell, chosen, layers) {
+			list := make([]window, len(cell.cost))
+			w.cap(list, cell, chosen, layers)
+			for e, x := range list {
 				want := uint64(0)
 				if e == 1 || e == 2 {
 					want = step

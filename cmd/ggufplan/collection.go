@@ -11,24 +11,27 @@ import (
 // collect garbage.
 const collectFromBytes = 72 << 20
 
+// collectPercent is the garbage, of what is held, that then is collected: half of
+// the usual, for what a frontier holds is most of what a plan may.
+const collectPercent = 50
+
 // postponeCollection leaves garbage where it is until there are collectFromBytes
 // in all: the plan of the largest models is written before, in some 30 MB, and
 // collecting a heap that only grows takes a quarter of its time. After the first
-// collection everything is as usual, as it is where the environment says when to
-// collect.
+// collection it takes collectPercent. Where the environment says when to collect
+// it decides.
 func postponeCollection() {
 	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
 		if os.Getenv(name) != "" {
 			return
 		}
 	}
-	percent := debug.SetGCPercent(-1)
-	if percent < 0 {
+	if debug.SetGCPercent(-1) < 0 {
 		return // postponed already, by an earlier call in this process
 	}
 	debug.SetMemoryLimit(collectFromBytes)
 	runtime.AddCleanup(&struct{ *byte }{new(byte)}, func(percent int) {
 		debug.SetMemoryLimit(math.MaxInt64)
 		debug.SetGCPercent(percent)
-	}, percent)
+	}, collectPercent)
 }

@@ -20,7 +20,7 @@ func (s *search) swapAlike(sol *Solution) {
 	}
 	alike := map[string][]int{}
 	var key []byte
-	for i := range s.k.groups {
+	for i := range s.k.room.groups {
 		g := s.k.group(i)
 		if len(g.Options) < 2 || !deviant[g.key()] {
 			continue

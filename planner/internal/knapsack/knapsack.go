@@ -62,11 +62,9 @@ const MaxTotal = 1 << 62
 
 // A knapsack is a problem made ready to be solved for any budget.
 type Knapsack struct {
-	groups []packedSpan
-	packed []packedOption
-	hulls  []int32
-	steps  order  // all groups' hull steps
-	Least  uint64 // total size of the smallest options
+	room  *Room
+	order order  // all groups' hull steps
+	Least uint64 // total size of the smallest options
 }
 
 // A packedGroup is a group without options that another option of no larger
@@ -81,8 +79,8 @@ type PackedGroup struct {
 type packedSpan struct{ first, options, corners int32 }
 
 func (k *Knapsack) group(i int) PackedGroup {
-	at := k.groups[i]
-	return PackedGroup{k.packed[at.first:][:at.options:at.options], k.hulls[at.first:][:at.corners:at.corners]}
+	at := k.room.groups[i]
+	return PackedGroup{k.room.packed[at.first:][:at.options:at.options], k.room.hulls[at.first:][:at.corners:at.corners]}
 }
 
 type packedOption struct {
@@ -99,6 +97,7 @@ type Room struct {
 	packed []packedOption
 	hulls  []int32
 	steps  []step
+	fits   []step // those that are looked at to fill what room a budget has left
 }
 
 // New makes the problem ready.
@@ -118,7 +117,7 @@ func (r *Room) New(groups int, optionsOf func(group int) []Option) (*Knapsack, e
 	}
 	r.groups, r.packed, r.hulls = Resized(r.groups, groups), Resized(r.packed, count), Resized(r.hulls, count)
 	r.steps = Resized(r.steps, max(0, count-groups))[:0]
-	k := &Knapsack{groups: r.groups, packed: r.packed, hulls: r.hulls}
+	k := &Knapsack{room: r}
 	first := 0
 	for i := range groups {
 		options := optionsOf(i)
@@ -145,7 +144,7 @@ func (r *Room) New(groups int, optionsOf func(group int) []Option) (*Knapsack, e
 			r.steps = append(r.steps, step{uint64(from.cost - to.cost), uint64(to.Size - from.Size), int32(i), int32(c)})
 		}
 	}
-	k.steps = newOrder(r.steps)
+	k.order = newOrder(r.steps)
 	return k, nil
 }
 
@@ -215,7 +214,7 @@ func (k *Knapsack) Solve(budgetBytes uint64, lim Limits) (*Solution, bool) {
 	if k.Least > budgetBytes {
 		return nil, false
 	}
-	s := &search{k: k, lim: lim, budget: int64(min(budgetBytes, MaxTotal)), base: make([]int32, len(k.groups))}
+	s := &search{k: k, lim: lim, budget: int64(min(budgetBytes, MaxTotal)), base: make([]int32, len(k.room.groups))}
 	s.relax()
 	s.run()
 	sol := s.result()
@@ -226,16 +225,16 @@ func (k *Knapsack) Solve(budgetBytes uint64, lim Limits) (*Solution, bool) {
 // CutRate is the cost that a byte saves at the relaxed optimum, where the budget
 // breaks off; false where everything fits.
 func (k *Knapsack) CutRate(budgetBytes uint64) (Rate, bool) {
-	cut := k.steps.cut(budgetBytes - min(k.Least, budgetBytes))
+	cut := k.order.cut(budgetBytes - min(k.Least, budgetBytes))
 	if cut == k.count() {
 		return Rate{0, 1}, false
 	}
 	return k.rate(cut), true
 }
 
-func (k *Knapsack) count() int { return len(k.steps.steps) }
+func (k *Knapsack) count() int { return len(k.room.steps) }
 
 func (k *Knapsack) rate(i int) Rate {
-	st := k.steps.at(i)
+	st := k.order.at(i)
 	return Rate{st.saves, st.bytes}
 }

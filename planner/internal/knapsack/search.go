@@ -54,13 +54,13 @@ type node struct {
 
 // relax walks the steps while they fit and then fills what room is left.
 func (s *search) relax() {
-	for i := range s.k.groups {
-		first := &s.k.packed[s.k.groups[i].first]
+	for i := range s.k.room.groups {
+		first := &s.k.room.packed[s.k.room.groups[i].first]
 		s.baseSize += first.Size
 		s.baseCost += first.cost
 	}
-	s.cut = s.k.steps.cut(uint64(s.budget - s.baseSize))
-	steps := s.k.steps.steps
+	s.cut = s.k.order.cut(uint64(s.budget - s.baseSize))
+	steps := s.k.room.steps
 	for i := range steps[:s.cut] {
 		s.take(s.base, &steps[i], &s.baseSize, &s.baseCost)
 	}
@@ -79,14 +79,15 @@ func (s *search) take(corners []int32, st *step, size, cost *int64) {
 
 // fill takes the next best of the steps that fit in the room left.
 func (s *search) fill(room uint64) {
-	var fits []step
+	fits := s.k.room.fits[:0]
 	least := room + 1
-	for _, st := range s.k.steps.steps[s.cut:] {
+	for _, st := range s.k.room.steps[s.cut:] {
 		if st.bytes <= room {
 			fits = append(fits, st)
 			least = min(least, st.bytes)
 		}
 	}
+	s.k.room.fits = fits
 	next := newOrder(fits)
 	size := int64(0)
 	for i := 0; i < len(fits) && room >= least; i++ {
@@ -103,7 +104,7 @@ func (s *search) run() {
 		return // everything fits
 	}
 	s.cutRate = s.k.rate(s.cut)
-	s.entered, s.open = make([]bool, len(s.k.groups)), make([]bool, len(s.k.groups))
+	s.entered, s.open = make([]bool, len(s.k.room.groups)), make([]bool, len(s.k.room.groups))
 	s.up, s.down = s.cut, s.cut-1
 	start := state{excess: s.baseSize - s.budget, cost: s.baseCost, node: -1, option: -1}
 	start.least = s.leastWith(start.cost, start.excess)
@@ -121,9 +122,9 @@ func (s *search) run() {
 		s.settle()
 		var group int32
 		if s.up < s.k.count() && (upNext || s.down < 0) {
-			group = s.k.steps.at(s.up).group
+			group = s.k.order.at(s.up).group
 		} else {
-			group = s.k.steps.at(s.down).group
+			group = s.k.order.at(s.down).group
 		}
 		upNext = !upNext
 		var deviations []int16
@@ -147,7 +148,7 @@ func (s *search) run() {
 func (s *search) findOpen() {
 	again := s.left > 0
 	s.left = 0
-	for i := range s.k.groups {
+	for i := range s.k.room.groups {
 		if again && !s.open[i] {
 			continue
 		}
@@ -165,10 +166,10 @@ func (s *search) findOpen() {
 
 // settle moves the cursors to groups that have not entered.
 func (s *search) settle() {
-	for s.up < s.k.count() && s.entered[s.k.steps.at(s.up).group] {
+	for s.up < s.k.count() && s.entered[s.k.order.at(s.up).group] {
 		s.up++
 	}
-	for s.down >= 0 && s.entered[s.k.steps.at(s.down).group] {
+	for s.down >= 0 && s.entered[s.k.order.at(s.down).group] {
 		s.down--
 	}
 }
@@ -387,8 +388,8 @@ func mulDiv(size uint64, r Rate) int64 {
 }
 
 func (s *search) result() *Solution {
-	sol := &Solution{Choice: make([]int, len(s.k.groups)), Bound: uint64(s.bound())}
-	position := make([]int32, len(s.k.groups))
+	sol := &Solution{Choice: make([]int, len(s.k.room.groups)), Bound: uint64(s.bound())}
+	position := make([]int32, len(s.k.room.groups))
 	corners := s.base
 	if s.bestBase != nil {
 		corners = s.bestBase
@@ -398,7 +399,7 @@ func (s *search) result() *Solution {
 			}
 		}
 	}
-	for i := range s.k.groups {
+	for i := range s.k.room.groups {
 		position[i] = s.k.group(i).hull[corners[i]]
 	}
 	if s.bestBase == nil {
@@ -407,7 +408,7 @@ func (s *search) result() *Solution {
 			s.deviants = append(s.deviants, s.nodes[n].group)
 		}
 	}
-	for i := range s.k.groups {
+	for i := range s.k.room.groups {
 		o := s.k.group(i).Options[position[i]]
 		sol.Choice[i] = int(o.Index)
 		sol.SizeBytes += uint64(o.Size)
