@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"strings"
@@ -202,6 +203,39 @@ func TestWriteInPieces(t *testing.T) {
 	m.Totals.PlannedBytes++
 	if err := Write(new(pieceWriter), m); !errors.As(err, new(*FieldError)) {
 		t.Errorf("a manifest that contradicts itself: %v", err)
+	}
+}
+
+// TestExpertsAsRows: what is written for experts alone is what any row's fields
+// say.
+func TestExpertsAsRows(t *testing.T) {
+	bad := math.NaN()
+	for _, x := range []Expert{
+		{}, {7, ptr(uint64(9)), ptr(0.25), ptr(1e-9), ptr("hot"), ptr("Q4_K"), ptr("ok")}, {Expert: 1, Share: ptr(0.5), Flag: ptr("a \"b\"")},
+	} {
+		if got, want := appendExpert(nil, &x), appendRow(nil, &x); !bytes.Equal(got, want) {
+			t.Errorf("%s, as a row %s", got, want)
+		}
+		v := reflect.ValueOf(&x).Elem()
+		for i := range v.NumField() {
+			was := reflect.New(v.Field(i).Type()).Elem()
+			was.Set(v.Field(i))
+			switch v.Field(i).Interface().(type) {
+			case *float64:
+				v.Field(i).Set(reflect.ValueOf(&bad))
+			case *string:
+				v.Field(i).Set(reflect.ValueOf(ptr("\x1b")))
+			default:
+				continue
+			}
+			if rowIsJSON(&x) {
+				t.Errorf("field %s may hold what JSON does not", v.Type().Field(i).Name)
+			}
+			v.Field(i).Set(was)
+		}
+		if !rowIsJSON(&x) {
+			t.Errorf("%+v is refused", x)
+		}
 	}
 }
 

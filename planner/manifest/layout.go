@@ -101,7 +101,10 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 		return appendValue(b, v.Elem(), depth)
 	case reflect.Struct:
 		if v.CanAddr() {
-			if r, ok := v.Addr().Interface().(row); ok {
+			switch r := v.Addr().Interface().(type) {
+			case *Expert:
+				return appendExpert(b, r)
+			case row:
 				return appendRow(b, r)
 			}
 		}
