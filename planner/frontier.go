@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ggufplan/ggufplan/ggufio/quant"
 	"github.com/ggufplan/ggufplan/planner/frequency"
 	"github.com/ggufplan/ggufplan/planner/internal/knapsack"
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -76,12 +77,13 @@ func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)
 	if err != nil {
 		return nil, err
 	}
+	w.predictBaselines(list)
 	for _, b := range list {
-		x, err := w.frontierBaseline(&b)
+		size, err := fileBytes(p.Model, p.Evidence, b.types)
 		if err != nil {
 			return nil, fmt.Errorf("baseline %s: %w", b.FileType.Name, err)
 		}
-		front.Baselines = append(front.Baselines, *x)
+		front.Baselines = append(front.Baselines, FrontierBaseline{Name: b.FileType.Name, FileBytes: size, Damage: b.Damage, PredictedKLD: b.PredictedKLD})
 	}
 	if len(sizes) == 0 {
 		if sizes, err = w.usualSizes(front.Baselines); err != nil {
@@ -217,38 +219,43 @@ func (w *weighing) frontierPlan(a *assignment, size uint64) *FrontierPlan {
 	return &FrontierPlan{FileBytes: size, Damage: w.planDamage(a.cost), Bound: w.planDamage(a.bound), Gap: w.gap(a)}
 }
 
-// frontierBaseline sizes a file type's file and says what it loses.
-func (w *weighing) frontierBaseline(b *Baseline) (*FrontierBaseline, error) {
-	size, err := fileBytes(w.frame.problem.Model, w.frame.problem.Evidence, b.types)
-	if err != nil {
-		return nil, err
-	}
-	w.predictBaseline(b)
-	return &FrontierBaseline{Name: b.FileType.Name, FileBytes: size, Damage: b.Damage, PredictedKLD: b.PredictedKLD}, nil
-}
-
-// predictBaseline adds up a file type's damage over the tensors that may be
+// predictBaselines adds up the damage of file types over the tensors that may be
 // quantized, and leaves it open where an error is not known.
-func (w *weighing) predictBaseline(b *Baseline) {
-	total := 0.0
-	var room []float64
+func (w *weighing) predictBaselines(list []Baseline) {
+	totals, open := make([]float64, len(list)), make([]bool, len(list))
+	var rooms [][]float64
 	for _, cells := range [][]cell{w.cells, w.others} {
 		for i := range cells {
 			c := &cells[i]
-			t := frequency.GGML(b.types[c.index])
-			if t == c.slot.source {
-				continue
-			}
-			damages, err := w.damages(room, c, t)
-			if err != nil {
-				return
-			}
-			room = damages
-			for _, d := range damages {
-				total += d
+			var types []quant.Type // that the tensor's damages are in rooms for
+			for k := range list {
+				t := list[k].types[c.index]
+				if t == c.slot.tensor.Type || open[k] {
+					continue
+				}
+				at := slices.Index(types, t)
+				if at < 0 {
+					at = len(types)
+					if at == len(rooms) {
+						rooms = append(rooms, nil)
+					}
+					damages, err := w.damages(rooms[at], c, frequency.GGML(t))
+					if err != nil {
+						open[k] = true
+						continue
+					}
+					rooms[at], types = damages, append(types, t)
+				}
+				for _, d := range rooms[at] {
+					totals[k] += d
+				}
 			}
 		}
 	}
-	b.Damage = &total
-	b.PredictedKLD = w.predict(func(i, _ int) frequency.Type { return frequency.GGML(b.types[i]) })
+	for k := range list {
+		if !open[k] {
+			list[k].Damage = &totals[k]
+			list[k].PredictedKLD = w.predict(func(i, _ int) frequency.Type { return frequency.GGML(list[k].types[i]) })
+		}
+	}
 }

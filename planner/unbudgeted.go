@@ -60,9 +60,7 @@ func (p *Plan) predict(x *forecast) {
 	t.Damage, t.SplitDamage = x.damage, x.split
 	t.PredictedKLD, t.SplitPredictedKLD, p.Prediction = x.kld, x.splitKLD, x.predictedFrom
 	if x.damage != nil {
-		for i := range t.Baselines {
-			x.weighing.predictBaseline(&t.Baselines[i])
-		}
+		x.weighing.predictBaselines(t.Baselines)
 	}
 	t.SplitRatio = <-x.splitRatio
 }
