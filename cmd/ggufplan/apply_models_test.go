@@ -74,6 +74,7 @@ func TestAppliedAlignment(t *testing.T) {
 }
 
 func TestAppliedBudgetPlans(t *testing.T) {
+	t.Parallel()
 	llamacpp.Tool(t, "llama-quantize")
 	dir := t.TempDir()
 	for _, flags := range [][]string{
@@ -93,6 +94,7 @@ func TestAppliedBudgetPlans(t *testing.T) {
 // Several importance matrices, of both formats, are merged as the exported
 // commands do.
 func TestAppliedMergedImatrix(t *testing.T) {
+	t.Parallel()
 	llamacpp.Tool(t, "llama-imatrix")
 	dir := t.TempDir()
 	of := func(name string) string { return filepath.Join(filepath.Dir(realModel), name) }
@@ -131,6 +133,7 @@ func TestAppliedFromTrace(t *testing.T) {
 // Models of other shapes and architectures, with an importance matrix that
 // lacks some of their tensors.
 func TestAppliedModels(t *testing.T) {
+	t.Parallel()
 	llamacpp.Tool(t, "llama-quantize")
 	counts := func(n int) func(int) []float32 {
 		return func(layer int) []float32 {

@@ -15,6 +15,7 @@ var applyQuality = flag.Bool("apply-quality", false, "compare the KL divergence 
 // llama-quantize writes of the same plans diverge from the source: ours by at
 // most two standard errors more.
 func TestAppliedQuality(t *testing.T) {
+	t.Parallel()
 	// output.weight has no importance matrix, which most IQ types need.
 	const blocks, all = `(_exps|attn_(q|k|v|output))\.weight$=`, `(_exps|attn_(q|k|v|output)|^output)\.weight$=`
 	type kind struct {

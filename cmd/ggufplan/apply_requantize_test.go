@@ -16,6 +16,7 @@ import (
 // type is encoded from what its blocks decode to, as simulate has it, what
 // keeps it is copied, and the plan says what that costs.
 func TestRequantizing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	tried := 0
 	for n := range quant.Type(64) {

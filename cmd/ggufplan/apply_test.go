@@ -71,6 +71,7 @@ func header(t *testing.T, path string) []byte {
 
 // The applied file has llama-quantize's header and size, whatever the base.
 func TestAppliedHeadersAreLlamaQuantizes(t *testing.T) {
+	t.Parallel()
 	llamacpp.Tool(t, "llama-quantize")
 	for _, ft := range llamaquantize.FileTypes() {
 		t.Run(ft.Name, func(t *testing.T) {

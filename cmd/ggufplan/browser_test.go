@@ -109,6 +109,7 @@ func largePlan() *manifest.Manifest {
 // fails in the console, and axe finds no fault. Screenshots go to the folder
 // GGUFPLAN_SCREENSHOTS, if it is set.
 func TestReportInBrowser(t *testing.T) {
+	t.Parallel()
 	path, axe := browser(t)
 	file, err := os.Create(filepath.Join(t.TempDir(), "report.html"))
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 // the old format: the command line names it, types that need one are written,
 // and the file has the planned size.
 func TestLegacyImatrix(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, content string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 // Measure, plan at the size of Q3_K_M, export, quantize with the real
 // llama.cpp, verify: the file is within the budget to the byte, and runs.
 func TestWholeLoopWithinBudget(t *testing.T) {
+	t.Parallel()
 	llamacpp.Load(t)
 	m, err := ggufio.Open(realModel)
 	if err != nil {

@@ -151,6 +151,7 @@ func runs(t *testing.T, path string) {
 // Plan, export, quantize with the real llama.cpp, verify: every tensor and the
 // file's size are as planned, and the result runs.
 func TestWholeLoopWithLlamaCpp(t *testing.T) {
+	t.Parallel()
 	llamacpp.Load(t)
 	for name, flags := range map[string][]string{
 		"default":            nil,

@@ -10,9 +10,21 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/ggufplan/ggufplan/ggufio/gguftest"
 )
 
 const repository = "../.."
+
+// buildsPrograms begins a test of programs that it builds: the race detector does
+// not watch them, and what runs of the test is the same with it and without.
+func buildsPrograms(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	if gguftest.RaceDetector {
+		t.Skip("the programs that it builds run without the race detector")
+	}
+}
 
 // shellBlocks returns what stands under each "run: |" of an action, by the
 // name of its step.
@@ -108,6 +120,7 @@ func (p *pipeline) run(script string, env ...string) int {
 // TestAction runs every step of the action as it is written: a first plan, the
 // same again beside the base branch's, and one that misses a gate.
 func TestAction(t *testing.T) {
+	buildsPrograms(t)
 	p := newPipeline(t)
 	steps := shellBlocks(t, ".github/actions/ggufplan/action.yml")
 	if len(steps) != 4 {
@@ -187,6 +200,7 @@ func TestAction(t *testing.T) {
 
 // TestGitLab runs the lines of the GitLab example.
 func TestGitLab(t *testing.T) {
+	buildsPrograms(t)
 	text, err := os.ReadFile(filepath.Join(repository, ".github/examples/gitlab-ci.yml"))
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +232,7 @@ func TestGitLab(t *testing.T) {
 // TestReproducible builds the program with the release's flags in two folders:
 // the bytes are the same. The container's build has these flags.
 func TestReproducible(t *testing.T) {
+	buildsPrograms(t)
 	recipe, err := os.ReadFile(filepath.Join(repository, ".goreleaser.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -258,6 +273,7 @@ func TestReproducible(t *testing.T) {
 // TestReleaseVersion builds from a tag, beside the folder that goreleaser writes
 // into: the program says the tag's version.
 func TestReleaseVersion(t *testing.T) {
+	buildsPrograms(t)
 	dir := filepath.Join(t.TempDir(), "a clone")
 	copySources(t, repository, dir)
 	p := &pipeline{t: t, dir: dir}

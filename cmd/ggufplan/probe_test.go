@@ -52,6 +52,7 @@ func probed(t *testing.T, dir string, flags ...string) (path string, p *measure.
 // The real llama-perplexity tells groups apart, shows nothing where nothing
 // changed, and what mixtures and a whole file show follows from the groups.
 func TestProbeWithLlamaPerplexity(t *testing.T) {
+	t.Parallel()
 	llamacpp.Tool(t, "llama-perplexity")
 	dir := t.TempDir()
 	path, p := probed(t, dir, "--chunks", "64")

@@ -114,6 +114,7 @@ func TestSimulatedModelsRun(t *testing.T) {
 // Simulated plans rank as they should, by what the real llama.cpp computes
 // from them.
 func TestSimulatedPlansRank(t *testing.T) {
+	t.Parallel()
 	e := newEvaluator(t, 0, 10<<10)
 	dir := t.TempDir()
 	errors := measured(t, dir, "Q2_K,Q3_K,Q4_K,Q5_K,Q6_K")
@@ -138,6 +139,7 @@ func TestSimulatedPlansRank(t *testing.T) {
 // A fused plan that the real llama-quantize carried out and our decoders read
 // back costs what its simulation does.
 func TestSimulationAgreesWithLlamaQuantize(t *testing.T) {
+	t.Parallel()
 	e := newEvaluator(t, 0, 16<<10)
 	for _, typ := range []string{"Q2_K", "Q3_K", "IQ2_XXS", "IQ3_S"} {
 		dir := t.TempDir()

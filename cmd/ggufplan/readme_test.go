@@ -41,6 +41,7 @@ func consoleBlocks(document string) [][]shellLine {
 // lines that follow it. A line "..." stands for any lines. Blocks that need
 // llama.cpp's programs are left out where there are none.
 func TestReadme(t *testing.T) {
+	buildsPrograms(t)
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -91,6 +91,7 @@ func quantizedPlan(t *testing.T, e *evaluator, dir, name string, flags ...string
 // within two standard errors, but not at 1.832 MB: there this model's first down
 // projection matters more than its error says.
 func TestFusedBudgetWithEveryType(t *testing.T) {
+	t.Parallel()
 	e := newEvaluator(t, 0, math.MaxInt)
 	dir := t.TempDir()
 	errors := filepath.Join(dir, "errors.json")
@@ -111,6 +112,7 @@ func TestFusedBudgetWithEveryType(t *testing.T) {
 // sensitivities were not measured on. Beside it runs uniform Q3_K, which anchors
 // this part of the text.
 func TestFusedBudgetWithSensitivities(t *testing.T) {
+	t.Parallel()
 	e := newEvaluator(t, sensitivityBytes, math.MaxInt)
 	dir := t.TempDir()
 	errors := filepath.Join(dir, "errors.json")

@@ -98,6 +98,7 @@ func wantMode(t *testing.T, path string, want os.FileMode) {
 
 // A program whose standard output is closed has nowhere to put its product.
 func TestClosedStandardOutput(t *testing.T) {
+	buildsPrograms(t)
 	program := builtProgram(t)
 	const bundled = "testdata/bytemoe-2x8/"
 	for redirection, want := range map[string]int{">&-": exitTrouble, ">/dev/null": exitDone} {
@@ -113,6 +114,7 @@ func TestClosedStandardOutput(t *testing.T) {
 // A model larger than the address space that the process may have is read: its
 // header is all that is needed.
 func TestLimitedAddressSpace(t *testing.T) {
+	buildsPrograms(t)
 	program := builtProgram(t)
 	model, err := gguftest.ExtendHeader(t.TempDir(), "../../testdata/llama-quantize/qwen3-30b-a3b-bf16.gguf")
 	if err != nil {

@@ -103,6 +103,7 @@ func sameLogits(t *testing.T, a, b string) {
 // Tiers of the source's type are the source: in any number, as shards, and with
 // gate and up in one tensor.
 func TestTiersRunAsTheSource(t *testing.T) {
+	t.Parallel()
 	if !llamacpp.WithTiers(t) {
 		return
 	}
@@ -174,6 +175,7 @@ func mergedModel(t *testing.T, dir string) string {
 // Tiers of one type are the fused tensor of that type, for every K and IQ type
 // that llama-quantize writes.
 func TestTiersRunInEveryType(t *testing.T) {
+	t.Parallel()
 	if !llamacpp.WithTiers(t) {
 		return
 	}
@@ -193,6 +195,7 @@ func TestTiersRunInEveryType(t *testing.T) {
 
 // A split plan that runs costs what its simulation says.
 func TestTiersRunAsSimulated(t *testing.T) {
+	t.Parallel()
 	if !llamacpp.WithTiers(t) {
 		return
 	}
