@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -282,13 +283,16 @@ func (c *call) runProbe(o *probeFlags, options *probe.Options, logs []string) er
 		journal = measure.NewJournal(e.State+".errors", o.resume)
 		defer journal.Close()
 	}
-	bar := c.newProgress("measuring errors", func(n uint64) string { return fmt.Sprintf("%.1f Mweights", float64(n)/1e6) })
-	var err error
-	options.Errors, err = measure.Run(c.ctx, options.Model, options.Evidence, measure.Options{
-		Types: options.ErrorTypes(), Seed: 1, Workers: o.workers, Quantizable: llamaquantize.Quantizable, Progress: bar.hook(), Journal: journal, Generator: options.Generator})
-	bar.done()
-	if err != nil {
-		return explainProbe(e.State, err)
+	errorsOf := measure.Options{Types: options.ErrorTypes(), Seed: 1, Workers: o.workers, Quantizable: llamaquantize.Quantizable, Journal: journal, Generator: options.Generator}
+	if o.read {
+		bar := c.newProgress("measuring errors", weightsText)
+		errorsOf.Progress = bar.hook()
+		var err error
+		options.Errors, err = measure.Run(c.ctx, options.Model, options.Evidence, errorsOf)
+		bar.done()
+		if err != nil {
+			return explainProbe(e.State, err)
+		}
 	}
 	s, err := probe.New(*options)
 	if err != nil {
@@ -301,10 +305,21 @@ func (c *call) runProbe(o *probeFlags, options *probe.Options, logs []string) er
 		}
 		return c.writeSensitivities(o, result)
 	}
+	e.Errors = func(ctx context.Context, progress func(pace.Progress)) (*measure.Result, error) {
+		errorsOf.Progress = progress
+		return measure.Run(ctx, options.Model, options.Evidence, errorsOf)
+	}
 	runs := c.newProgress("", func(n uint64) string { return review.Count(n) + " tokens" })
-	e.Progress = func(doing string, p pace.Progress) {
-		runs.label = doing
-		runs.update(p)
+	if runs.seen() {
+		takes, err := measure.Estimate(options.Model, options.Evidence, errorsOf)
+		if err != nil {
+			return err
+		}
+		e.ErrorsSeconds = takes.Seconds()
+		e.Progress = func(doing string, p pace.Progress) {
+			runs.label = doing
+			runs.update(p)
+		}
 	}
 	result, err := s.Execute(c.ctx, e)
 	runs.done()

@@ -69,10 +69,9 @@ func (c *standing) make(ctx context.Context, progress func(pace.Progress)) error
 		return err
 	}
 	for i := range c.paths {
-		if err := c.writeShard(ctx, i, nil); err != nil {
+		if err := c.writeShard(ctx, i, nil, progress); err != nil {
 			return err
 		}
-		progress(counted(i+1, len(c.paths)))
 	}
 	return nil
 }
@@ -193,30 +192,20 @@ func (c *standing) writeShards(ctx context.Context, r *Run, types map[string]qua
 	if same {
 		return &EqualError{r.Name}
 	}
-	done := 0
 	for i := range c.paths {
 		if !files[i] {
 			continue
 		}
-		if err := c.writeShard(ctx, i, types); err != nil {
+		if err := c.writeShard(ctx, i, types, progress); err != nil {
 			return err
 		}
-		done++
-		progress(counted(done, len(files)))
 	}
 	return nil
 }
 
-// counted is the progress of a job in equal steps.
-func counted(done, total int) pace.Progress {
-	p := pace.Progress{Done: uint64(done), Total: uint64(total)}
-	p.Spent[pace.Counted], p.Left[pace.Counted] = float64(done), float64(total-done)
-	return p
-}
-
 // writeShard writes a file of the set: tensors as the reference has them, or
 // the model's in given types.
-func (c *standing) writeShard(ctx context.Context, i int, types map[string]quant.Type) error {
+func (c *standing) writeShard(ctx context.Context, i int, types map[string]quant.Type, progress func(pace.Progress)) error {
 	source := c.reference
 	typeOf := func(t *ggufio.Tensor) quant.Type { return t.Type }
 	if types != nil {
@@ -232,7 +221,7 @@ func (c *standing) writeShard(ctx context.Context, i int, types map[string]quant
 	if err != nil {
 		return err
 	}
-	return writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(string, pace.Progress) {})
+	return writeLaidOut(ctx, l, i, c.paths[i], c.workers, func(_ string, p pace.Progress) { progress(p) })
 }
 
 func writeLaidOut(ctx context.Context, l *apply.Layout, i int, path string, workers int, progress func(doing string, p pace.Progress)) error {

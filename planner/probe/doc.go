@@ -16,7 +16,8 @@
 // Base logits are of the same file, program and batch size: a control run of
 // the base must show nothing, or what it shows is taken off. The text is used
 // in pieces, with base logits of their own, until a run's standard error is
-// below a tenth of what it shows.
+// below a tenth of what it shows. The first runs come before the model's errors
+// are measured, since they say how long the others take.
 //
 // # State
 //

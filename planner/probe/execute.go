@@ -28,6 +28,13 @@ type Execution struct {
 	Resume  bool
 	Workers int // 0 for one per processor
 
+	// Errors measures the model in [Options.ErrorTypes], where the options of the
+	// setup have no errors; nil where typical ones will do. It comes after the
+	// first runs, which say how long the others take. ErrorsSeconds is what it is
+	// expected to take.
+	Errors        func(ctx context.Context, progress func(pace.Progress)) (*measure.Result, error)
+	ErrorsSeconds float64
+
 	// Progress is told what is being done, and how far the probe is: in tokens
 	// scored and in all, as far as it is known. It may be nil.
 	Progress func(doing string, p pace.Progress)
@@ -51,15 +58,14 @@ type execution struct {
 	changing  string
 	passes    uint64 // done, of total
 	total     uint64
+	foresight foresight
 }
 
 // Execute runs the probe, or its part, and returns the record. On an error what
 // is done stays in the state; on success [Execution.Remove] removes it.
 func (s *Setup) Execute(ctx context.Context, e Execution) (*measure.Probe, error) {
 	x := &execution{Setup: s, Execution: e, runs: s.Runs()}
-	if x.Progress == nil {
-		x.Progress = func(string, pace.Progress) {}
-	}
+	x.foresight.begin(x)
 	id, err := x.identity()
 	if err != nil {
 		return nil, err
@@ -170,12 +176,18 @@ func (x *execution) scorePiece(ctx context.Context) (more bool, err error) {
 	if err != nil || usedUp {
 		return false, err
 	}
+	x.foresight.plan(x, todo, true)
 	if x.piece.Index == 0 && x.resultOf(control, 0) == nil {
 		if err := x.score(ctx, control, x.reference.Files[0].Path); err != nil {
 			return false, err
 		}
+		x.foresight.beginPass()
+	}
+	if err := x.measureErrors(ctx); err != nil {
+		return false, err
 	}
 	for i := range todo {
+		x.foresight.plan(x, todo[i:], true)
 		if err := x.scoreRun(ctx, &todo[i]); err != nil {
 			return false, err
 		}
@@ -216,6 +228,8 @@ func (x *execution) open(ctx context.Context) (todo []Run, usedUp bool, err erro
 		before := x.pieceEntry(i - 1)
 		x.piece.OffsetBytes = before.OffsetBytes + before.TextBytes
 	}
+	x.piece.Chunks = x.expectedChunks()
+	x.foresight.plan(x, todo, false)
 	if known != nil {
 		x.piece = *known
 		if l, err := OpenLogits(x.logitsPath()); err == nil && l.Chunks == known.Chunks && LogitsBytes(l.ContextTokens, l.Chunks, l.Vocabulary) == known.LogitsBytes {
@@ -238,13 +252,6 @@ func (x *execution) count(runs int, withBase bool) {
 		n++
 	}
 	x.total += n * ScoredTokens(x.Record.ContextTokens, max(1, x.piece.Chunks))
-}
-
-// tell reports how far the probe is.
-func (x *execution) tell(doing string, done uint64) {
-	p := pace.Progress{Done: done, Total: x.total}
-	p.Spent[pace.Counted], p.Left[pace.Counted] = float64(done), float64(x.total-done)
-	x.Progress(doing, p)
 }
 
 func (x *execution) checkLogits() error {
@@ -302,11 +309,22 @@ func (x *execution) makeLogits(ctx context.Context, runs int) (usedUp bool, err 
 		return false, err
 	}
 	before := x.total
-	x.piece.Chunks = x.Record.Chunks
+	x.piece.Chunks = x.expectedChunks()
 	x.count(runs, true)
-	x.tell("base logits", x.passes)
+	x.foresight.beginPass()
+	x.tell("base logits")
 	args := x.Program.BaseArgs(x.reference.Files[0].Path, x.textPath(), x.logitsPath(), x.Record.ContextTokens, x.Record.Chunks)
-	_, message, err := x.Program.start(ctx, "base", args, nil)
+	_, message, err := x.Program.start(ctx, "base", args, &watch{
+		chunk: func(n uint64) {
+			x.foresight.scored(n)
+			x.tell("base logits")
+		},
+		chunks: func(n uint64) {
+			x.total, x.piece.Chunks = before, min(n, x.Record.Chunks)
+			x.count(runs, true)
+			x.foresight.plan(x, x.foresight.todo, false)
+		},
+	})
 	if err != nil {
 		return false, err
 	}
@@ -330,6 +348,7 @@ func (x *execution) makeLogits(ctx context.Context, runs int) (usedUp bool, err 
 	x.total, x.piece.Chunks = before, l.Chunks
 	x.count(runs, true)
 	x.passes += l.scored()
+	x.foresight.endPass(l.Chunks)
 	used, known, err := l.textBytes(x.reference)
 	if err != nil {
 		return false, err
@@ -376,7 +395,10 @@ func cutText(path string, offset, most uint64) ([]byte, error) {
 
 // scoreRun makes a run's file and scores it.
 func (x *execution) scoreRun(ctx context.Context, r *Run) error {
-	writing := func(pace.Progress) { x.tell("writing "+r.Name, x.passes) }
+	writing := func(p pace.Progress) {
+		x.foresight.wrote(p.Spent)
+		x.tell("writing " + r.Name)
+	}
 	if r.Kind == measure.RunWhole {
 		x.copy.remove()
 		x.copyThere = false
@@ -448,10 +470,15 @@ func (x *execution) score(ctx context.Context, run, model string) error {
 func (x *execution) scoreOnce(ctx context.Context, run, model string) error {
 	at := x.passes
 	each := ScoredTokens(x.Record.ContextTokens, 1)
-	x.tell(run, at)
-	out, message, err := x.Program.start(ctx, run, x.Program.RunArgs(model, x.logits.path, x.Record.ContextTokens), func(n uint64) {
-		x.tell(run, at+min(n, x.logits.Chunks)*each)
-	})
+	x.foresight.beginPass()
+	x.tell(run)
+	out, message, err := x.Program.start(ctx, run, x.Program.RunArgs(model, x.logits.path, x.Record.ContextTokens), &watch{chunk: func(n uint64) {
+		n = min(n, x.logits.Chunks)
+		x.passes = at + n*each
+		x.foresight.scored(n)
+		x.tell(run)
+	}})
+	x.passes = at
 	if err != nil {
 		return err
 	}
@@ -463,6 +490,7 @@ func (x *execution) scoreOnce(ctx context.Context, run, model string) error {
 		return &ProgramError{run, fmt.Errorf("its output %w", err), message}
 	}
 	x.passes = at + x.logits.scored()
+	x.foresight.endPass(x.logits.Chunks)
 	r := result{run, x.piece.Index, log.Mean, log.StandardError, x.logits.scored()}
 	x.results = append(x.results, r)
 	return x.journal.add(entry{Result: &r})

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ggufplan/ggufplan/ggufio"
 	"github.com/ggufplan/ggufplan/ggufio/gguftest"
@@ -70,6 +71,13 @@ func fakePerplexity(reference string, args []string) error {
 			out = binary.LittleEndian.AppendUint32(out, uint32(c)%fakeVocabulary)
 		}
 		out = append(out, make([]byte, LogitsBytes(context, chunks, fakeVocabulary)-uint64(len(out)))...)
+		fmt.Fprintf(os.Stderr, "0.00.644.641 I perplexity: calculating perplexity over %d chunks, n_ctx=%d, batch_size=%d, n_seq=1\n", chunks, context, context)
+		time.Sleep(20 * time.Millisecond) // so that what is read of the one pipe first is not left to chance
+		fmt.Print("0.43 minutes\n")
+		for i := range chunks {
+			fmt.Printf("[%d]%.4f,", i+1, 9.1870)
+		}
+		fmt.Print("\n")
 		return os.WriteFile(logits, out, 0o644)
 	}
 	l, err := OpenLogits(logits)

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/ggufplan/ggufplan/planner/manifest"
@@ -54,11 +56,32 @@ func (p *Program) RunArgs(model, logits string, contextTokens uint64) []string {
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// start runs the program to its end. chunk is told of every chunk scored.
+// A watch is told what a run prints as it goes on.
+type watch struct {
+	chunk  func(n uint64) // is scored
+	chunks func(n uint64) // there are in all, said by a run that writes base logits; may be nil
+}
+
+// start runs the program to its end, watched by w unless it is nil.
 // It returns what it printed, and the last line on standard error.
-func (p *Program) start(ctx context.Context, run string, args []string, chunk func(n uint64)) (printed []byte, message string, err error) {
+func (p *Program) start(ctx context.Context, run string, args []string, w *watch) (printed []byte, message string, err error) {
 	cmd := exec.CommandContext(ctx, p.Path, args...)
-	out, messages := &output{chunk: chunk, most: maxOutputBytes}, &output{most: 16 << 10, last: true}
+	out, messages := &output{most: maxOutputBytes}, &output{most: 16 << 10, last: true}
+	if w != nil {
+		var mu sync.Mutex // the two are written at once
+		one := func(tell func(n uint64)) func(n uint64) {
+			if tell == nil {
+				return nil
+			}
+			return func(n uint64) {
+				mu.Lock()
+				defer mu.Unlock()
+				tell(n)
+			}
+		}
+		out.find, out.tell = []*regexp.Regexp{chunkRow, baseChunk}, one(w.chunk)
+		messages.find, messages.tell = []*regexp.Regexp{chunkCount}, one(w.chunks)
+	}
 	cmd.Stdout, cmd.Stderr = out, messages
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
@@ -95,36 +118,48 @@ func lastLine(data []byte) string {
 	return ""
 }
 
+// What a run that writes base logits prints: of a chunk, before a comma and no end
+// of line, and before all.
+var (
+	baseChunk  = regexp.MustCompile(`^\[([1-9][0-9]{0,8})\][0-9.naif-]+$`)
+	chunkCount = regexp.MustCompile(`calculating perplexity over ([1-9][0-9]{0,8}) chunks$`)
+)
+
 // An output keeps what a program prints: all of it, or the end.
 type output struct {
-	data  []byte
-	most  int
-	last  bool // keep the end, and drop what is before
-	over  bool
-	line  int // where the line at hand begins
-	chunk func(n uint64)
+	data []byte
+	most int
+	last bool // keep the end, and drop what is before
+	over bool
+	at   int // where the line, or what stands between commas, begins
+	find []*regexp.Regexp
+	tell func(n uint64) // the number that one of find finds; nil for nobody
 }
 
 func (o *output) Write(b []byte) (int, error) {
 	o.data = append(o.data, b...)
+	for o.tell != nil {
+		n := bytes.IndexAny(o.data[o.at:], "\n,")
+		if n < 0 {
+			break
+		}
+		for _, find := range o.find {
+			if m := find.FindSubmatch(o.data[o.at : o.at+n]); m != nil {
+				if i, err := strconv.ParseUint(string(m[1]), 10, 64); err == nil {
+					o.tell(i)
+				}
+			}
+		}
+		o.at += n + 1
+	}
 	if len(o.data) > o.most {
 		if !o.last {
 			o.over = true
 			return 0, errors.New("too much output")
 		}
-		o.data = append(o.data[:0], o.data[len(o.data)-o.most/2:]...)
-	}
-	for o.chunk != nil {
-		n := bytes.IndexByte(o.data[o.line:], '\n')
-		if n < 0 {
-			break
-		}
-		if m := chunkRow.FindSubmatch(o.data[o.line : o.line+n]); m != nil {
-			if i, err := strconv.ParseUint(string(m[1]), 10, 64); err == nil {
-				o.chunk(i)
-			}
-		}
-		o.line += n + 1
+		cut := len(o.data) - o.most/2
+		o.data = append(o.data[:0], o.data[cut:]...)
+		o.at = max(0, o.at-cut)
 	}
 	return len(b), nil
 }

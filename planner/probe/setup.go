@@ -128,6 +128,19 @@ func New(o Options) (*Setup, error) {
 	return s, nil
 }
 
+// takeErrors puts measured errors in the place of typical ones.
+func (s *Setup) takeErrors(errors *measure.Result) (err error) {
+	s.options.Errors = errors
+	o := &s.options
+	if s.tensors, err = planner.ProbeTensors(o.Model, o.Evidence, o.Errors, o.ErrorTypes()); err != nil {
+		return err
+	}
+	for i := range s.tensors {
+		s.Record.Tensors[i].Errors = s.tensors[i].Errors
+	}
+	return nil
+}
+
 func identify(m *ggufio.Model) measure.Model {
 	return measure.Model{Name: m.Name, Architecture: m.Architecture.Name, Files: m.FileIDs()}
 }

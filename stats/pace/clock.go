@@ -12,13 +12,14 @@ const (
 	Encoding Kind = iota // weights, on all workers
 	Copying              // bytes of files
 	Checking             // of the bytes that were written
-	Scoring              // what another program does
-	Counted              // things that no table knows
+	Starting             // another program: no table knows how long it takes
+	Scoring              // what that program does
+	Counted              // other things that no table knows
 	kinds
 )
 
-// Work is a time by the table, in seconds of the clock, by kind; what is counted
-// has any unit.
+// Work is a time by the table, in seconds of the clock, by kind; those that no
+// table knows have any unit.
 type Work [kinds]float64
 
 // Plus returns the sum.
@@ -56,7 +57,7 @@ type Progress struct {
 type Clock struct {
 	began, last time.Time // the first report, and the last in which work was done
 	reported    Work      // spent by then
-	spent       Work      // since the first
+	spent       Work      // since the first; what is long ago counts less
 	seconds     Work      // that this took
 	left        Work
 }
@@ -64,6 +65,10 @@ type Clock struct {
 // trust is how many seconds of a kind's own work count as much as what the table
 // and other kinds say of its speed.
 const trust = 0.5
+
+// memory is after how many seconds what was counts for a third of what is, but
+// half of the run at least: what else the machine does changes.
+const memory = 60
 
 // See takes a report.
 func (c *Clock) See(now time.Time, p *Progress) {
@@ -80,9 +85,10 @@ func (c *Clock) See(now time.Time, p *Progress) {
 		return // whatever goes on has yet to show how much it does
 	}
 	elapsed := now.Sub(c.last).Seconds()
+	fade := math.Exp(-elapsed / max(memory, now.Sub(c.began).Seconds()/2))
 	for k := range grown {
-		c.seconds[k] += elapsed * grown[k] / all
-		c.spent[k] += grown[k]
+		c.seconds[k] = float64(c.seconds[k]*fade) + elapsed*grown[k]/all
+		c.spent[k] = float64(c.spent[k]*fade) + grown[k]
 	}
 	c.last, c.reported = now, p.Spent
 }
@@ -96,24 +102,20 @@ func (c *Clock) Left(now time.Time) (left time.Duration, ok bool) {
 	here := c.slowness(Encoding, 1) // as busy as the machine is; copying may be as slow as a disk
 	seconds := 0.0
 	for k := range kinds {
-		prior := here
-		switch k {
-		case Scoring:
-			prior = 1
-		case Counted:
-			prior = 0
+		switch {
+		case k < Starting:
+			seconds += float64(c.left[k] * c.slowness(k, here))
+		case c.spent[k] > 0:
+			seconds += float64(c.left[k] * (c.seconds[k] / c.spent[k]))
+		case c.left[k] > 0:
+			return 0, false
 		}
-		seconds += float64(c.left[k] * c.slowness(k, prior))
 	}
 	seconds -= min(now.Sub(c.last).Seconds(), seconds)
 	return time.Duration(min(seconds*float64(time.Second), math.MaxInt64/2)), true
 }
 
-// slowness is how much longer than the table says a kind takes; no prior is
-// known where it is 0.
+// slowness is how much longer than the table says a kind takes.
 func (c *Clock) slowness(k Kind, prior float64) float64 {
-	if prior == 0 {
-		return c.seconds[k] / max(c.spent[k], math.SmallestNonzeroFloat64)
-	}
 	return (c.seconds[k] + float64(trust*prior)) / (c.spent[k] + trust)
 }

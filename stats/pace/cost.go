@@ -126,5 +126,5 @@ func (c *Costs) CheckSeconds(bytes uint64, hashed bool) float64 {
 	} else if hashed {
 		perByte += 0.5e-9
 	}
-	return float64(bytes) * perByte
+	return float64(float64(bytes) * perByte)
 }
