@@ -44,38 +44,41 @@ func newShellBook(codes []uint16, levels, dims, shells int) *shellBook {
 	for i, c := range codes {
 		b.code[c] = uint16(i)
 	}
-	distance := make([]int, len(codes))
-	var at [8]int
+	// A distance is that of the first half of the dimensions and of the second.
+	first, second := b.distances(codes, 0), b.distances(codes, dims/2)
+	distance, shell := make([]uint16, len(codes)), make([]uint16, len(codes)+1)
 	for p := range b.entry {
-		for j, rest := 0, p; j < dims; j, rest = j+1, rest/levels {
-			at[j] = rest % levels
-		}
-		for i, c := range codes {
-			sum := 0
-			for j := range dims {
-				t := int(c)>>(j*b.bits())&(1<<b.bits()-1) - at[j]
-				sum += t * t
-			}
-			distance[i] = sum
+		low, high := first[p%len(first)], second[p/len(first)]
+		next := uint16(math.MaxUint16)
+		for i, d := range low {
+			d += high[i]
+			distance[i] = d
+			next = min(next, d)
 		}
 		begin := len(b.words)
-		for shell, last := 0, -1; shell < shells; shell++ {
-			next := math.MaxInt
-			for _, d := range distance {
-				if d > last && d < next {
-					next = d
+		for s := range shells {
+			if s > 0 {
+				// What is not above wraps round and is never the least.
+				above, farther := next+1, uint16(math.MaxUint16)
+				for _, d := range distance {
+					farther = min(farther, d-above)
+				}
+				if next = above + farther; next < above {
+					break
 				}
 			}
+			n := 0
 			for i, d := range distance {
+				shell[n] = codes[i]
 				if d == next {
-					b.words = append(b.words, codes[i])
+					n++
 				}
 			}
+			b.words = append(b.words, shell[:n]...)
 			if next == 0 {
 				b.entry[p] = entryWord
 				break
 			}
-			last = next
 		}
 		for len(b.words)%batchWords != 0 {
 			b.words = append(b.words, b.words[begin])
@@ -88,6 +91,26 @@ func newShellBook(codes []uint16, levels, dims, shells int) *shellBook {
 	return b
 }
 
+// distances lists how far each codeword is from each point in half of the
+// dimensions: from the given one on.
+func (b *shellBook) distances(codes []uint16, from int) [][]uint16 {
+	points := 1
+	for range b.dims / 2 {
+		points *= b.levels
+	}
+	out := make([][]uint16, points)
+	for p := range out {
+		out[p] = make([]uint16, len(codes))
+		for j, rest := from, p; j < from+b.dims/2; j, rest = j+1, rest/b.levels {
+			for i, c := range codes {
+				t := int(c)>>(j*b.bits())&(1<<b.bits()-1) - rest%b.levels
+				out[p][i] += uint16(t * t)
+			}
+		}
+	}
+	return out
+}
+
 // bits is the size of a level in a word.
 func (b *shellBook) bits() int {
 	if b.dims == 4 {
@@ -96,7 +119,7 @@ func (b *shellBook) bits() int {
 	return 2
 }
 
-// Making a book takes up to 100 ms, so it waits until one is needed.
+// Making a book takes milliseconds, so it waits until one is needed.
 var (
 	iq2xxsShells = sync.OnceValue(func() *shellBook { return newShellBook(iq2xxsCodes[:], len(iq2xxsLevels), 8, 2) })
 	iq2xsShells  = sync.OnceValue(func() *shellBook { return newShellBook(iq2xsCodes[:], len(iq2xsLevels), 8, 2) })

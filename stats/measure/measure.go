@@ -89,6 +89,10 @@ type measurement struct {
 	groups   []itemGroup // all items, in runs that one worker measures together
 	means    layerMeans
 	costs    pace.Costs
+	traffic  struct { // of the layer last asked for
+		layer *stats.Layer
+		all   float64
+	}
 }
 
 // An itemGroup is a run of the items: one, or all experts of a tensor that are

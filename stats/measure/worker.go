@@ -293,11 +293,19 @@ func (m *measurement) share(it *measureItem) float64 {
 	if count == nil {
 		return 1 / float64(max(1, it.tensor.Experts()))
 	}
-	var all stats.Sum
-	for _, n := range m.layer(it).Counts {
-		all.Add(float64(n) + Smoothing)
+	return (float64(*count) + Smoothing) / m.trafficOf(m.layer(it))
+}
+
+// trafficOf adds up a layer's traffic, once for tensors one after the other.
+func (m *measurement) trafficOf(l *stats.Layer) float64 {
+	if m.traffic.layer != l {
+		var all stats.Sum
+		for _, n := range l.Counts {
+			all.Add(float64(n) + Smoothing)
+		}
+		m.traffic.layer, m.traffic.all = l, all.Value()
 	}
-	return (float64(*count) + Smoothing) / all.Value()
+	return m.traffic.all
 }
 
 // layer returns the statistics of an expert's layer, nil where there are none.
