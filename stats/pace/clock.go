@@ -64,7 +64,7 @@ type Clock struct {
 
 // trust is how many seconds of a kind's own work count as much as what the table
 // and other kinds say of its speed.
-const trust = 0.5
+const trust = 0.1
 
 // memory is after how many seconds what was counts for a third of what is, but
 // half of the run at least: what else the machine does changes.
