@@ -163,17 +163,21 @@ func (w *weighing) splitGroups(windows cellWindows, kinds []uint64) []group {
 	r.groups, r.options = knapsack.Resized(r.groups, experts)[:0], knapsack.Resized(r.options, count)[:0]
 	for _, t := range ties {
 		shared := map[uint64]*choices{} // by which of the picks fit
+		sizes := grid[uint64](len(t.picks), len(t.members))
+		for i, picks := range t.picks {
+			for m, c := range t.members {
+				sizes[i][m] = w.cells[c].expertBytes(picks[m])
+			}
+		}
 		for e := range windows[t.members[0]] {
 			first, which := len(r.options), uint64(0)
 			for i, picks := range t.picks {
 				var o knapsack.Option
 				fits := true
 				for m, c := range t.members {
-					cell := &w.cells[c]
-					size := cell.expertBytes(picks[m])
-					fits = fits && windows[c][e].holds(size)
-					o.SizeBytes += size
-					o.Cost += cell.cost[e][picks[m]]
+					fits = fits && windows[c][e].holds(sizes[i][m])
+					o.SizeBytes += sizes[i][m]
+					o.Cost += w.cells[c].cost[e][picks[m]]
 				}
 				if fits {
 					r.options, which = append(r.options, o), which|1<<i

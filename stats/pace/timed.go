@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"hash/crc32"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/ggufplan/ggufplan/ggufio/quant"
@@ -33,6 +34,12 @@ func Timed(types []quant.Type, weighted bool) (Costs, error) {
 			columns = append(columns, 1)
 		}
 	}
+	// The codebooks of several types are made at once, before time counts.
+	var ready sync.WaitGroup
+	for _, t := range types {
+		ready.Go(func() { _, _ = quant.NewEncoder(t) })
+	}
+	ready.Wait()
 	c := Costs{slowness: map[quant.Type]float64{}}
 	for _, t := range types {
 		table := new(Costs).RoundTrip(t, weighted)
