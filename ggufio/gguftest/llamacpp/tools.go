@@ -9,10 +9,10 @@ import (
 // Tool returns the path of one of llama.cpp's programs, built from the source
 // of [Version] and linked with its shipped libraries (llama-quantize,
 // llama-imatrix, llama-perplexity, llama-gguf-split, ggml-rpc-server), or of a
-// library beside them. It is looked for in the folder that GGUFPLAN_LLAMA_BIN names, else in
-// node_modules/.llama.cpp/bin of the working directory and each folder above
-// it, where .ci/llama-cpp puts them. Where it is missing the test is skipped, or
-// fails if GGUFPLAN_REQUIRE_LLAMA is set.
+// library beside them. It is looked for in the folder that GGUFPLAN_LLAMA_BIN
+// names, else in node_modules/.llama.cpp/bin of the working directory and each
+// folder above it, where .ci/llama-cpp puts them. Where it is missing the test
+// is skipped, or fails if GGUFPLAN_REQUIRE_LLAMA is set.
 func Tool(tb testing.TB, name string) string {
 	tb.Helper()
 	return built(tb, "GGUFPLAN_LLAMA_BIN", "bin", name)
