@@ -41,9 +41,13 @@ func (p *progress) hook() func(pace.Progress) {
 
 // count shows how far a job is of which nothing but a number is known.
 func (p *progress) count(done, total uint64) {
+	p.update(counted(done, total))
+}
+
+func counted(done, total uint64) pace.Progress {
 	x := pace.Progress{Done: done, Total: total}
 	x.Spent[pace.Counted], x.Left[pace.Counted] = float64(done), float64(max(total, done)-done)
-	p.update(x)
+	return x
 }
 
 // phase begins a part of the job that counts something else.
@@ -62,20 +66,30 @@ func (p *progress) update(x pace.Progress) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	p.clock.See(now, &x)
-	if !p.started {
-		p.started, p.start, p.first = true, now, x.Done
-	}
-	if now.Sub(p.last) < 200*time.Millisecond {
+	line := p.see(time.Now(), &x)
+	if line == "" {
 		return
 	}
-	p.last, p.shown = now, true
-	line := "ggufplan: " + p.line(now, &x)
+	p.shown = true
+	line = "ggufplan: " + line
 	if width := terminalWidth(p.c.stderr) - 1; len(line) > width {
 		line = line[:width] // a line that wraps could not be taken back
 	}
 	fmt.Fprintf(p.c.stderr, "\r\033[K%s", line)
+}
+
+// see takes down how far the job is, and returns the line to show, "" where one
+// was shown just before.
+func (p *progress) see(now time.Time, x *pace.Progress) string {
+	p.clock.See(now, x)
+	if !p.started {
+		p.started, p.start, p.first = true, now, x.Done
+	}
+	if now.Sub(p.last) < 200*time.Millisecond {
+		return ""
+	}
+	p.last = now
+	return p.line(now, x)
 }
 
 // line says what is done, how fast, and how long the rest takes.
