@@ -27,13 +27,13 @@ import (
 	"math/bits"
 )
 
-// An option is one candidate of a group.
+// An Option is one candidate of a group.
 type Option struct {
 	SizeBytes uint64
 	Cost      uint64
 }
 
-// A solution is a choice of one option per group.
+// A Solution is a choice of one option per group.
 type Solution struct {
 	Choice    []int // index into each group
 	SizeBytes uint64
@@ -60,14 +60,14 @@ var (
 // MaxTotal bounds the sum of sizes and the sum of costs of a problem.
 const MaxTotal = 1 << 62
 
-// A knapsack is a problem made ready to be solved for any budget.
+// A Knapsack is a problem made ready to be solved for any budget.
 type Knapsack struct {
 	room  *Room
 	order order  // all groups' hull steps
 	Least uint64 // total size of the smallest options
 }
 
-// A packedGroup is a group without options that another option of no larger
+// A PackedGroup is a group without options that another option of no larger
 // size and no higher cost replaces: by ascending size and descending cost.
 type PackedGroup struct {
 	Options []packedOption
@@ -88,7 +88,7 @@ type packedOption struct {
 	Index      int32 // in the group as given
 }
 
-// A rate is cost per byte.
+// A Rate is cost per byte.
 type Rate struct{ Cost, Bytes uint64 }
 
 // A Room is the memory that a knapsack lies in. The next one takes its place.
