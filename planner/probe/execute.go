@@ -181,7 +181,7 @@ func (x *execution) scorePiece(ctx context.Context) (more bool, err error) {
 		if err := x.score(ctx, control, x.reference.Files[0].Path); err != nil {
 			return false, err
 		}
-		x.foresight.beginPass()
+		x.foresight.pass = pace.Work{}
 	}
 	if err := x.measureErrors(ctx); err != nil {
 		return false, err

@@ -29,7 +29,9 @@ type foresight struct {
 	writes pace.Work // and what the writing of the run at hand
 	file   pace.Work // and what that of a file
 	based  bool      // the piece has its base logits
-	errors float64   // seconds that errors still take
+
+	begun, ended float64 // passes: on a loaded machine many are run again, see attempts
+	errors       float64 // seconds that errors still take
 }
 
 func (f *foresight) begin(x *execution) {
@@ -56,6 +58,9 @@ func (f *foresight) plan(x *execution, todo []Run, based bool) {
 		}
 	}
 	pass := x.passWork()
+	for k := range pass {
+		pass[k] *= max(1, (f.begun+1)/(f.ended+1))
+	}
 	for i := range todo {
 		add(f.runWork(x, &todo[i]).Plus(pass), 1)
 	}
@@ -69,13 +74,19 @@ func (f *foresight) plan(x *execution, todo []Run, based bool) {
 	add(pass, most)
 }
 
-func (f *foresight) beginPass() { f.pass = pace.Work{} }
+func (f *foresight) beginPass() {
+	f.pass = pace.Work{}
+	f.begun++
+}
 
 // scored counts the chunks of the pass that are scored.
 func (f *foresight) scored(n uint64) { f.did(&f.pass, passWork(n)) }
 
 // endPass counts all of a pass.
-func (f *foresight) endPass(chunks uint64) { f.did(&f.pass, passWork(chunks)) }
+func (f *foresight) endPass(chunks uint64) {
+	f.did(&f.pass, passWork(chunks))
+	f.ended++
+}
 
 // passWork is that of a pass over some chunks.
 func passWork(chunks uint64) (w pace.Work) {
