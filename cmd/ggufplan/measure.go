@@ -56,12 +56,13 @@ with. An imatrix gives the column weights; without one they are ones.
 Every row is read; those to encode are drawn by their share of the norm, from
 --seed, until the 95 % interval of each relative error is within --precision
 (5 %), and the closer the more traffic an expert has: a tensor's error, weighted
-by traffic, is within a fifth of that (1 %). --quick takes 20 % and 4 %, and a
-tenth of the time: from 10 % on some rows are read, and tensors of 30 experts
-and more have ten measured in every type and the others in one, from which the
-ten's ratios give the rest. --full encodes all. With -o, finished experts are kept in
-OUT.partial: after an interruption --resume goes on from there and ends with the
-same bytes. Memory stays below 512 MB for any model.
+by traffic, is within a fifth of that (1 %), in models of few layers a tenth.
+--quick takes 20 % and 4 %, and a tenth of the time: from 10 % on some rows are
+read, and tensors of 30 experts and more have ten measured in every type and the
+others in one, from which the ten's ratios give the rest. --full encodes all.
+With -o, finished experts are kept in OUT.partial: after an interruption --resume
+goes on from there and ends with the same bytes. Memory stays below 512 MB for
+any model.
 
 A type that needs an imatrix is measured where --stats has a complete entry of
 the tensor. A weight that is NaN or infinite, or too large for a candidate's

@@ -16,10 +16,10 @@
 // Lund and Thorup, J. ACM 54(6), 2007), each for w_i rows: the relative error is r =
 // sum w_i e_i / sum w_i n_i, its variance sum w_i (w_i - 1) (e_i - r n_i)^2 by the
 // norm squared. Rows go where they decide (Cochran, Sampling Techniques, 5.5): an
-// expert with the share p of its layer's traffic is measured to within P/5/sqrt(p),
-// at most P, so that the sum over a tensor's experts is within P/5. From P = 10 %
-// on, most experts are measured in one type and the others follow from the ratios
-// that ten have. sample.go and pool.go hold the formulas.
+// expert with the share p of its layer's traffic is measured to within d/sqrt(p),
+// at most P, so that the sum over a tensor's experts is within d: P/5, in models of
+// few layers down to P/10. From P = 10 % on, most experts are measured in one type,
+// and ten's ratios give the others. sample.go and pool.go hold the formulas.
 //
 // # Determinism
 //

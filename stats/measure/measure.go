@@ -88,6 +88,7 @@ type measurement struct {
 	items    []measureItem
 	groups   []itemGroup // all items, in runs that one worker measures together
 	means    layerMeans
+	layers   int // of the model
 	costs    pace.Costs
 	traffic  struct { // of the layer last asked for
 		layer *stats.Layer
@@ -131,8 +132,9 @@ type measuredTensor struct {
 // that follows from the seed, the tensor's name, the expert and the norms. Rows
 // are added until the 95 % interval of each type's relative error is within the
 // precision of it, and narrower the more traffic the expert has, so that the
-// tensor's traffic-weighted error is within a fifth of that; see sample.go for
-// the estimator. Whole tensors without experts are measured to that fifth.
+// tensor's traffic-weighted error is within a fifth of that, a tenth in models of
+// few layers; see sample.go for the estimator. Whole tensors without experts are
+// measured to that.
 //
 // A weight that is NaN or infinite in a row that is read, or too large for a
 // candidate's scale in one that is encoded, ends the measurement: the error names
@@ -217,6 +219,9 @@ func newMeasurement(model *ggufio.Model, evidence *stats.Evidence, options Optio
 		}
 	}
 	for i := range model.Tensors {
+		m.layers = max(m.layers, model.Tensors[i].Layer+1)
+	}
+	for i := range model.Tensors {
 		m.addTensor(&model.Tensors[i])
 	}
 	if len(m.items) == 0 && !slices.ContainsFunc(options.Types, func(t quant.Type) bool { return !quant.EncodeNeedsWeights(t) }) {
@@ -250,7 +255,7 @@ func (m *measurement) addTensor(t *ggufio.Tensor) {
 	first := len(m.items)
 	for slice := range experts {
 		it := measureItem{measuredTensor: shared, slice: slice}
-		it.target = targetOf(m.options.Precision, m.share(&it))
+		it.target = targetOf(m.options.Precision, m.share(&it), m.layers)
 		m.items = append(m.items, it)
 	}
 	if m.pools(experts, len(shared.types)) {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -160,6 +162,32 @@ func TestMeasureFullAgainstTheDefinition(t *testing.T) {
 	}
 	if seen < 30 {
 		t.Errorf("only %d results were compared", seen)
+	}
+}
+
+// One weight that is not finite is found wherever it is, in the first expert that
+// has one.
+func TestMeasureFindsEveryWeightThatIsNotFinite(t *testing.T) {
+	for _, row := range []int{0, 77, 255} {
+		b := gguftest.MoE{Layers: 1, Experts: 2, Type: quant.BF16}.Builder()
+		x := b.Tensor("blk.0.ffn_up_exps.weight")
+		columns, rows := int(x.Shape[0]), int(x.Shape[1])
+		if rows != 256 {
+			t.Fatalf("an expert has %d rows", rows)
+		}
+		binary.LittleEndian.PutUint16(x.Data[2*((rows+row)*columns+9):], 0x7fc0)
+		path := filepath.Join(t.TempDir(), "nan.gguf")
+		if err := b.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		m, err := ggufio.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("blk.0.ffn_up_exps.weight: expert 1: row %d: column 9: weight NaN", row)
+		if _, err := Run(context.Background(), m, nil, Options{Types: []quant.Type{quant.Q8_0}}); !errors.Is(err, quant.ErrNotFinite) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }
 

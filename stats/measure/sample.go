@@ -51,9 +51,13 @@ import (
 // its variance is sum p^2 h^2, where h is an expert's relative half width.
 // Rows cost as 1/h^2, so the cheapest widths that reach a width d of the sum
 // have h^2 = d^2 / p (Neyman's allocation, Cochran 5.5). No expert's level is
-// left wider than the precision P:
+// left wider than the precision P. d is a fifth of P where a model has layers
+// enough for the errors of tensors to even out in what a plan adds up, and down
+// to half of that where it has few:
 //
-//	h = min(P, P/5 / sqrt p)
+//	h = min(P, d / sqrt p),  d = P/5 * max(1/2, min(1, sqrt(layers / 32)))
+//
+// A coarse measurement is left at d = P/5.
 const (
 	sampleConfidence = 0.95
 
@@ -63,7 +67,9 @@ const (
 	FinestPrecision   = 0.001
 	CoarsestPrecision = 0.5
 
-	tensorPrecision = 1.0 / 5 // of a tensor's damage, as part of an expert's
+	tensorPrecision       = 1.0 / 5 // of a tensor's damage, as part of an expert's
+	tensorPrecisionFinest = 1.0 / 10
+	manyLayers            = 32
 
 	// sampleMinSize is the least size of a row, as part of the mean.
 	sampleMinSize = 1.0 / 8
@@ -83,9 +89,13 @@ const (
 )
 
 // targetOf returns the relative half width that an expert with a share of its
-// tensor's traffic is measured to.
-func targetOf(precision, share float64) float64 {
-	return min(precision, precision*tensorPrecision/math.Sqrt(share))
+// tensor's traffic is measured to, in a model of so many layers.
+func targetOf(precision, share float64, layers int) float64 {
+	tensor := tensorPrecision
+	if precision < pooledPrecision {
+		tensor = max(tensorPrecisionFinest, min(tensor, tensor*math.Sqrt(float64(layers)/manyLayers)))
+	}
+	return min(precision, precision*tensor/math.Sqrt(share))
 }
 
 // firstRows is how many rows every type is measured on at least.

@@ -334,6 +334,29 @@ func TestSampleOfEmptyRows(t *testing.T) {
 	}
 }
 
+// An expert is measured the more finely the more traffic it has, and in a model of
+// few layers, but for a coarse measurement.
+func TestTargetOf(t *testing.T) {
+	for _, tt := range []struct {
+		precision, share float64
+		layers           int
+		want             float64
+	}{
+		{0.05, 1.0 / 128, 48, 0.05},
+		{0.05, 1, 48, 0.01},
+		{0.05, 1, 32, 0.01},
+		{0.05, 1, 18, 0.0075},
+		{0.05, 1, 8, 0.005},
+		{0.05, 1, 1, 0.005},
+		{0.05, 1.0 / 16, 2, 0.02},
+		{0.20, 1, 2, 0.04},
+	} {
+		if got := targetOf(tt.precision, tt.share, tt.layers); math.Abs(got-tt.want) > 1e-12 {
+			t.Errorf("%v with the share %v of %d layers: %v, want %v", tt.precision, tt.share, tt.layers, got, tt.want)
+		}
+	}
+}
+
 // A sample is a permutation as far as it goes, the same however it is drawn,
 // and another for another seed, tensor or expert.
 func TestRowSampler(t *testing.T) {
