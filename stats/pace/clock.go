@@ -53,7 +53,8 @@ type Progress struct {
 	Spent, Left Work   // on what this run has done, and on what there is to do
 }
 
-// A Clock foresees when a job ends. The zero Clock is ready.
+// A Clock foresees when a job ends, if what else the machine does stays what it
+// was of late. The zero Clock is ready.
 type Clock struct {
 	began, last time.Time // the first report, and the last in which work was done
 	reported    Work      // spent by then
