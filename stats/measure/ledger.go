@@ -22,10 +22,13 @@ type ledger struct {
 	classOf []*classWork // by group
 	done    []bool       // by group
 	count   int          // of groups that are not done
+	failed  []bool       // by group
 	running map[int]work // what they took so far
 
 	before uint64 // weights that an earlier run measured
 	spent  work
+
+	step, told float64 // seconds of work from one report to the next, and when the last was made
 }
 
 // A kindWork is the work on tensors of a kind: see kindOf.
@@ -87,7 +90,8 @@ func (k *kindWork) variance() float64 {
 // newLedger begins with what an earlier run had done.
 func newLedger(m *measurement, done []bool) *ledger {
 	l := &ledger{groups: m.groups, cores: float64(Cores(m.options.Workers)), full: m.options.Full, running: map[int]work{},
-		classOf: make([]*classWork, len(m.groups)), done: make([]bool, len(m.groups))}
+		classOf: make([]*classWork, len(m.groups)), done: make([]bool, len(m.groups)), failed: make([]bool, len(m.groups))}
+	all := 0.0
 	kinds, count, seen := map[string]*kindWork{}, map[string]int{}, map[string]int{}
 	for _, g := range m.groups {
 		count[kindOf(m.items[g.first].tensor)]++
@@ -108,7 +112,11 @@ func newLedger(m *measurement, done []bool) *ledger {
 		}
 		class.todo = class.todo.plus(g.expected)
 		l.count++
+		all += g.expected.seconds()
 	}
+	// A report goes over all groups: a tenth of a second, and where all is soon
+	// done a thousandth of it, are enough between two.
+	l.step = min(l.cores/10, all/1000)
 	return l
 }
 
@@ -144,6 +152,7 @@ func (l *ledger) finish(group int) {
 
 // giveUp takes a group back that failed.
 func (l *ledger) giveUp(group int) {
+	l.failed[group] = true
 	if _, running := l.running[group]; running {
 		l.classOf[group].todo = l.classOf[group].todo.plus(l.groups[group].expected)
 		delete(l.running, group)
@@ -241,8 +250,11 @@ func (l *ledger) lastSeconds(rests []float64, ratios map[*classWork]float64) flo
 	return slices.Max(free)
 }
 
+// report tells how far the run is, at the beginning, at the end and after every
+// step.
 func (l *ledger) report(to func(pace.Progress)) {
-	if to != nil {
+	if now := l.spent.seconds(); to != nil && (now == 0 || l.count == 0 || now-l.told >= l.step) {
+		l.told = now
 		to(l.progress())
 	}
 }

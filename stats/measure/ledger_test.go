@@ -3,10 +3,12 @@ package measure
 import (
 	"bytes"
 	"container/heap"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -85,16 +87,7 @@ func (f *fakeRun) times() (costs []work, seconds []float64) {
 func (f *fakeRun) run(t *testing.T, done []bool) {
 	costs, seconds := f.times()
 	l := newLedger(f.m, done)
-	order := f.m.early(l.todo())
-	early := map[int]bool{}
-	for _, n := range order {
-		early[n] = true
-	}
-	for _, n := range l.todo() {
-		if !early[n] {
-			order = append(order, n)
-		}
-	}
+	order := f.m.order(l.todo())
 	var run pacetest.Run
 	run.At(0, l.progress())
 	end := 0.0
@@ -242,5 +235,36 @@ func TestFirstFaultInTheFile(t *testing.T) {
 		if _, err := Run(t.Context(), m, waveEvidence(m), options); err == nil || !strings.HasPrefix(err.Error(), it.describe()+": row 0: ") {
 			t.Errorf("a fault in group %d: %v", group, err)
 		}
+	}
+}
+
+// TestJournalFault: a group whose errors could not be kept ends the run, also
+// where all groups are taken early.
+func TestJournalFault(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := (gguftest.MoE{Layers: 1, Experts: 4, Type: quant.BF16}).Builder().WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ggufio.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal := NewJournal(filepath.Join(t.TempDir(), "state"), false)
+	defer journal.Close()
+	options := Options{Types: []quant.Type{quant.Q8_0}, Workers: 1, Journal: journal}
+	work, err := newMeasurement(m, nil, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if early := work.early(newLedger(work, make([]bool, len(work.items))).todo()); len(early) != len(work.groups) {
+		t.Fatalf("%d of %d groups come first", len(early), len(work.groups))
+	}
+	options.Progress = func(p pace.Progress) {
+		if p.Done > 0 {
+			journal.file.Close()
+		}
+	}
+	if _, err := Run(t.Context(), m, nil, options); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a state that cannot be written: %v", err)
 	}
 }

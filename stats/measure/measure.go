@@ -331,10 +331,12 @@ func (m *measurement) run(ctx context.Context) (*Result, error) {
 	}
 	ledger := newLedger(m, done)
 	ledger.report(m.options.Progress)
-	err := m.measureGroups(ctx, ledger, m.early(ledger.todo()), done)
-	if err == nil || ctx.Err() == nil {
-		// After a fault in what was taken early, this finds the first one.
-		err = m.measureGroups(ctx, ledger, ledger.todo(), done)
+	err := m.measureGroups(ctx, ledger, m.order(ledger.todo()), done)
+	if at := slices.Index(ledger.failed, true); err != nil && ctx.Err() == nil && at >= 0 {
+		// What was taken early is at fault: of what comes before it in the file,
+		// some may be too.
+		before := slices.DeleteFunc(ledger.todo(), func(n int) bool { return n > at })
+		err = cmp.Or(m.measureGroups(ctx, ledger, before, done), err)
 	}
 	if err != nil {
 		return nil, err

@@ -92,6 +92,22 @@ func (m *measurement) expected(items []measureItem) (all work) {
 	return all
 }
 
+// order returns the groups that are to be measured in the order in which they
+// are: some early, the others as they are in the file.
+func (m *measurement) order(todo []int) []int {
+	numbers := m.early(todo)
+	taken := make([]bool, len(m.groups))
+	for _, n := range numbers {
+		taken[n] = true
+	}
+	for _, n := range todo {
+		if !taken[n] {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
 // early returns the groups to begin with, of some that are to be measured. A
 // sample needs more rows of one kind of tensor than of another, and in one layer
 // than in another: a few groups of each kind tell, from all of the model's depth,
