@@ -70,6 +70,14 @@ func (c *checker) at(list string, i int) string {
 	return fmt.Sprintf("%s[%d]", list, i)
 }
 
+// in is the path of a field of what has a path.
+func (c *checker) in(path, key string) string {
+	if !c.spell {
+		return ""
+	}
+	return path + key
+}
+
 // key is the path of a field of an element.
 func (c *checker) key(list string, i int, key string) string {
 	if !c.spell {
@@ -97,12 +105,10 @@ func (c *checker) oneOf(path, got string, words []string) {
 }
 
 func (c *checker) fraction(path string, v *float64) {
-	if !isFraction(v) {
+	if v != nil && !(*v >= 0 && *v <= 1) {
 		c.failf(path, "%v: want 0 to 1", *v)
 	}
 }
-
-func isFraction(v *float64) bool { return v == nil || *v >= 0 && *v <= 1 }
 
 // sum adds, or fails at the path where the sum leaves what the format can
 // hold: differences of two sums must have a sign.
@@ -366,19 +372,15 @@ func (c *checker) expert(path string, m *Manifest, x *Expert, e int) {
 	if x.Expert != e {
 		c.failf(path+".expert", "%d: want %d", x.Expert, e)
 	}
-	if !isFraction(x.Share) || !isFraction(x.Relative) {
-		c.fraction(path+".share", x.Share)
-		c.fraction(path+".relative", x.Relative)
-	}
-	if x.Flag != nil && !slices.Contains(Flags, *x.Flag) {
-		c.oneOf(path+".flag", *x.Flag, Flags)
+	c.fraction(c.in(path, ".share"), x.Share)
+	c.fraction(c.in(path, ".relative"), x.Relative)
+	if x.Flag != nil {
+		c.oneOf(c.in(path, ".flag"), *x.Flag, Flags)
 	}
 	if x.Tier == nil {
 		return
 	}
-	if !slices.Contains(Tiers, *x.Tier) {
-		c.oneOf(path+".tier", *x.Tier, Tiers)
-	}
+	c.oneOf(c.in(path, ".tier"), *x.Tier, Tiers)
 	if m.Policy.Name != "frequency" {
 		c.failf(path+".tier", "%q: the %s policy has no tiers", *x.Tier, m.Policy.Name)
 		return

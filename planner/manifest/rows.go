@@ -9,7 +9,8 @@ import (
 // A row is an element of one of the long lists. It hands out pointers to its
 // fields, in struct order, so that tens of thousands of rows are read, checked
 // and written without reflection. A new field needs a line in fields, which a
-// test compares with the struct, and nothing else.
+// test compares with the struct, and nothing else; one of an expert, of which
+// there are most, also one where they are written and checked.
 type row interface{ fields(dst []any) []any }
 
 func (x *Expert) fields(dst []any) []any {

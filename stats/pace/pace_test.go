@@ -27,7 +27,7 @@ func TestTimed(t *testing.T) {
 			t.Fatalf("%v, %v", c, err)
 		}
 		for typ, f := range c.slowness {
-			if !(f > 0.01 && f < 1000) { // whatever this machine is and does meanwhile
+			if !(f > 0) {
 				t.Errorf("%v takes %v times as long as in the table", typ, f)
 			}
 		}
@@ -39,7 +39,7 @@ func TestTimed(t *testing.T) {
 	}
 	for range 2 {
 		plain, hashed := c.CheckSeconds(1e9, false), c.CheckSeconds(1e9, true)
-		if !(plain > 0.001 && hashed > plain && hashed < 1000) {
+		if !(plain > 0 && hashed > plain) {
 			t.Errorf("a gigabyte is read back in %v s, with its SHA-256 in %v s", plain, hashed)
 		}
 		c.TimedBytes()
