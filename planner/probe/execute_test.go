@@ -207,6 +207,20 @@ func (b *bench) execute(ctx context.Context) (*measure.Probe, error) {
 	return b.Setup.Execute(ctx, b.Execution)
 }
 
+// deferErrors returns the bench with a setup without errors: they come when the
+// first runs are done.
+func (b *bench) deferErrors(t *testing.T) *bench {
+	t.Helper()
+	own, options := *b, b.options
+	options.Errors = nil
+	var err error
+	if own.Setup, err = New(options); err != nil {
+		t.Fatal(err)
+	}
+	own.Errors = func(context.Context, func(pace.Progress)) (*measure.Result, error) { return b.options.Errors, nil }
+	return &own
+}
+
 // encode is a record's bytes.
 func encode(t *testing.T, p *measure.Probe) string {
 	t.Helper()
@@ -220,9 +234,10 @@ func encode(t *testing.T, p *measure.Probe) string {
 var f16 = gguftest.MoE{Type: quant.F16}
 
 // Each run shows its group's tensors and no more, pieces of the text are
-// combined, and nothing is left behind.
+// combined, and nothing is left behind. When errors come makes no difference.
 func TestExecute(t *testing.T) {
-	b := newBench(t, f16, Options{}, 3*8*128+300)
+	given := newBench(t, f16, Options{}, 3*8*128+300)
+	b := given.deferErrors(t)
 	p, err := b.execute(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -261,10 +276,13 @@ func TestExecute(t *testing.T) {
 	if err != nil || len(entries) != 2 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
+	if want, err := given.execute(context.Background()); err != nil || encode(t, p) != encode(t, want) {
+		t.Errorf("with errors from the start: %v, or another record", err)
+	}
 }
 
 // However often a probe is killed, and whatever it was doing, it ends with the
-// same record.
+// same record, from the same setup too.
 func TestResume(t *testing.T) {
 	b := newBench(t, f16, Options{Bands: "1"}, 8*128+300)
 	want, err := b.execute(context.Background())
@@ -294,6 +312,7 @@ func TestResume(t *testing.T) {
 		if gguftest.RaceDetector && i%4 != 0 {
 			continue
 		}
+		b := b.deferErrors(t)
 		ctx, cancel := context.WithCancel(context.Background())
 		b.Progress = func(doing string, p pace.Progress) {
 			if doing == stop {
@@ -312,7 +331,6 @@ func TestResume(t *testing.T) {
 			t.Fatalf("%s: %v, or another record", stop, err)
 		}
 		b.Remove(b.Setup)
-		b.Resume = false
 	}
 }
 

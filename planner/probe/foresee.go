@@ -264,5 +264,6 @@ func (x *execution) measureErrors(ctx context.Context) error {
 		return err
 	}
 	x.Errors, f.errors = nil, 0
-	return x.takeErrors(errors)
+	x.Setup, err = x.withErrors(errors)
+	return err
 }

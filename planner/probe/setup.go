@@ -128,17 +128,21 @@ func New(o Options) (*Setup, error) {
 	return s, nil
 }
 
-// takeErrors puts measured errors in the place of typical ones.
-func (s *Setup) takeErrors(errors *measure.Result) (err error) {
-	s.options.Errors = errors
-	o := &s.options
-	if s.tensors, err = planner.ProbeTensors(o.Model, o.Evidence, o.Errors, o.ErrorTypes()); err != nil {
-		return err
+// withErrors returns the setup with measured errors in the place of typical
+// ones. The setup itself stays as it is: what a state belongs to follows from it.
+func (s *Setup) withErrors(errors *measure.Result) (*Setup, error) {
+	own := *s
+	o := &own.options
+	o.Errors = errors
+	var err error
+	if own.tensors, err = planner.ProbeTensors(o.Model, o.Evidence, o.Errors, o.ErrorTypes()); err != nil {
+		return nil, err
 	}
-	for i := range s.tensors {
-		s.Record.Tensors[i].Errors = s.tensors[i].Errors
+	own.Record.Tensors = slices.Clone(s.Record.Tensors)
+	for i := range own.tensors {
+		own.Record.Tensors[i].Errors = own.tensors[i].Errors
 	}
-	return nil
+	return &own, nil
 }
 
 func identify(m *ggufio.Model) measure.Model {
