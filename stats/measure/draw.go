@@ -78,8 +78,10 @@ type knownRow struct {
 	class    uint8 // its size is two to the power of that
 }
 
-func (k *knownRows) reset(s *rowSampler) {
-	*k = knownRows{total: s.total, chance: s.chance, rows: k.rows[:0], norms: k.norms[:0], lowest: math.Inf(1), order: k.order, classes: k.classes}
+// reset empties k and makes room for so many rows to begin with.
+func (k *knownRows) reset(s *rowSampler, first uint64) {
+	rows := slices.Grow(k.rows[:0], int(min(first, s.total)))
+	*k = knownRows{total: s.total, chance: s.chance, rows: rows, norms: k.norms[:0], lowest: math.Inf(1), order: k.order, classes: k.classes}
 }
 
 // add adds a row with its sums.
@@ -140,8 +142,8 @@ func (k *knownRows) place() {
 	})
 }
 
-// draw takes the next n rows into the sample, or as many as are left, and
-// besides all that come before one that is in it. Their numbers and classes are
+// draw takes at least the next n rows into the sample, or as many as are left,
+// and among them all that come before one that is in it. Their numbers and classes are
 // in order and classes, in the order of the file.
 func (k *knownRows) draw(n uint64) {
 	k.place()
@@ -195,9 +197,11 @@ func (k *knownRows) allRows(total uint64, do func(rows []uint64) error) error {
 // measure rows by their classes and say whether they are enough.
 func (k *knownRows) sample(s *rowSampler, norms *rowNorms, first uint64, target float64,
 	learn func(rows []uint64) error, encode func(rows []uint64, classes []uint8) (bool, error)) error {
-	k.reset(s)
+	k.reset(s, first)
 	more := func(n uint64) error {
-		k.order = s.draw(k.order[:0], n)
+		n = min(n, s.total-s.drawn)
+		k.rows = slices.Grow(k.rows, int(n))
+		k.order = s.draw(slices.Grow(k.order[:0], int(n)), n)
 		slices.Sort(k.order) // for the disk
 		return learn(k.order)
 	}
@@ -210,8 +214,9 @@ func (k *knownRows) sample(s *rowSampler, norms *rowNorms, first uint64, target 
 	for err == nil && !norms.settled(k.total, target) {
 		err = more(norms.rows)
 	}
-	for enough := false; err == nil; {
+	for err == nil && (k.drawn < len(k.rows) || norms.rows < k.total) {
 		k.draw(growth(uint64(k.drawn), target))
+		var enough bool
 		if enough, err = encode(k.order, k.classes); enough || err != nil {
 			return err
 		}

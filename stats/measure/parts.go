@@ -47,8 +47,9 @@ func partOf(at, total uint64, n int) int {
 	return int(q) + 1
 }
 
-// Merge joins the parts of one measurement, in any order, into what one
-// run would have returned. names are the parts' names in errors.
+// Merge joins the parts of one measurement, in any order, into what one run
+// would have returned. Parts of other versions, which draw rows otherwise, are
+// refused. names are the parts' names in errors.
 func Merge(parts []*Result, names []string) (*Result, error) {
 	if len(parts) == 0 {
 		return nil, fmt.Errorf("no parts to merge")
@@ -68,6 +69,9 @@ func Merge(parts []*Result, names []string) (*Result, error) {
 			return nil, fmt.Errorf("%s: is part %d of %d, as is %s", names[i], p.Part.Index, p.Part.Of, names[other])
 		}
 		at[p.Part.Index-1] = i
+		if p.FormatVersion != ErrorsFormatVersion {
+			return nil, fmt.Errorf("%s: is of format %s, parts of %s are merged: merge it with the version that measured it, or measure anew", names[i], p.FormatVersion, ErrorsFormatVersion)
+		}
 		if what := differs(parts[0], p); what != "" {
 			return nil, fmt.Errorf("%s: %s differs from %s: not parts of one measurement", names[i], what, names[0])
 		}
@@ -100,8 +104,6 @@ func Merge(parts []*Result, names []string) (*Result, error) {
 // differs names the first thing in which two parts are not of one run.
 func differs(a, b *Result) string {
 	switch {
-	case a.FormatVersion != b.FormatVersion:
-		return "format_version"
 	case a.Generator != b.Generator:
 		return "generator"
 	case !reflect.DeepEqual(a.Model, b.Model):

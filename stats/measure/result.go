@@ -6,8 +6,8 @@ import (
 	"github.com/ggufplan/ggufplan/ggufio"
 )
 
-// What an errors file says of itself. 1.1 has the fields of 1.0 and tells parts
-// whose rows are drawn by weight from those that drew them evenly.
+// What an errors file says of itself. 1.1 has the fields of 1.0; its
+// rows are drawn by weight, those of 1.0 evenly.
 const (
 	ErrorsSchemaName    = "ggufplan.errors"
 	ErrorsFormatVersion = "1.1"

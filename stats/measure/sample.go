@@ -8,9 +8,10 @@ import (
 
 // The relative error of an expert in a type is a ratio of sums over its K rows,
 // r = sum e_i / sum n_i, of the weighted errors and norms. Reading a row for its
-// norm n_i costs a hundredth of encoding it in one type. So norms are read first,
-// of all rows, or for a coarse measurement of k of them, drawn evenly; the rows
-// to encode are drawn from these by weight.
+// norm n_i costs a hundredth of encoding it in an IQ type, a thirtieth to an
+// eightieth in a K type with column weights. So norms are read first, of all rows,
+// or for a coarse measurement, and where they are more than a million, of k of them,
+// drawn evenly; the rows to encode are drawn from these by weight.
 //
 // A row's size s_i is the mean of its share of the norms and of its share of the
 // peaks, sum m v^4 / sum m v^2 over its weights v: large weights are what errors
@@ -23,14 +24,14 @@ import (
 // Thorup, J. ACM 54(6), 2007; sequential Poisson sampling: Ohlsson, J. Official
 // Statistics 14, 1998). Given t, a row is in it with the chance min(1, s_i/t), as
 // if drawn alone, and stands for w_i = max(1, t/s_i) rows. Rows with w_i = 1 are
-// known for sure; of the others, whose norms add up to N_c, all the same, the
-// ratio is estimated:
+// known for sure; of the others, though their norms are known to add up to N_c,
+// the ratio is estimated:
 //
 //	r   = (sum over sure e_i + N_c r_c) / N,  r_c = sum over others w_i e_i / sum w_i n_i
 //	V_2 = m/(m-1) (N_c / sum w_i n_i)^2 sum over others w_i (w_i - 1) (e_i - r_c n_i)^2
-//	V_1 = (1 - k/K) k/(k-1) sum w_i (e_i - r n_i)^2
+//	V_1 = (1 - k/K) k/(k-1) sum w'_i (e_i - r n_i)^2
 //
-// with m the others in the sample, N the norm of the k rows, V_2 the variance of
+// with w'_i = w_i for the sure and w_i N_c / sum w_i n_i for the others, m the others in the sample, N the norm of the k rows, V_2 the variance of
 // drawing from them (Duffield et al., of the residuals: Cochran, Sampling
 // Techniques, 3rd edition, 6.3) and V_1 that of drawing them, 0 if they are all
 // (two-phase sampling: Särndal, Swensson and Wretman, Model Assisted Survey
@@ -86,6 +87,10 @@ const (
 	// more between rows than ratios do.
 	sampleNormRows    = 128
 	sampleMinNormRows = 32
+
+	// maxNormRows bounds them, for the sake of memory: vocabularies, the longest
+	// lists of rows in models today, have some 260 thousand.
+	maxNormRows = 1 << 20
 )
 
 // targetOf returns the relative half width that an expert with a share of its
@@ -110,13 +115,14 @@ func firstRows(target float64) uint64 {
 }
 
 // normRows is how many rows are read for their norms to begin with: all, unless
-// the measurement is coarse.
+// the measurement is coarse or they are too many to keep.
 func (m *measurement) normRows(target float64, total uint64) uint64 {
+	most := min(total, maxNormRows)
 	if m.options.Precision < pooledPrecision {
-		return total
+		return most
 	}
 	ratio := DefaultPrecision / target
-	return min(total, max(sampleMinNormRows, uint64(min(sampleNormRows*ratio*ratio, 1<<40))))
+	return min(most, max(sampleMinNormRows, uint64(min(sampleNormRows*ratio*ratio, maxNormRows))))
 }
 
 // expectedRows guesses how many rows a type needs, for the sake of progress and

@@ -210,7 +210,7 @@ func TestRowsAreDrawnByWeight(t *testing.T) {
 		for seed := range uint64(seeds) {
 			sampler := newRowSampler(seed, "", 0, 400)
 			var k knownRows
-			k.reset(sampler)
+			k.reset(sampler, known)
 			order := sampler.draw(nil, known)
 			for _, row := range order {
 				k.add(row, p.norms[row])
@@ -245,7 +245,7 @@ func TestSmallRowsAreDrawn(t *testing.T) {
 	empty, drawn := 0, 0
 	for seed := range uint64(50) {
 		var k knownRows
-		k.reset(newRowSampler(seed, "", 0, total))
+		k.reset(newRowSampler(seed, "", 0, total), total)
 		for row := range uint64(total) {
 			n := 1.0
 			if row%2 == 1 {
@@ -282,7 +282,7 @@ func TestSampleGrowsWithTheKnownRows(t *testing.T) {
 	p.encode(t, trip)
 	for seed := range uint64(20) {
 		var k knownRows
-		k.reset(newRowSampler(seed, "", 0, 300))
+		k.reset(newRowSampler(seed, "", 0, 300), 100)
 		for row := range uint64(100) {
 			k.add(row, p.norms[row])
 		}
