@@ -53,16 +53,17 @@ every other tensor that llama-quantize quantizes, in every candidate type, and
 writes the relative error of each as JSON: what plan --errors weighs traffic
 with. An imatrix gives the column weights; without one they are ones.
 
-Every row is read; those to encode are drawn by their share of the norm, from
---seed, until the 95 % interval of each relative error is within --precision
-(5 %), and the closer the more traffic an expert has: a tensor's error, weighted
-by traffic, is within a fifth of that (1 %), in models of few layers a tenth.
---quick takes 20 % and 4 %, and a tenth of the time: from 10 % on some rows are
-read, and tensors of 30 experts and more have ten measured in every type and the
-others in one, from which the ten's ratios give the rest. --full encodes all.
+Every row is read, a million of an expert that has more; those to encode are
+drawn from --seed, half by their share of the norm and half by that of the peaks,
+until the 95 % interval of each relative error is within --precision (5 %), and
+the closer the more traffic an expert has: a tensor's error, weighted by traffic,
+is within a fifth of that (1 %) from 32 layers on, a tenth with up to 8. --quick
+takes 20 % and 4 %, and a tenth of the time: from 10 % on only some rows are read,
+and tensors of 30 experts and more have ten measured in every type and the others
+in one, from which the ten's ratios give the rest. --full encodes every row.
 With -o, finished experts are kept in OUT.partial: after an interruption --resume
 goes on from there and ends with the same bytes. Memory stays below 512 MB for
-any model.
+models as large as DeepSeek-V3.
 
 A type that needs an imatrix is measured where --stats has a complete entry of
 the tensor. A weight that is NaN or infinite, or too large for a candidate's
@@ -88,7 +89,7 @@ Examples:
 			flags.StringVarP(&o.out, "output", "o", "", "write to `OUT` instead of standard output, and keep resumable state in OUT.partial")
 			flags.StringSliceVar(&o.types, "types", nil, "candidate types: `LIST` of types and of the sets "+strings.Join(planner.TypeSetNames(), ", ")+"; "+planner.DefaultTypeSet+" if not given")
 			oneOf(flags, "types", typesAndSets()...)
-			flags.BoolVar(&o.full, "full", false, "read every row instead of a sample")
+			flags.BoolVar(&o.full, "full", false, "encode every row instead of a sample")
 			flags.StringVar(&o.accuracy, "precision", "5%", "sample until an expert's error is known within `P`, such as 2% or 0.02; its tensor's within a fifth")
 			flags.BoolVar(&o.quick, "quick", false, "a rough sample: the same as --precision 20%")
 			flags.Uint64Var(&o.seed, "seed", 1, "seed of the sample, `N`")

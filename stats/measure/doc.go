@@ -11,15 +11,15 @@
 //
 // # Precision
 //
-// Rows are read for their norms n_i, all where the precision P is below 10 %. Those
-// to encode are drawn by weight, without replacement (priority sampling: Duffield,
-// Lund and Thorup, J. ACM 54(6), 2007), each for w_i rows: the relative error is r =
-// sum w_i e_i / sum w_i n_i, its variance sum w_i (w_i - 1) (e_i - r n_i)^2 by the
-// norm squared. Rows go where they decide (Cochran, Sampling Techniques, 5.5): an
-// expert with the share p of its layer's traffic is measured to within d/sqrt(p),
-// at most P, so that the sum over a tensor's experts is within d: P/5, in models of
-// few layers down to P/10. From P = 10 % on, most experts are measured in one type,
-// and ten's ratios give the others. sample.go and pool.go hold the formulas.
+// Rows are read for their norms n_i, all (of a million at most) where the precision
+// P is below 10 %. Those to encode are drawn by weight, without replacement (priority
+// sampling: Duffield, Lund and Thorup, J. ACM 54(6), 2007), each for w_i rows: the
+// relative error is r = sum w_i e_i / sum w_i n_i, its variance sum w_i (w_i - 1)
+// (e_i - r n_i)^2 by the norm squared. Rows go where they decide (Cochran, Sampling
+// Techniques, 5.5): an expert with the share p of its layer's traffic is measured to
+// within d/sqrt(p), at most P, so that the sum over a tensor's experts is within d:
+// P/5 from 32 layers on, P/10 with up to 8. From P = 10 % on, most experts are
+// measured in one type, and ten's ratios give the others: see sample.go and pool.go.
 //
 // # Determinism
 //

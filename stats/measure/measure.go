@@ -21,7 +21,7 @@ type Options struct {
 	// Types are the candidates; nil for [Candidates].
 	Types []quant.Type
 
-	// Full reads every row. Otherwise rows are sampled to Precision, a relative
+	// Full encodes every row. Otherwise rows are sampled to Precision, a relative
 	// half width, 0 for [DefaultPrecision]: see [Run].
 	Full      bool
 	Precision float64
@@ -128,22 +128,24 @@ type measuredTensor struct {
 //
 // Unless all rows are measured, they are sampled without replacement: every row
 // is read for its norm, or some drawn evenly where the precision is 10 % or
-// coarser, and the rows to encode are drawn from these by weight, in an order
-// that follows from the seed, the tensor's name, the expert and the norms. Rows
-// are added until the 95 % interval of each type's relative error is within the
-// precision of it, and narrower the more traffic the expert has, so that the
-// tensor's traffic-weighted error is within a fifth of that, a tenth in models of
-// few layers; see sample.go for the estimator. Whole tensors without experts are
-// measured to that.
+// coarser or an expert has more than 2^20 rows, and the rows to encode are drawn
+// from these by weight, in an order that follows from the seed, the tensor's name,
+// the expert and the norms. Rows are added until the 95 % interval of each type's
+// relative error is within the precision of it, and narrower the more traffic the
+// expert has, so that the tensor's traffic-weighted error is within a fifth of that
+// in models of 32 layers and more, a tenth with up to 8; see sample.go for the
+// estimator. Whole tensors without experts are measured to that.
 //
 // A weight that is NaN or infinite in a row that is read, or too large for a
 // candidate's scale in one that is encoded, ends the measurement: the error names
-// tensor, expert, row, column and type. It is that of the first expert in the
-// order of the file.
+// tensor, expert, row and column, and the type where it is one's scale. It is that
+// of the first expert in the order of the file.
 //
-// Memory stays within 4 MiB per worker and 24 bytes per row of its expert, 3 MB
-// for a vocabulary of 130,000, plus the result's 40 bytes per expert and type: 60
-// MB for DeepSeek-V3's 44544 routed expert matrices in 25 types.
+// Memory stays within 4 MiB per worker and 40 bytes per row of its expert, 5 MB
+// for a vocabulary of 130,000. Of more than 2^20 rows as many are known, in 100 MB,
+// and more only where they do not tell the rest. The result takes 40 bytes per
+// expert and type: 60 MB for DeepSeek-V3's 44544 routed expert matrices in 25
+// types.
 //
 // The result has the same bits for any number of workers, for a run that was
 // resumed, and for parts that were merged.
