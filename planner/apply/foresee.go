@@ -19,11 +19,10 @@ func (l *Layout) unitCost(r *run, slice int, weighted bool) (pace.Kind, pace.Cos
 	if through == quant.F32 && t.Type == t.Source.Type {
 		return pace.Copying, pace.CopyByte * pace.Cost(r.outBytes)
 	}
-	weight := pace.ReadRow + l.costs.RoundTrip(t.Type, weighted)
-	if through != quant.F32 {
-		weight += l.costs.RoundTrip(through, weighted)
+	if through == quant.F32 {
+		return pace.Encoding, l.costs.Encode(t.Shape[0], r.outBytes, weighted, t.Type)
 	}
-	return pace.Encoding, weight*pace.Cost(t.Shape[0]) + pace.WriteByte*pace.Cost(r.outBytes)
+	return pace.Encoding, l.costs.Encode(t.Shape[0], r.outBytes, weighted, through, t.Type)
 }
 
 // pieceWork is what a piece takes of all processors.

@@ -222,14 +222,13 @@ func (f *foresight) runWork(x *execution, r *Run) (w pace.Work) {
 // tensorWork is what it takes to write a tensor in a type, or simulated in its
 // own, and then as it was.
 func (f *foresight) tensorWork(t, reference *ggufio.Tensor, typ quant.Type, simulated, weighted bool) (w pace.Work) {
-	perWeight := pace.ReadRow + f.costs.RoundTrip(typ, weighted)
+	through := []quant.Type{typ}
 	format, _ := quant.Lookup(typ)
 	size, _ := format.Layout.EncodedBytes(t.Rows(), t.Shape[0])
 	if simulated {
-		perWeight += f.costs.RoundTrip(reference.Type, weighted)
-		size = reference.SizeBytes
+		through, size = append(through, reference.Type), reference.SizeBytes
 	}
-	w[pace.Encoding] = (float64(float64(t.Parameters)*perWeight.Seconds()) + float64(float64(size)*pace.WriteByte.Seconds())) / f.cores
+	w[pace.Encoding] = f.costs.Encode(t.Parameters, size, weighted, through...).Seconds() / f.cores
 	w[pace.Copying] = float64(reference.SizeBytes) * pace.CopyByte.Seconds() / f.cores
 	w[pace.Checking] = f.costs.CheckSeconds(size+reference.SizeBytes, false)
 	if simulated {

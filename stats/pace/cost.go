@@ -114,6 +114,16 @@ const (
 	WriteByte Cost = 21
 )
 
+// Encode is what it takes to read weights by the row, to bring them through types
+// one after another, with column weights or without, and to write them in bytes.
+func (c *Costs) Encode(weights, bytes uint64, weighted bool, through ...quant.Type) Cost {
+	perWeight := ReadRow
+	for _, t := range through {
+		perWeight += c.RoundTrip(t, weighted)
+	}
+	return perWeight*Cost(weights) + WriteByte*Cost(bytes)
+}
+
 // CheckSeconds is what it takes one core to read bytes back from the memory of the
 // system and to sum them up, or also to compute their SHA-256.
 func (c *Costs) CheckSeconds(bytes uint64, hashed bool) float64 {
