@@ -27,7 +27,23 @@ type pendingFile struct {
 }
 
 // create returns a file that becomes target on commit.
+//
+// A link stays: what it leads to is replaced. One of the system's, such as
+// /dev/stdout, leads to a file that somebody has open, which is written to.
 func (o *outputs) create(target string) (*os.File, error) {
+	if info, err := os.Lstat(target); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		if isSystemLink(target) {
+			f, err := o.c.openSpecial(target, os.O_WRONLY|os.O_APPEND)
+			if err != nil {
+				return nil, err
+			}
+			o.pending = append(o.pending, pendingFile{temp: f})
+			return f, nil
+		}
+		if real, err := filepath.EvalSymlinks(target); err == nil {
+			target = real
+		}
+	}
 	if info, err := os.Stat(target); err == nil && !info.Mode().IsRegular() {
 		if info.IsDir() {
 			return nil, fmt.Errorf("%s: is a directory", target)
@@ -53,6 +69,27 @@ func (o *outputs) create(target string) (*os.File, error) {
 	}
 	o.pending = append(o.pending, pendingFile{f, target})
 	return f, nil
+}
+
+// isSystemLink reports whether a link leads to an open file of a process.
+func isSystemLink(path string) bool {
+	for range 8 {
+		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return false
+		}
+		if strings.HasPrefix(folder, "/proc/") {
+			return true
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return false
+		}
+		if path = to; !filepath.IsAbs(to) {
+			path = filepath.Join(folder, to)
+		}
+	}
+	return false
 }
 
 // write creates target with the given content on commit.

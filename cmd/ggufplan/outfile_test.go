@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -43,5 +45,61 @@ func TestFullStandardOutput(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(dir, "*out*")); left != nil {
 			t.Errorf("%q leaves %q", args, left)
 		}
+	}
+}
+
+// TestOutputThroughLink: a link stays one, and what it leads to is replaced; an
+// open file of a process is written to.
+func TestOutputThroughLink(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.WriteFile(file, []byte("before"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	switch err := os.Symlink("file", link); {
+	case err != nil && runtime.GOOS == "windows":
+		t.Skip(err) // which asks for a privilege
+	case err != nil:
+		t.Fatal(err)
+	}
+	write := func(target, content string) {
+		t.Helper()
+		o := outputs{c: &call{ctx: t.Context()}}
+		defer o.discard()
+		if err := o.write(target, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(link, "after")
+	info, err := os.Lstat(link)
+	if got, _ := os.ReadFile(file); err != nil || info.Mode()&os.ModeSymlink == 0 || string(got) != "after" {
+		t.Errorf("%v, mode %v, the file holds %q", err, info.Mode(), got)
+	}
+	if isSystemLink(link) {
+		t.Error("an ordinary link is taken for the system's")
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	open, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	for _, folder := range []string{"/proc/self/fd", "/dev/fd"} {
+		write(fmt.Sprintf("%s/%d", folder, open.Fd()), "wards")
+	}
+	opened, err := open.Stat()
+	if now, _ := os.Stat(file); err != nil || !os.SameFile(opened, now) {
+		t.Errorf("%v, or the open file was replaced", err)
+	}
+	if got, _ := os.ReadFile(file); string(got) != "afterwardswards" {
+		t.Errorf("the open file holds %q", got)
+	}
+	if !isSystemLink("/dev/stdout") {
+		t.Error("/dev/stdout is an ordinary link")
 	}
 }
