@@ -53,8 +53,9 @@ type FrontierBaseline struct {
 	PredictedKLD *manifest.PredictedKLD `json:"predicted_kld"` // null without a probe
 }
 
-// usualFrontier is how many sizes a frontier has if none are named.
-const usualFrontier = 17
+// usualFrontier is how many sizes a frontier has if none are named, and
+// pageFrontier how many that of a page, which draws lines between them.
+const usualFrontier, pageFrontier = 17, 13
 
 // SolveFrontier solves the problem's budget policy for each size, as
 // [TargetSize]. If none can be kept, the error is an [*UnreachableError] of the
@@ -62,6 +63,15 @@ const usualFrontier = 17
 // the largest, or to the largest file type that plans are compared with where
 // that is smaller. Progress, unless nil, is called before each size.
 func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)) (*Frontier, error) {
+	return solveFrontier(p, sizes, usualFrontier, progress)
+}
+
+// SolvePageFrontier is [SolveFrontier] without sizes, for a page: it takes 13.
+func SolvePageFrontier(p *Problem, progress func(done, total uint64)) (*Frontier, error) {
+	return solveFrontier(p, nil, pageFrontier, progress)
+}
+
+func solveFrontier(p *Problem, sizes []uint64, usual int, progress func(done, total uint64)) (*Frontier, error) {
 	own := *p
 	own.Policy.Budget.Target = TargetSize
 	f, err := newFrame(&own)
@@ -86,7 +96,7 @@ func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)
 		front.Baselines = append(front.Baselines, FrontierBaseline{Name: b.FileType.Name, FileBytes: size, Damage: b.Damage, PredictedKLD: b.PredictedKLD})
 	}
 	if len(sizes) == 0 {
-		if sizes, err = w.usualSizes(front.Baselines); err != nil {
+		if sizes, err = w.usualSizes(front.Baselines, usual); err != nil {
 			return nil, err
 		}
 	}
@@ -165,7 +175,7 @@ func (w *frontierWorker) point(size uint64) (FrontierPoint, error) {
 }
 
 // usualSizes returns the sizes of a frontier for which none are named.
-func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
+func (w *weighing) usualSizes(baselines []FrontierBaseline, n int) ([]uint64, error) {
 	largest, err := w.fusedBytes(knapsack.MaxTotal)
 	if err != nil {
 		return nil, err
@@ -181,7 +191,7 @@ func (w *weighing) usualSizes(baselines []FrontierBaseline) ([]uint64, error) {
 	if _, err := w.fusedBytes(0); !errors.As(err, &smallest) {
 		return nil, err
 	}
-	return SpacedSizes(smallest.CheapestBytes, max(high, smallest.CheapestBytes), usualFrontier), nil
+	return SpacedSizes(smallest.CheapestBytes, max(high, smallest.CheapestBytes), n), nil
 }
 
 // fusedBytes returns what the fused plan of a size takes.

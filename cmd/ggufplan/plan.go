@@ -154,7 +154,7 @@ func (p *planFlags) run(c *call, model string) error {
 		return err
 	}
 	if p.frontier.asked() {
-		front, err := c.solveFrontier(problem, sizes)
+		front, err := c.solveFrontier(problem, sizes, false)
 		if err != nil {
 			return hintPlanError(err, model, p.stats)
 		}
@@ -171,7 +171,7 @@ func (p *planFlags) run(c *call, model string) error {
 		for _, b := range plan.Totals.Baselines {
 			beside.Baselines = append(beside.Baselines, b.FileType)
 		}
-		front, err := c.solveFrontier(&beside, nil)
+		front, err := c.solveFrontier(&beside, nil, true)
 		if err != nil {
 			return hintPlanError(err, model, p.stats)
 		}

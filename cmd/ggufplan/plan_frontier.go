@@ -98,9 +98,12 @@ func (f *frontierFlags) validate() error {
 }
 
 // solveFrontier solves a frontier, with a line of progress on a terminal.
-func (c *call) solveFrontier(problem *planner.Problem, sizes []uint64) (*planner.Frontier, error) {
+func (c *call) solveFrontier(problem *planner.Problem, sizes []uint64, page bool) (*planner.Frontier, error) {
 	bar := c.newProgress("frontier", func(n uint64) string { return fmt.Sprintf("%d sizes", n) })
 	defer bar.done()
+	if page {
+		return planner.SolvePageFrontier(problem, bar.count)
+	}
 	return planner.SolveFrontier(problem, sizes, bar.count)
 }
 
