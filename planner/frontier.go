@@ -55,7 +55,7 @@ type FrontierBaseline struct {
 
 // usualFrontier is how many sizes a frontier has if none are named, and
 // pageFrontier how many that of a page, which draws lines between them.
-const usualFrontier, pageFrontier = 17, 13
+const usualFrontier, pageFrontier = 17, 11
 
 // SolveFrontier solves the problem's budget policy for each size, as
 // [TargetSize]. If none can be kept, the error is an [*UnreachableError] of the
@@ -66,7 +66,7 @@ func SolveFrontier(p *Problem, sizes []uint64, progress func(done, total uint64)
 	return solveFrontier(p, sizes, usualFrontier, progress)
 }
 
-// SolvePageFrontier is [SolveFrontier] without sizes, for a page: it takes 13.
+// SolvePageFrontier is [SolveFrontier] without sizes, for a page: it takes 11.
 func SolvePageFrontier(p *Problem, progress func(done, total uint64)) (*Frontier, error) {
 	return solveFrontier(p, nil, pageFrontier, progress)
 }
