@@ -31,25 +31,21 @@ type pendingFile struct {
 // A link stays: what it leads to is replaced. One of the system's, such as
 // /dev/stdout, leads to a file that somebody has open, which is written to.
 func (o *outputs) create(target string) (*os.File, error) {
-	if info, err := os.Lstat(target); err == nil && info.Mode()&os.ModeSymlink != 0 {
-		if isSystemLink(target) {
-			f, err := o.c.openSpecial(target, os.O_WRONLY|os.O_APPEND)
-			if err != nil {
-				return nil, err
-			}
-			o.pending = append(o.pending, pendingFile{temp: f})
-			return f, nil
-		}
-		if real, err := filepath.EvalSymlinks(target); err == nil {
-			target = real
-		}
+	named := target
+	target, open, err := follow(named)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", named, err)
 	}
-	if info, err := os.Stat(target); err == nil && !info.Mode().IsRegular() {
-		if info.IsDir() {
-			return nil, fmt.Errorf("%s: is a directory", target)
+	if info, err := os.Stat(target); open || err == nil && !info.Mode().IsRegular() {
+		if err == nil && info.IsDir() {
+			return nil, fmt.Errorf("%s: is a directory", named)
 		}
 		// A device or a pipe cannot be renamed onto: write it directly.
-		f, err := o.c.openSpecial(target, os.O_WRONLY)
+		flag := os.O_WRONLY
+		if open {
+			flag |= os.O_APPEND
+		}
+		f, err := o.c.openSpecial(named, flag)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +53,7 @@ func (o *outputs) create(target string) (*os.File, error) {
 		return f, nil
 	}
 	if strings.HasSuffix(target, string(filepath.Separator)) {
-		return nil, fmt.Errorf("%s: names a folder, not a file", target)
+		return nil, fmt.Errorf("%s: names a folder, not a file", named)
 	}
 	f, err := createTemp(target)
 	if err != nil {
@@ -65,31 +61,32 @@ func (o *outputs) create(target string) (*os.File, error) {
 		if errors.As(err, &fault) {
 			err = fault.Err
 		}
-		return nil, fmt.Errorf("%s: cannot be written there: %w", target, err)
+		return nil, fmt.Errorf("%s: cannot be written there: %w", named, err)
 	}
 	o.pending = append(o.pending, pendingFile{f, target})
 	return f, nil
 }
 
-// isSystemLink reports whether a link leads to an open file of a process.
-func isSystemLink(path string) bool {
-	for range 8 {
-		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
-		if err != nil {
-			return false
+// follow returns what links lead to, whether it is there or not, and whether that
+// is an open file of a process.
+func follow(path string) (to string, open bool, err error) {
+	for range 40 {
+		if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			return path, false, nil
 		}
-		if strings.HasPrefix(folder, "/proc/") {
-			return true
+		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil || strings.HasPrefix(folder, "/proc/") {
+			return path, err == nil, err
 		}
 		to, err := os.Readlink(path)
 		if err != nil {
-			return false
+			return path, false, err
 		}
 		if path = to; !filepath.IsAbs(to) {
 			path = filepath.Join(folder, to)
 		}
 	}
-	return false
+	return path, false, errors.New("links lead in a circle")
 }
 
 // write creates target with the given content on commit.

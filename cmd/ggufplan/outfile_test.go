@@ -78,8 +78,18 @@ func TestOutputThroughLink(t *testing.T) {
 	if got, _ := os.ReadFile(file); err != nil || info.Mode()&os.ModeSymlink == 0 || string(got) != "after" {
 		t.Errorf("%v, mode %v, the file holds %q", err, info.Mode(), got)
 	}
-	if isSystemLink(link) {
-		t.Error("an ordinary link is taken for the system's")
+	dangling, circle := filepath.Join(dir, "dangling"), filepath.Join(dir, "circle")
+	for link, to := range map[string]string{dangling: "new", circle: "circle"} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(dangling, "new")
+	if got, err := os.ReadFile(filepath.Join(dir, "new")); string(got) != "new" {
+		t.Errorf("what a link led to, and was not there, holds %q, %v", got, err)
+	}
+	if _, err := (&outputs{c: &call{ctx: t.Context()}}).create(circle); err == nil || !strings.HasPrefix(err.Error(), circle+": ") {
+		t.Errorf("links in a circle: %v", err)
 	}
 	if runtime.GOOS != "linux" {
 		return
@@ -99,7 +109,7 @@ func TestOutputThroughLink(t *testing.T) {
 	if got, _ := os.ReadFile(file); string(got) != "afterwardswards" {
 		t.Errorf("the open file holds %q", got)
 	}
-	if !isSystemLink("/dev/stdout") {
-		t.Error("/dev/stdout is an ordinary link")
+	if _, open, err := follow("/dev/stdout"); !open {
+		t.Errorf("/dev/stdout is an ordinary link, %v", err)
 	}
 }
