@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"planner/memory":                {"ggufio", "ggufio/quant", "planner/llamaquantize"},
 	"planner":                       {"ggufio", "ggufio/quant", "stats", "stats/measure", "planner/frequency", "planner/llamaquantize", "planner/manifest", "planner/memory"},
 	"planner/review":                {"planner/manifest", "ggufio/quant"},
+	"planner/review/picture":        {"planner/review"},
 	"planner/export":                {"planner/llamaquantize", "planner/manifest", "planner/review", "ggufio/quant", "stats"},
 	"planner/verify":                {"ggufio", "ggufio/quant", "stats/measure", "planner/llamaquantize", "planner/manifest"},
 	"planner/apply":                 {"ggufio", "ggufio/quant", "stats", "stats/measure", "stats/pace", "planner/llamaquantize", "planner/manifest", "planner/verify"},
