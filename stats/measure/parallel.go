@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // maxWorkers bounds the memory of workers, however many were asked for.
@@ -31,39 +32,29 @@ func Cores(workers int) int { return min(goroutines(workers), runtime.GOMAXPROCS
 func Parallel[W any](ctx context.Context, n, workers int, newWorker func() W, do func(w W, i int) error) error {
 	workers = min(goroutines(workers), n)
 	var (
+		next    atomic.Int64
+		stop    atomic.Bool
 		mu      sync.Mutex // guards what follows
 		failed  = n
 		failure error
-		stop    = make(chan struct{})
 	)
 	fail := func(i int, err error) {
+		stop.Store(true)
 		mu.Lock()
 		defer mu.Unlock()
-		if failure == nil {
-			close(stop)
-		}
 		if i < failed {
 			failed, failure = i, err
 		}
 	}
-	work := make(chan int)
-	go func() {
-		defer close(work)
-		for i := range n {
-			select {
-			case work <- i:
-			case <-stop:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
 			w := newWorker()
-			for i := range work {
+			for !stop.Load() && ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
 				if err := do(w, i); err != nil {
 					fail(i, err)
 				}
