@@ -76,7 +76,7 @@ func (p *imagePen) Text(ink review.Ink, x, y, size, anchor float64, turned bool,
 		style.Rotation = math.Pi / 2
 	}
 	// The bottom of a line of text is below its baseline by the font's descent.
-	drop := 0.21 * size
+	drop := float64(0.21 * size)
 	if turned {
 		p.canvas.FillText(style, at(x+drop, y), words)
 		return
